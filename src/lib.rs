@@ -1,0 +1,15 @@
+//! Bowline: a layer-4 TLS terminator with PROXY protocol.
+//!
+//! The modules in reading order; who may import whom is in `ARCHITECTURE.md` and checked by `tests/it/tidy.rs`.
+
+pub mod conf;
+pub mod tls;
+pub mod proto;
+pub mod material;
+pub mod snapshot;
+pub mod stats;
+pub mod log;
+pub mod event_loop;
+pub mod worker;
+pub mod master;
+pub mod sys;
