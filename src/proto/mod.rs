@@ -1,0 +1,1 @@
+//! The decisions: no socket, no clock, no thread, no log.

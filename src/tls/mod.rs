@@ -1,0 +1,3 @@
+//! Certificates and handshakes.
+
+pub mod identity;
