@@ -1,1 +1,9 @@
 //! The decisions: no socket, no clock, no thread, no log.
+
+pub mod connection;
+pub mod proxy_in;
+pub mod proxy_out;
+pub mod pump;
+pub mod route;
+pub mod sample;
+pub mod wire;
