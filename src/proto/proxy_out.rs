@@ -113,8 +113,8 @@ pub fn encode(
                 return Err(HeaderError::Identity);
             }
             let source = Source::new(header.session, client);
-            let tlvs = tlvs(&out.tlvs, header, &source)?;
-            buffer.extend_from_slice(&block(&header.endpoints, &tlvs)?);
+            let (tlvs, crc) = tlvs(&out.tlvs, header, &source)?;
+            buffer.extend_from_slice(&block(&header.endpoints, &tlvs, crc)?);
             Ok(())
         }
     }
@@ -137,7 +137,12 @@ fn line(endpoints: &Endpoints, buffer: &mut Vec<u8>) {
 }
 
 /// Version 2 (proxy-protocol.txt, 2.2): the fixed part, the addresses, then the TLVs, with the checksum filled in.
-fn block(endpoints: &Endpoints, tlvs: &[TypeLengthValue<'_>]) -> Result<Vec<u8>, HeaderError> {
+/// `crc` counts the TLVs in front of PP2_TYPE_CRC32C.
+fn block(
+    endpoints: &Endpoints,
+    tlvs: &[TypeLengthValue<'_>],
+    crc: Option<usize>,
+) -> Result<Vec<u8>, HeaderError> {
     let (command, protocol, addresses) = match endpoints.inet() {
         Some(addresses) => (Command::Proxy, Protocol::Stream, Addresses::from(addresses)),
         None => (
@@ -162,8 +167,7 @@ fn block(endpoints: &Endpoints, tlvs: &[TypeLengthValue<'_>]) -> Result<Vec<u8>,
         .and_then(Builder::build)
         .map_err(|_| too_long)?;
 
-    let crc = u8::from(Type::CRC32C);
-    if let Some(before) = tlvs.iter().position(|tlv| tlv.kind == crc) {
+    if let Some(before) = crc {
         let value_at = tlvs_at + tlvs[..before].iter().map(wire_length).sum::<usize>() + 3;
         let sum = crc32c::crc32c(&bytes);
         bytes[value_at..value_at + 4].copy_from_slice(&sum.to_be_bytes());
@@ -176,17 +180,22 @@ fn wire_length(tlv: &TypeLengthValue<'_>) -> usize {
     3 + tlv.len()
 }
 
-/// The TLVs to write, in order. The value of PP2_TYPE_CRC32C is still zero.
+/// The TLVs to write, in order, and the place of PP2_TYPE_CRC32C among them: its value is still zero. The place, because a
+/// custom TLV may have that type too.
 fn tlvs<'a>(
     wanted: &[Tlv],
     header: &Header<'a>,
     source: &Source<'a>,
-) -> Result<Vec<TypeLengthValue<'a>>, HeaderError> {
+) -> Result<(Vec<TypeLengthValue<'a>>, Option<usize>), HeaderError> {
     let mut tlvs = Vec::with_capacity(wanted.len());
+    let mut crc = None;
     for tlv in wanted {
         let written = match tlv {
             Tlv::Custom { id, format } => Some(value(*id, "a custom TLV", source.format(format))?),
-            Tlv::Crc32c => Some(value(Type::CRC32C, "CRC32C", &[0; 4][..])?),
+            Tlv::Crc32c => {
+                crc = Some(tlvs.len());
+                Some(value(Type::CRC32C, "CRC32C", &[0; 4][..])?)
+            }
             Tlv::Alpn => match header.session.and_then(|session| session.alpn.as_deref()) {
                 Some(alpn) => Some(value(Type::ALPN, "ALPN", alpn)?),
                 None => None,
@@ -208,7 +217,7 @@ fn tlvs<'a>(
         };
         tlvs.extend(written);
     }
-    Ok(tlvs)
+    Ok((tlvs, crc))
 }
 
 fn value<'a>(
