@@ -1,6 +1,9 @@
 //! The decisions: no socket, no clock, no thread, no log.
 
+mod certificate;
+pub mod close;
 pub mod connection;
+mod endpoint;
 pub mod proxy_in;
 pub mod proxy_out;
 pub mod pump;
