@@ -1,3 +1,8 @@
 //! Certificates and handshakes.
 
 pub mod identity;
+pub mod pem;
+pub mod problem;
+#[cfg(test)]
+pub(crate) mod test_pki;
+pub mod x509;
