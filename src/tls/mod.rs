@@ -1,5 +1,6 @@
 //! Certificates and handshakes.
 
+pub mod credential;
 pub mod identity;
 pub mod pem;
 pub mod problem;

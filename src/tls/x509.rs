@@ -1,6 +1,8 @@
 //! What a certificate says, in the words of OpenSSL and HAProxy (manual 7.3.4, `ssl_c_*`). Certificates come from strangers:
 //! every value is bytes of any length, and nothing here fails worse than with `None`.
 
+use std::collections::HashSet;
+
 use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
@@ -137,12 +139,13 @@ impl<'a> Certificate<'a> {
     /// SNI can be (NUL, blanks, not ASCII) are left out.
     pub fn server_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         let mut add = |name: &[u8]| {
             if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
                 return;
             }
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            if !names.contains(&name) {
+            if seen.insert(name.clone()) {
                 names.push(name);
             }
         };
