@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod identity;
+pub mod names;
 pub mod pem;
 pub mod problem;
 #[cfg(test)]
