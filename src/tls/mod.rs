@@ -7,4 +7,5 @@ pub mod pem;
 pub mod problem;
 #[cfg(test)]
 pub(crate) mod test_pki;
+pub mod tickets;
 pub mod x509;
