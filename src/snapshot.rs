@@ -127,7 +127,12 @@ pub struct Built {
 ///
 /// # Errors
 /// Every error, and the warnings with them.
-pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>, now: UnixTime) -> Result<Built, Vec<Diagnostic>> {
+pub fn build(
+    material: &Material,
+    shared: &Shared,
+    previous: Option<&Snapshot>,
+    now: UnixTime,
+) -> Result<Built, Vec<Diagnostic>> {
     let parsed = conf::parse(&material.sources, &material.environment);
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
@@ -153,7 +158,11 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>, 
             continue;
         };
         let Some(server) = backend.servers.first() else {
-            diagnostics.push(Diagnostic::error("E401", &backend.at, format!("backend '{}' has no server", backend.name)));
+            diagnostics.push(Diagnostic::error(
+                "E401",
+                &backend.at,
+                format!("backend '{}' has no server", backend.name),
+            ));
             continue;
         };
         let target = match target(server, material) {
@@ -209,12 +218,16 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>, 
                     maxconn: bind.maxconn,
                 });
                 if binds.insert(key.clone(), built).is_some() {
-                    diagnostics.push(Diagnostic::error("E106", &address.at, "this address is already taken by another 'bind'"));
+                    diagnostics.push(Diagnostic::error(
+                        "E106",
+                        &address.at,
+                        "this address is already taken by another 'bind'",
+                    ));
                 }
             }
         }
     }
-    if diagnostics.iter().any(Diagnostic::is_error) {
+    if diagnostics.iter().any(|diagnostic| diagnostic.severity == conf::diagnostic::Severity::Error) {
         return Err(diagnostics);
     }
     let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));

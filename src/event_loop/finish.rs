@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::slots::{Key, Slot};
 use super::Loop;
+use super::slots::{Key, Slot};
 use crate::log::line::{ClientAddress, ClientCertificate, ConnectLine, ConnectionRecord, Failure, FailureRecord};
 use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::connection::Now;
@@ -45,8 +45,7 @@ impl Loop {
         slot.bind.backend.server_counters.slot(self.index).active.add(1);
         if let Some(session) = slot.connection.session() {
             let frontend = slot.bind.frontend.counters.slot(self.index);
-            let handshakes =
-                if session.resumed { &frontend.handshakes_resumed } else { &frontend.handshakes_full };
+            let handshakes = if session.resumed { &frontend.handshakes_resumed } else { &frontend.handshakes_full };
             handshakes.add(1);
         }
         let frontend = &slot.bind.frontend;

@@ -19,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use rustls::pki_types::UnixTime;
 
 use self::listener::Listener;
@@ -37,9 +37,12 @@ const EVENTS: usize = 512;
 /// What handshakes may take of a turn while established connections wait: a few of them.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 
-/// Handshakes in flight in a loop beyond which no connection is accepted; the others wait in the kernel's queue, which costs
-/// no memory of ours.
-const HANDSHAKES_MAX: usize = 4096;
+/// Handshakes that wait for the processor, beyond which no connection is accepted: the others wait in the kernel's queue,
+/// which costs no memory of ours. Connections that send nothing do not count, so they keep nobody out.
+const HANDSHAKES_WAITING: usize = 128;
+
+/// Timers that may be left over from connections that are gone, beside one for each that lives.
+const STALE_TIMERS: usize = 1024;
 
 /// Connections accepted in a turn.
 const ACCEPTS: usize = 64;
@@ -139,7 +142,6 @@ pub fn spawn(index: usize, id_prefix: u64, queue: Queue) -> io::Result<Handle> {
         slots: Slots::default(),
         established: VecDeque::new(),
         handshaking: VecDeque::new(),
-        handshakes: 0,
         timers: BinaryHeap::new(),
         scratch: Scratch::default(),
         ids: u128::from(id_prefix) << 64 | (index as u128) << 48,
@@ -164,8 +166,6 @@ struct Loop {
     slots: Slots,
     established: VecDeque<Key>,
     handshaking: VecDeque<Key>,
-    /// Connections that have not proved anything yet.
-    handshakes: usize,
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     scratch: Scratch,
     ids: u128,
@@ -228,7 +228,8 @@ impl Loop {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let accepting = self.can_accept() && self.listeners.iter().any(|(_, listener)| listener.ready && listener.paused_until.is_none());
+        let accepting = self.can_accept()
+            && self.listeners.iter().any(|(_, listener)| listener.ready && listener.paused_until.is_none());
         if accepting || !self.established.is_empty() || !self.handshaking.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -238,8 +239,7 @@ impl Loop {
         let crowded = self.listeners.iter().any(|(_, listener)| listener.ready).then(|| now + ACCEPT_PAUSE);
         let drained = self.draining.flatten();
         let next = [timer, paused, crowded, drained].into_iter().flatten().min()?;
-        // The poll counts in milliseconds; a little late is better than in vain.
-        Some(next.saturating_duration_since(now) + Duration::from_micros(500))
+        Some(next.saturating_duration_since(now))
     }
 
     /// Keeps in mind what the kernel said.
@@ -247,10 +247,7 @@ impl Loop {
         let (key, side) = Key::from_token(event.token());
         let Some(slot) = self.slots.slot(key) else { return };
         let ready = &mut slot.connection.ready;
-        let (end, hung_up) = match side {
-            Side::Client => (Ready::CLIENT_END, event.is_read_closed() || event.is_error()),
-            Side::Backend => (Ready::BACKEND_END, event.is_read_closed() || event.is_error()),
-        };
+        let hung_up = event.is_read_closed() || event.is_error();
         if event.is_readable() || hung_up {
             ready.insert(Ready::read(side));
         }
@@ -258,15 +255,10 @@ impl Loop {
             ready.insert(Ready::write(side));
         }
         if hung_up {
-            ready.insert(end);
+            ready.insert(Ready::end(side));
         }
-        if !slot.queued && slot.connection.interest().intersects(*ready) {
-            slot.queued = true;
-            if slot.connection.is_handshaking() {
-                self.handshaking.push_back(key);
-            } else {
-                self.established.push_back(key);
-            }
+        if slot.connection.is_runnable() {
+            self.enqueue(key);
         }
     }
 
@@ -277,14 +269,12 @@ impl Loop {
                 self.drive(key, now);
             }
         }
+        let start = Instant::now();
         for _ in 0..self.handshaking.len() {
-            if now.instant.elapsed() > HANDSHAKE_TIME && !self.established.is_empty() {
-                break;
-            }
             if let Some(key) = self.handshaking.pop_front() {
                 self.drive(key, now);
             }
-            if now.instant.elapsed() > HANDSHAKE_TIME {
+            if start.elapsed() > HANDSHAKE_TIME {
                 break;
             }
         }
@@ -303,10 +293,16 @@ impl Loop {
     ) {
         let Some(slot) = self.slots.slot(key) else { return };
         slot.queued = false;
-        let was_handshaking = slot.connection.is_handshaking();
-        let mut wire = sockets(slot, key, self.poll.registry());
+        let Slot { connection, client, backend, peer, bind, .. } = slot;
+        let mut wire = Sockets {
+            client,
+            backend,
+            peer: *peer,
+            registry: self.poll.registry(),
+            token: key.token(Side::Backend),
+            keepalive: bind.server_keepalive,
+        };
         let scratch = &mut self.scratch;
-        let connection = &mut slot.connection;
         let outcome = catch_unwind(AssertUnwindSafe(|| step(connection, now, scratch, &mut wire)));
         let (outcome, panicked) = match outcome {
             Ok(outcome) => (outcome, false),
@@ -316,9 +312,6 @@ impl Loop {
                 (Drive::Closed, true)
             }
         };
-        if was_handshaking && (outcome == Drive::Closed || !slot.connection.is_handshaking()) {
-            self.handshakes -= 1;
-        }
         self.count_dial(key);
         match outcome {
             Drive::Closed => return self.finish(key, now, panicked),
@@ -348,6 +341,10 @@ impl Loop {
         if slot.timer.is_none_or(|timer| deadline < timer) {
             slot.timer = Some(deadline);
             self.timers.push(Reverse((deadline, key)));
+            if self.timers.len() > 2 * self.slots.len() + STALE_TIMERS {
+                let slots = &mut self.slots;
+                self.timers.retain(|Reverse((at, key))| slots.slot(*key).is_some_and(|slot| slot.timer == Some(*at)));
+            }
         }
     }
 
@@ -374,7 +371,9 @@ impl Loop {
     }
 
     fn can_accept(&self) -> bool {
-        self.draining.is_none() && self.handshakes < HANDSHAKES_MAX && self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_room())
+        self.draining.is_none()
+            && self.handshaking.len() < HANDSHAKES_WAITING
+            && self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_room())
     }
 
     /// Takes in new connections, the listeners in turn.
@@ -428,7 +427,13 @@ impl Loop {
         }
     }
 
-    fn admit(&mut self, client: stream::Stream, peer: Option<std::net::SocketAddr>, bind: Arc<crate::snapshot::Bind>, now: Now) {
+    fn admit(
+        &mut self,
+        client: stream::Stream,
+        peer: Option<std::net::SocketAddr>,
+        bind: Arc<crate::snapshot::Bind>,
+        now: Now,
+    ) {
         self.ids += 1;
         let id = self.ids;
         let registry = self.poll.registry();
@@ -448,7 +453,6 @@ impl Loop {
             }))
         });
         let Some(key) = key else { return };
-        self.handshakes += 1;
         self.count_accept(key);
         self.set_timer(key);
         self.enqueue(key);
@@ -527,17 +531,6 @@ impl Loop {
             });
         }
         self.slots.recycle();
-    }
-}
-
-fn sockets<'a>(slot: &'a mut Slot, key: Key, registry: &'a Registry) -> Sockets<'a> {
-    Sockets {
-        client: &mut slot.client,
-        backend: &mut slot.backend,
-        peer: slot.peer,
-        registry,
-        token: key.token(Side::Backend),
-        keepalive: slot.bind.server_keepalive,
     }
 }
 

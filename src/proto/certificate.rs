@@ -44,10 +44,7 @@ pub fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     for attribute in name.iter_attributes() {
         let oid = attribute.attr_type().to_id_string();
-        let short = SHORT_NAMES
-            .iter()
-            .find(|(known, _)| *known == oid)
-            .map(|(_, short)| *short);
+        let short = SHORT_NAMES.iter().find(|(known, _)| *known == oid).map(|(_, short)| *short);
         let value = entry(attribute)?;
         line.push(b'/');
         line.extend_from_slice(short.unwrap_or(&oid).as_bytes());
@@ -96,11 +93,9 @@ pub fn date(time: &ASN1Time) -> Option<Vec<u8>> {
 fn entry(attribute: &AttributeTypeAndValue<'_>) -> Option<Vec<u8>> {
     let value = attribute.attr_value();
     let text = match value.tag() {
-        Tag::Utf8String
-        | Tag::PrintableString
-        | Tag::Ia5String
-        | Tag::NumericString
-        | Tag::VisibleString => std::str::from_utf8(value.data).ok()?.to_owned(),
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
+            std::str::from_utf8(value.data).ok()?.to_owned()
+        }
         // Latin-1 to most writers, something else to the standard: only what both read alike.
         Tag::T61String if value.data.is_ascii() => std::str::from_utf8(value.data).ok()?.to_owned(),
         Tag::BmpString => utf16(value.data)?,
@@ -113,10 +108,6 @@ fn utf16(data: &[u8]) -> Option<String> {
     if data.len() % 2 != 0 {
         return None;
     }
-    let units = data
-        .chunks_exact(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-    char::decode_utf16(units)
-        .collect::<Result<String, _>>()
-        .ok()
+    let units = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units).collect::<Result<String, _>>().ok()
 }

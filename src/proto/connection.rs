@@ -8,14 +8,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::UnixTime;
-
 use super::close::{CloseReason, ConnectionFailure};
 use super::proxy_in::{self, Parse, Received};
 use super::proxy_out::{self, Endpoints, Header};
 use super::pump::{Flow, Pool, Pump};
 use super::route::Route;
 use super::wire::{self, Read, Ready, Side, Wire};
+pub use crate::tls::engine::Now;
 use crate::tls::engine::{self, Engine, Greeting, Outgoing};
 use crate::tls::identity::{TlsSession, Verdict};
 
@@ -44,15 +43,6 @@ const GATHER_BYTES: usize = 4 * 1024;
 
 /// First and longest pause before a unix socket whose queue is full is dialled again.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-
-/// The time, as far as it matters here: one reading serves a turn of the loop.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For deadlines.
-    pub instant: Instant,
-    /// For certificates.
-    pub unix: UnixTime,
-}
 
 /// Buffers of a loop, shared by its connections.
 pub struct Scratch {
@@ -93,13 +83,22 @@ enum Phase {
     /// A PROXY header must come first.
     ProxyHeader,
     /// Waiting for the ClientHello; `fed` bytes of what is held have been looked at. No TLS state before the first byte.
-    Greeting { greeting: Option<Box<Greeting>>, fed: usize },
+    Greeting {
+        greeting: Option<Box<Greeting>>,
+        fed: usize,
+    },
     Handshake,
     /// Connecting to the server. The verdict is here again while a unix socket's queue is full.
-    Dialling { since: Instant, again: Option<Redial> },
+    Dialling {
+        since: Instant,
+        again: Option<Redial>,
+    },
     Relay,
     /// The last bytes go to the client, then its end is awaited.
-    Closing { until: Instant, discarded: usize },
+    Closing {
+        until: Instant,
+        discarded: usize,
+    },
     Closed,
 }
 
@@ -137,8 +136,10 @@ pub struct Connection {
     to_client: Pump,
     held: Vec<u8>,
     client_end: bool,
-    /// The stream to the client ends without close_notify: it was cut.
-    truncated: bool,
+    /// The stream to the client has not been cut, and its end has not been said.
+    close_notify_due: bool,
+    /// The client's close_notify came: whatever follows means nothing.
+    client_closed: bool,
     backend_reset: bool,
     last_client: Instant,
     last_backend: Instant,
@@ -169,7 +170,8 @@ impl Connection {
             to_client: Pump::new(Side::Client),
             held: Vec::new(),
             client_end: false,
-            truncated: false,
+            close_notify_due: true,
+            client_closed: false,
             backend_reset: false,
             last_client: now.instant,
             last_backend: now.instant,
@@ -210,9 +212,14 @@ impl Connection {
         self.received.as_deref()
     }
 
-    /// The client's leaf certificate, verified or refused with the connection.
+    /// What the log wants to know.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Bytes of buffers that it owns right now: none while no peer is slow.
+    pub fn owned_bytes(&self) -> usize {
+        self.to_backend.pending() + self.to_client.pending() + self.held.len()
     }
 
     /// What it can do something with right now.
@@ -271,8 +278,11 @@ impl Connection {
         let open = self.to_backend.flow == Flow::Open && self.to_client.flow == Flow::Open;
         if let (true, Some(tunnel)) = (open, timeouts.tunnel) {
             let last = self.last_client.max(self.last_backend);
-            let reason =
-                if self.last_client < self.last_backend { CloseReason::ClientTimeout } else { CloseReason::ServerTimeout };
+            let reason = if self.last_client < self.last_backend {
+                CloseReason::ClientTimeout
+            } else {
+                CloseReason::ServerTimeout
+            };
             return Some((last + tunnel, reason));
         }
         let (client, server) = if open {
@@ -330,9 +340,8 @@ impl Connection {
                 self.start_dialling(now, Verdict::plaintext(), scratch, wire);
             }
             let mut work = self.flush(now, scratch, wire);
-            self.pass_on_ends(now, scratch, wire);
-            let usable = self.ready;
-            if usable.contains(Ready::CLIENT_READ) && self.wants_client() {
+            work += self.pass_on_ends(now, scratch, wire);
+            if self.ready.contains(Ready::CLIENT_READ) && self.wants_client() {
                 work += self.read_client(now, scratch, wire);
             }
             match self.phase {
@@ -348,24 +357,27 @@ impl Connection {
                 }
                 _ => {}
             }
-            self.pass_on_ends(now, scratch, wire);
+            work += self.pass_on_ends(now, scratch, wire);
             moved += work;
             if matches!(self.phase, Phase::Closed) {
                 return Drive::Closed;
             }
-            if !self.interest().intersects(self.ready_bits()) {
+            if !self.is_runnable() {
                 return Drive::Wait;
             }
-            if moved >= TURN_BYTES || work == 0 {
+            if moved >= TURN_BYTES {
                 return Drive::Again;
+            }
+            debug_assert!(work > 0, "ready for what it wants, and nothing done");
+            if work == 0 {
+                return Drive::Wait;
             }
         }
     }
 
-    fn ready_bits(&self) -> Ready {
-        let mut bits = self.ready;
-        bits.remove(Ready::CLIENT_END | Ready::BACKEND_END);
-        bits
+    /// Whether it could do something with what the kernel has said.
+    pub fn is_runnable(&self) -> bool {
+        self.interest().intersects(self.ready)
     }
 
     /// Writes what waits on both sides.
@@ -396,18 +408,20 @@ impl Connection {
         sent
     }
 
-    /// A direction that is ending and empty passes its end on.
-    fn pass_on_ends<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
+    /// A direction that is ending and empty passes its end on. Answers how many did.
+    fn pass_on_ends<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
+        let mut passed = 0;
         if !matches!(self.phase, Phase::Relay | Phase::Closing { .. }) {
-            return;
+            return passed;
         }
         if self.to_backend.flow == Flow::Ending && self.to_backend.pending() == 0 {
             wire.shutdown_write(Side::Backend);
             self.to_backend.flow = Flow::Ended;
+            passed += 1;
         }
         if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
             // close_notify is a statement of truth: the server's stream came to its end.
-            if let (false, Some(engine)) = (std::mem::replace(&mut self.truncated, true), &mut self.engine) {
+            if let (true, Some(engine)) = (std::mem::take(&mut self.close_notify_due), &mut self.engine) {
                 scratch.outgoing.clear();
                 if engine.close_notify(&mut scratch.outgoing).is_ok() {
                     self.send_to_client(now, scratch, wire);
@@ -416,6 +430,7 @@ impl Connection {
             if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
                 wire.shutdown_write(Side::Client);
                 self.to_client.flow = Flow::Ended;
+                passed += 1;
                 if let Phase::Closing { until, .. } = &mut self.phase {
                     *until = now.instant + LINGER;
                 }
@@ -429,6 +444,7 @@ impl Connection {
                 _ => {}
             }
         }
+        passed
     }
 
     /// Reads from the client as long as there is something and somewhere to put it.
@@ -511,7 +527,8 @@ impl Connection {
                     None => return done,
                 },
                 Phase::Handshake | Phase::Dialling { .. } | Phase::Relay => {
-                    return done + self.decrypt(&mut bytes[done..], new.min(bytes.len() - done), now, scratch, wire);
+                    let new = new.min(bytes.len() - done);
+                    return done + self.decrypt(&mut bytes[done..], new, now, scratch, wire);
                 }
                 Phase::Closing { discarded, .. } => {
                     *discarded += new;
@@ -542,7 +559,7 @@ impl Connection {
                 return Some(bytes.len());
             }
         };
-        match Engine::accept(policy, offer, bytes, now.unix, &mut scratch.outgoing) {
+        match Engine::accept(policy, offer, bytes, now, &mut scratch.outgoing) {
             Ok((engine, progress)) => {
                 self.engine = Some(Box::new(engine));
                 self.phase = Phase::Handshake;
@@ -566,6 +583,10 @@ impl Connection {
         scratch: &mut Scratch,
         wire: &mut W,
     ) -> usize {
+        if self.client_closed {
+            self.count_idle_wire(new, 0, now, wire);
+            return bytes.len();
+        }
         let mut sink = BackendSink {
             connected: matches!(self.phase, Phase::Relay) && self.to_backend.flow == Flow::Open,
             pump: &mut self.to_backend,
@@ -579,9 +600,7 @@ impl Connection {
         };
         scratch.outgoing.clear();
         let result = match &mut self.engine {
-            Some(engine) => {
-                engine.receive(bytes, now.unix, &mut scratch.outgoing, &mut |plaintext| sink.take(plaintext))
-            }
+            Some(engine) => engine.receive(bytes, now, &mut scratch.outgoing, &mut |plaintext| sink.take(plaintext)),
             None => {
                 sink.take(bytes);
                 Ok(engine::Progress { consumed: bytes.len(), peer_closed: false })
@@ -628,12 +647,12 @@ impl Connection {
     }
 
     fn close_notify_came(&mut self) {
-        match self.phase {
-            // An end before the handshake is none: the deadline takes care of the client.
-            Phase::Dialling { .. } | Phase::Relay if self.to_backend.flow == Flow::Open => {
+        // An end before the handshake is none: the deadline takes care of the client.
+        if matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+            self.client_closed = true;
+            if self.to_backend.flow == Flow::Open {
                 self.to_backend.flow = Flow::Ending;
             }
-            _ => {}
         }
     }
 
@@ -669,6 +688,7 @@ impl Connection {
         if let Some(proxy) = &self.route.proxy {
             let own = wire.endpoints();
             let received = self.received.as_deref();
+            let unique_id = format!("{:032x}", self.id);
             let header = Header {
                 endpoints: Endpoints {
                     source: received.and_then(|received| received.source.clone()).unwrap_or(own.source),
@@ -677,7 +697,7 @@ impl Connection {
                 session: self.session.as_deref(),
                 verdict: &verdict,
                 received,
-                unique_id: format!("{:032x}", self.id).as_bytes(),
+                unique_id: unique_id.as_bytes(),
             };
             let mut buffer = scratch.pool.take();
             let result = proxy_out::encode(proxy, &header, &mut buffer);
@@ -703,6 +723,7 @@ impl Connection {
         wire: &mut W,
     ) {
         let route = Arc::clone(&self.route);
+        self.ready.remove(Ready::BACKEND_READ | Ready::BACKEND_WRITE | Ready::BACKEND_END);
         match wire.dial(&route.target, verdict) {
             Ok(()) => self.phase = Phase::Dialling { since, again: None },
             Err((error, verdict)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -836,7 +857,7 @@ impl Connection {
 
     /// Ends without close_notify after what waits for the client has gone out.
     fn cut(&mut self, now: Now, scratch: &mut Scratch, reason: CloseReason) {
-        self.truncated = true;
+        self.close_notify_due = false;
         self.close_slowly(now, scratch, reason);
     }
 
@@ -858,8 +879,7 @@ impl Connection {
         // A slow client may take as long for the last bytes as it may be silent.
         let patience = self.route.timeouts.client_fin.or(self.route.timeouts.client).unwrap_or(LINGER).max(LINGER);
         let pending = self.to_client.pending() > 0;
-        self.phase =
-            Phase::Closing { until: now.instant + if pending { patience } else { LINGER }, discarded: 0 };
+        self.phase = Phase::Closing { until: now.instant + if pending { patience } else { LINGER }, discarded: 0 };
     }
 
     /// Ends at once.

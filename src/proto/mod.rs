@@ -10,3 +10,5 @@ pub mod pump;
 pub mod route;
 pub mod sample;
 pub mod wire;
+#[cfg(test)]
+mod simulation;

@@ -312,10 +312,7 @@ impl World {
         if self.driven == Drive::Closed {
             return;
         }
-        let interest = self.connection.interest();
-        let mut ready = self.connection.ready;
-        ready.remove(Ready::CLIENT_END | Ready::BACKEND_END);
-        if self.driven == Drive::Again || interest.intersects(ready) {
+        if self.driven == Drive::Again || self.connection.is_runnable() {
             self.driven = self.connection.drive(self.now, &mut self.scratch, &mut self.sim);
         }
         assert!(self.connection.owned_bytes() <= 256 * 1024, "owns {} bytes", self.connection.owned_bytes());

@@ -81,7 +81,8 @@ impl Ready {
         }
     }
 
-    fn end(side: Side) -> Self {
+    /// Bit for the end of a side's stream.
+    pub fn end(side: Side) -> Self {
         match side {
             Side::Client => Self::CLIENT_END,
             Side::Backend => Self::BACKEND_END,

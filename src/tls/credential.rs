@@ -228,7 +228,9 @@ impl Source<'_> {
         let (key, key_path, mode) = self.private_key(&mut pem)?;
         let key = provider.key_provider.load_private_key(key).map_err(|_| {
             let mut problem = self.error("E227", "the private key cannot be used");
-            problem.notes.push("usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519".to_owned());
+            problem
+                .notes
+                .push("usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519".to_owned());
             problem
         })?;
         self.check_key(&certificate, &pem.certificates, &*key)?;
@@ -299,7 +301,8 @@ impl Source<'_> {
             return Err(Box::new(Problem::error(self.at, "E224", message)));
         }
         if pem.encrypted_keys > 0 {
-            let message = format!("the private key in '{name}' is encrypted, and there is nobody to ask for a password");
+            let message =
+                format!("the private key in '{name}' is encrypted, and there is nobody to ask for a password");
             let note = format!("decrypt it: openssl pkey -in {name} -out {name}.plain");
             return Err(Box::new(Problem::error(self.at, "E225", message).note(note)));
         }
@@ -322,9 +325,8 @@ impl Source<'_> {
         let subject = certificate.printed_subject();
         let mut problem =
             self.error("E226", &format!("the private key does not belong to the certificate \"{subject}\""));
-        let belongs = |der: &CertificateDer<'_>| {
-            Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref())
-        };
+        let belongs =
+            |der: &CertificateDer<'_>| Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref());
         if let Some(index) = chain.iter().position(belongs) {
             let place = index + 1;
             problem.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));

@@ -5,17 +5,29 @@
 //! so that two parsers can never disagree about them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{Acceptor, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
 use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme};
 
 use super::client_auth::{self, Handshake, Refusal};
 use super::credential::Credential;
 use super::identity::{TlsSession, Verdict};
 use super::policy::TlsPolicy;
-use super::tickets;
+use super::tickets::Scope;
+
+/// The time, as far as it matters here: one reading serves a turn of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines and the age of sessions.
+    pub instant: Instant,
+    /// For certificates.
+    pub unix: UnixTime,
+}
 
 /// What a record adds to its plaintext at most: header (5), explicit nonce of TLS 1.2 (8), content type of TLS 1.3 (1), tag (16).
 pub const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
@@ -114,7 +126,7 @@ struct HandshakeState {
     credential: Arc<Credential>,
     offer: Offer,
     alpn_overlaps: bool,
-    first_authentication: Option<u64>,
+    first_authentication: Option<Instant>,
     /// Set as soon as a resumed session's stored chain has been judged.
     resumed: Option<Verdict>,
 }
@@ -136,7 +148,7 @@ impl Engine {
         policy: &Arc<TlsPolicy>,
         offer: Offer,
         input: &mut [u8],
-        now: UnixTime,
+        now: Now,
         output: &mut Outgoing,
     ) -> Result<(Self, Progress), Box<Failure>> {
         let Some(credential) = policy.choose(offer.sni.as_deref(), &offer.schemes) else {
@@ -191,7 +203,7 @@ impl Engine {
     pub fn receive(
         &mut self,
         input: &mut [u8],
-        now: UnixTime,
+        now: Now,
         output: &mut Outgoing,
         plaintext: &mut impl FnMut(&[u8]),
     ) -> Result<Progress, Box<Failure>> {
@@ -205,21 +217,19 @@ impl Engine {
     fn step(
         &mut self,
         input: &mut [u8],
-        now: UnixTime,
+        now: Now,
         output: &mut Outgoing,
         plaintext: &mut impl FnMut(&[u8]),
     ) -> Result<Progress, Stop> {
         let mut progress = Progress::default();
         loop {
-            if let Some(handshake) = &mut self.handshake {
-                let first = match self.connection.handshake_kind() {
-                    Some(HandshakeKind::Resumed) => handshake.first_authentication,
-                    _ => None,
-                };
-                tickets::enter(first);
-            }
+            let scope =
+                self.handshake.as_ref().map(|handshake| Scope::enter(now.instant, handshake.first_authentication));
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut input[progress.consumed..]);
+            if let (Some(scope), Some(handshake)) = (scope, &mut self.handshake) {
+                handshake.first_authentication = scope.leave();
+            }
             let mut blocked = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -235,7 +245,7 @@ impl Engine {
                 }
                 Ok(ConnectionState::EncodeTlsData(mut record)) => {
                     output.append(|space| encode(&mut record, space));
-                    self.judge_resumption(now)?;
+                    self.judge_resumption(now.unix)?;
                 }
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed) => progress.peer_closed = true,
@@ -266,10 +276,14 @@ impl Engine {
     /// first byte is answered.
     fn judge_resumption(&mut self, now: UnixTime) -> Result<(), Stop> {
         let Some(handshake) = &mut self.handshake else { return Ok(()) };
-        if handshake.resumed.is_some() || self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+        if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+            // What a ticket that was not taken in the end had to say is void.
+            handshake.first_authentication = None;
             return Ok(());
         }
-        handshake.first_authentication = tickets::first_authentication();
+        if handshake.resumed.is_some() {
+            return Ok(());
+        }
         let chain = self.connection.peer_certificates();
         match client_auth::judge(handshake.policy.client(), chain, Handshake::Resumed, now) {
             Ok(verdict) => {
@@ -301,20 +315,17 @@ impl Engine {
     /// # Errors
     /// The client did not prove who it is; nothing may be dialled.
     pub fn establish(&mut self, now: UnixTime) -> Result<Established, Box<Failure>> {
-        let Some(handshake) = self.handshake.take() else {
+        let Some(mut handshake) = self.handshake.take() else {
             return Err(Failure::words("the handshake's result was already taken"));
         };
         let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let verdict = match (resumed, handshake.resumed) {
+        let verdict = match (resumed, handshake.resumed.take()) {
             (true, Some(verdict)) => verdict,
             (true, None) => return Err(Failure::words("resumed session was not judged")),
-            (false, _) => client_auth::judge(
-                handshake.policy.client(),
-                self.connection.peer_certificates(),
-                Handshake::Full,
-                now,
-            )
-            .map_err(Failure::refused)?,
+            (false, _) => {
+                client_auth::judge(handshake.policy.client(), self.connection.peer_certificates(), Handshake::Full, now)
+                    .map_err(Failure::refused)?
+            }
         };
         let version = self.connection.protocol_version();
         let session = TlsSession {
@@ -328,8 +339,8 @@ impl Engine {
             sni: handshake.offer.sni,
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
             resumed,
-            server_sig_alg: handshake.credential.server_sig_alg,
-            server_key_alg: handshake.credential.server_key_alg.clone(),
+            server_sig_alg: handshake.credential.facts().server_sig_alg,
+            server_key_alg: handshake.credential.facts().server_key_alg.clone(),
         };
         Ok(Established { verdict, session })
     }
@@ -366,7 +377,9 @@ impl Engine {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     output.append(|space| match write(&mut traffic, space) {
                         Ok(written) => Ok(written),
-                        Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => Err(required_size),
+                        Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                            Err(required_size)
+                        }
                         Err(EncryptError::EncryptExhausted) => {
                             exhausted = true;
                             Ok(0)
@@ -398,7 +411,7 @@ impl HandshakeState {
             .copied()
             .filter(|scheme| !tls13 || !matches!(scheme.as_str(), Some(name) if name.starts_with("RSA_PKCS1")))
             .collect();
-        self.credential.signing_key().choose_scheme(&offered).map(|signer| scheme_name(signer.scheme()))
+        self.credential.certified().key.choose_scheme(&offered).map(|signer| scheme_name(signer.scheme()))
     }
 }
 

@@ -9,3 +9,6 @@ pub mod problem;
 pub(crate) mod test_pki;
 pub mod tickets;
 pub mod x509;
+pub mod client_auth;
+pub mod engine;
+pub mod policy;

@@ -174,9 +174,10 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block<'_>>, PemError> {
 impl Block<'_> {
     fn decode(&self, pem: &mut Pem) -> Result<(), PemError> {
         // "Proc-Type: 4,ENCRYPTED" is the header of an encrypted PKCS#1 or SEC1 key (RFC 1421, 4.6.1.1).
-        let encrypted = self.text.split(|byte| *byte == b'\n').any(|line| {
-            line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED")
-        });
+        let encrypted = self
+            .text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED"));
         if encrypted || self.label == b"ENCRYPTED PRIVATE KEY" {
             pem.encrypted_keys += 1;
             return Ok(());

@@ -467,8 +467,8 @@ mod tests {
     #[test]
     fn serials_are_magnitudes_without_leading_zeros() {
         let serial = |bytes: &[u8]| {
-            let issued = Ca::root("Root")
-                .issue(ec_key(), |params| params.serial_number = Some(SerialNumber::from_slice(bytes)));
+            let issued =
+                Ca::root("Root").issue(ec_key(), |params| params.serial_number = Some(SerialNumber::from_slice(bytes)));
             let certificate = Certificate::parse(&issued.der).unwrap();
             (certificate.serial(), certificate.printed_serial())
         };
