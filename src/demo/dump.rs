@@ -27,7 +27,7 @@ const NAMES: [(u8, &str); 15] = [
 ];
 
 /// Describes a whole header, which must not have anything behind it. What cannot be read is said to be so.
-pub fn dump(header: &[u8]) -> String {
+pub(super) fn dump(header: &[u8]) -> String {
     let mut text = String::new();
     let Ok(parsed) = v2::Header::try_from(header) else {
         return format!("Not a PROXY v2 header: {}\n", printed(header));
@@ -56,45 +56,39 @@ pub fn dump(header: &[u8]) -> String {
     line(&mut text, "client", &client);
     line(&mut text, "connected to", &listener);
     let tlvs_at = parsed.len() - parsed.tlv_bytes().len();
-    list(
-        &mut text,
-        "",
-        parsed.tlvs(),
-        &|kind, value, at| match kind {
-            0x03 => Some(checked(header, tlvs_at + at, value)),
-            0x20 => Some(ssl(value)),
-            _ => None,
-        },
-    );
+    list(&mut text, "", header, parsed.tlvs(), tlvs_at);
     text
 }
 
-/// Writes a line for each TLV. `explain` gets type, value and place of the value; `None` has it printed as it is.
-fn list(
-    text: &mut String,
-    indent: &str,
-    tlvs: TypeLengthValues<'_>,
-    explain: &dyn Fn(u8, &[u8], usize) -> Option<String>,
-) {
-    let mut at = 0;
+/// Writes a line for each TLV, and below PP2_TYPE_SSL, indented, for each in it. `at` is their place in the header.
+fn list(text: &mut String, indent: &str, header: &[u8], tlvs: TypeLengthValues<'_>, mut at: usize) {
+    let outermost = indent.is_empty();
     for tlv in tlvs {
         let Ok(tlv) = tlv else {
             line(text, indent, "(the rest is malformed)");
             return;
         };
+        let value_at = at + 3;
+        at = value_at + tlv.len();
+        let shown = match tlv.kind {
+            0x03 if outermost => checked(header, value_at, &tlv.value),
+            0x20 if outermost => ssl(&tlv.value),
+            _ => printed(&tlv.value),
+        };
         let name = NAMES
             .iter()
             .find(|(kind, _)| *kind == tlv.kind)
             .map_or("", |(_, name)| *name);
-        let shown = explain(tlv.kind, &tlv.value, at + 3).unwrap_or_else(|| printed(&tlv.value));
         line(text, &format!("{indent}0x{:02x} {name}", tlv.kind), &shown);
-        at += 3 + tlv.len();
-        if tlv.kind == 0x20 {
-            if let Some(sub_tlvs) = tlv.value.get(5..) {
-                list(text, "  ", TypeLengthValues::from(sub_tlvs), &|_, _, _| {
-                    None
-                });
-            }
+        let sub_tlvs = tlv.value.get(5..).filter(|_| outermost && tlv.kind == 0x20);
+        if let Some(sub_tlvs) = sub_tlvs {
+            list(
+                text,
+                "  ",
+                header,
+                TypeLengthValues::from(sub_tlvs),
+                value_at + 5,
+            );
         }
     }
 }

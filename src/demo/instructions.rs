@@ -34,42 +34,46 @@ ssl,cert-cn,ssl-cipher,authority,crc32c,unique-id,cert-fingerprint
 
 /// What to paste into another terminal. `pid` is Bowline's.
 pub(super) fn instructions(port: u16, folder: &Path, pid: u32, configuration: &str) -> String {
-    let file = |name: &str| quoted(&folder.join(name).to_string_lossy());
-    let (ca, alice, mallory) = (file("ca.pem"), file("alice.pem"), file("mallory.pem"));
-    let (server, server_new) = (file("server.pem"), file("server-new.pem"));
-    let configuration = configuration
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect::<String>();
+    let configuration = configuration.lines().map(|line| match line {
+        "" => "\n".to_owned(),
+        line => format!("    {line}\n"),
+    });
+    let configuration = configuration.collect::<String>();
+    let curl = "curl --cacert ca.pem";
+    let url = format!("https://localhost:{port}/");
     let s_client = format!("openssl s_client -connect 127.0.0.1:{port} -servername localhost");
     format!(
         "
-Bowline listens on 127.0.0.1:{port} and lets in who has a certificate of the demo's own CA.
-All its files are in {folder}; they are removed when you press Ctrl-C. This is its configuration:
+Bowline listens on 127.0.0.1:{port} and lets in whoever has a certificate of the demo's own CA.
+Ctrl-C ends it and removes its folder. This is its configuration:
 
 {configuration}
-In another terminal, with a certificate: the page shows the PROXY v2 header that the backend got.
+Open another terminal there:
 
-    curl --cacert {ca} --cert {alice} https://localhost:{port}/
-    {s_client} -quiet -CAfile {ca} -cert {alice} -key {alice}
+    cd {folder}
 
-Without a certificate: refused.
+With a certificate, you see the PROXY v2 header that announced you to the backend:
 
-    curl --cacert {ca} https://localhost:{port}/
-    {s_client} -quiet -CAfile {ca}
+    {curl} --cert alice.pem {url}
+    {s_client} -quiet -CAfile ca.pem -cert alice.pem -key alice.pem
 
-With a revoked certificate: refused.
+Without a certificate, you are refused:
 
-    curl --cacert {ca} --cert {mallory} https://localhost:{port}/
-    {s_client} -quiet -CAfile {ca} -cert {mallory} -key {mallory}
+    {curl} {url}
+    {s_client} -quiet -CAfile ca.pem
 
-Put a new server certificate in place, no connection is cut, and look at it:
+With a revoked certificate as well:
 
-    cp {server_new} {server} && kill -HUP {pid}
+    {curl} --cert mallory.pem {url}
+    {s_client} -quiet -CAfile ca.pem -cert mallory.pem -key mallory.pem
+
+Put a new server certificate in place, which cuts no connection, and look at it:
+
+    cp server-new.pem server.pem && kill -HUP {pid}
     {s_client} </dev/null 2>/dev/null | openssl x509 -noout -subject
 
 ",
-        folder = folder.display()
+        folder = quoted(&folder.to_string_lossy())
     )
 }
 
@@ -132,10 +136,11 @@ mod tests {
         let text = instructions(4443, Path::new("/tmp/d"), 77, "global\n    one\n");
         for part in [
             "\n    global\n        one\n",
-            "curl --cacert /tmp/d/ca.pem --cert /tmp/d/alice.pem https://localhost:4443/\n",
-            "curl --cacert /tmp/d/ca.pem https://localhost:4443/\n",
-            "--cert /tmp/d/mallory.pem https://localhost:4443/\n",
-            "cp /tmp/d/server-new.pem /tmp/d/server.pem && kill -HUP 77\n",
+            "    cd /tmp/d\n",
+            "curl --cacert ca.pem --cert alice.pem https://localhost:4443/\n",
+            "curl --cacert ca.pem https://localhost:4443/\n",
+            "curl --cacert ca.pem --cert mallory.pem https://localhost:4443/\n",
+            "cp server-new.pem server.pem && kill -HUP 77\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

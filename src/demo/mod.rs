@@ -76,7 +76,7 @@ fn demonstrate(
 
     let mut bowline = Bowline::start(executable, &folder.file("bowline.cfg"))?;
     let deadline = Instant::now() + START_TIMEOUT;
-    while TcpStream::connect(listen).is_err() {
+    while !accepts(listen) {
         bowline.check_running()?;
         if signals.pending().any(|signal| signal != SIGCHLD) {
             return Ok(());
@@ -113,6 +113,13 @@ fn free_address(port: u16) -> Result<SocketAddr, String> {
         .map_err(|error| {
             format!("cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port")
         })
+}
+
+/// Whether somebody listens there. A connection to itself, which Linux makes now and then where nobody does, is no answer.
+fn accepts(listen: SocketAddr) -> bool {
+    TcpStream::connect(listen)
+        .and_then(|stream| stream.local_addr())
+        .is_ok_and(|own| own != listen)
 }
 
 /// Writes certificates, keys, the revocation list and the configuration.
