@@ -12,4 +12,5 @@ pub mod log;
 pub mod event_loop;
 pub mod worker;
 pub mod master;
+pub mod demo;
 pub mod sys;
