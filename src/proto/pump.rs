@@ -34,6 +34,9 @@ pub struct Pool {
 /// Buffers that are kept for the next slow peer; more are given back to the allocator.
 const POOLED_BUFFERS: usize = 32;
 
+/// Buffers larger than a record and a bit are not kept: one would be lent for a few bytes in the end.
+const POOLED_CAPACITY: usize = 20 * 1024;
+
 impl Pool {
     /// An empty buffer.
     pub fn take(&mut self) -> Vec<u8> {
@@ -42,7 +45,7 @@ impl Pool {
 
     /// Takes back a buffer that is not needed any more.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && self.free.len() < POOLED_BUFFERS {
+        if (1..=POOLED_CAPACITY).contains(&buffer.capacity()) && self.free.len() < POOLED_BUFFERS {
             buffer.clear();
             self.free.push(buffer);
         }
