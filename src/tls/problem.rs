@@ -24,6 +24,7 @@
 //! | W223 | a certificate is not valid yet |
 //! | W232 | a CA certificate has expired |
 //! | W233 | CRLs in `ca-file` |
+//! | W234 | too many CA names to send |
 //! | W240 | a CA has no CRL |
 //! | W241 | a CRL expires within 24 hours |
 //! | N224 | an OCSP response that is not stapled |
@@ -71,7 +72,13 @@ impl Problem {
     }
 
     fn new(at: &Location, severity: Severity, code: &'static str, message: String) -> Self {
-        Self { at: at.clone(), severity, code, message, notes: Vec::new() }
+        Self {
+            at: at.clone(),
+            severity,
+            code,
+            message,
+            notes: Vec::new(),
+        }
     }
 
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {

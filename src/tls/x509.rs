@@ -96,7 +96,10 @@ impl<'a> Certificate<'a> {
     /// First and last second of the validity.
     pub fn validity(&self) -> (UnixTime, UnixTime) {
         let validity = self.x509.validity();
-        (unix_time(validity.not_before), unix_time(validity.not_after))
+        (
+            unix_time(validity.not_before),
+            unix_time(validity.not_after),
+        )
     }
 
     /// SHA-256 of the whole certificate.
@@ -114,7 +117,11 @@ impl<'a> Certificate<'a> {
     /// OpenSSL's short name of the key's algorithm: `id-ecPublicKey`, `rsaEncryption`; `UNDEF` if unknown
     /// (`ssl_c_key_alg`).
     pub fn key_algorithm(&self) -> &'static str {
-        find(KEY_ALGORITHMS, &self.key().algorithm.algorithm.to_id_string()).unwrap_or("UNDEF")
+        find(
+            KEY_ALGORITHMS,
+            &self.key().algorithm.algorithm.to_id_string(),
+        )
+        .unwrap_or("UNDEF")
     }
 
     /// Which kind of key it is.
@@ -149,8 +156,14 @@ impl<'a> Certificate<'a> {
                 names.push(name);
             }
         };
-        let alternatives = self.x509.extensions().iter().find(|extension| extension.oid.to_id_string() == "2.5.29.17");
-        if let Some((_, alternatives)) = alternatives.and_then(|san| SubjectAlternativeName::from_der(san.value).ok()) {
+        let alternatives = self
+            .x509
+            .extensions()
+            .iter()
+            .find(|extension| extension.oid.to_id_string() == "2.5.29.17");
+        if let Some((_, alternatives)) =
+            alternatives.and_then(|san| SubjectAlternativeName::from_der(san.value).ok())
+        {
             for name in &alternatives.general_names {
                 if let GeneralName::DNSName(name) = name {
                     add(name.as_bytes());
@@ -189,7 +202,12 @@ impl<'a> Certificate<'a> {
     pub(super) fn printed_serial(&self) -> String {
         let serial = self.serial();
         let cut = if serial.len() > 20 { "..." } else { "" };
-        serial.iter().take(20).map(|byte| format!("{byte:02X}")).collect::<String>() + cut
+        serial
+            .iter()
+            .take(20)
+            .map(|byte| format!("{byte:02X}"))
+            .collect::<String>()
+            + cut
     }
 }
 
@@ -237,7 +255,12 @@ pub(super) fn date(time: UnixTime) -> String {
     match seconds.and_then(|seconds| ASN1Time::from_timestamp(seconds).ok()) {
         Some(time) => {
             let time = time.to_datetime();
-            format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
+            format!(
+                "{:04}-{:02}-{:02}",
+                time.year(),
+                u8::from(time.month()),
+                time.day()
+            )
         }
         None => "never".to_owned(),
     }
@@ -245,7 +268,9 @@ pub(super) fn date(time: UnixTime) -> String {
 
 /// Times before 1970 become 1970: long past, either way.
 pub(super) fn unix_time(time: ASN1Time) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        u64::try_from(time.timestamp()).unwrap_or(0),
+    ))
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -255,7 +280,8 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn entries<'n>(name: &'n X509Name<'_>) -> impl Iterator<Item = (String, &'n [u8])> {
-    name.iter_attributes().map(|attribute| (entry_name(attribute.attr_type()), attribute.as_slice()))
+    name.iter_attributes()
+        .map(|attribute| (entry_name(attribute.attr_type()), attribute.as_slice()))
 }
 
 fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
@@ -271,13 +297,20 @@ fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
 }
 
 fn name_entry<'n>(name: &'n X509Name<'_>, wanted: &str, position: i32) -> Option<&'n [u8]> {
-    let mut matching: Vec<&[u8]> =
-        entries(name).filter(|(entry, _)| entry.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect();
+    let mut matching: Vec<&[u8]> = entries(name)
+        .filter(|(entry, _)| entry.eq_ignore_ascii_case(wanted))
+        .map(|(_, value)| value)
+        .collect();
     if position < 0 {
         matching.reverse();
     }
-    let index = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(1)?;
-    matching.get(index).copied().filter(|value| !value.contains(&0))
+    let index = usize::try_from(position.unsigned_abs())
+        .ok()?
+        .checked_sub(1)?;
+    matching
+        .get(index)
+        .copied()
+        .filter(|value| !value.contains(&0))
 }
 
 fn entry_name(oid: &Oid<'_>) -> String {
@@ -293,18 +326,29 @@ fn two_digit_time(time: ASN1Time) -> Option<String> {
     }
     let (month, day) = (u8::from(time.month()), time.day());
     let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-    Some(format!("{:02}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z", year - 2000))
+    Some(format!(
+        "{:02}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z",
+        year - 2000
+    ))
 }
 
 fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
-    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = key.parsed() else { return 0 };
+    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = key.parsed() else {
+        return 0;
+    };
     let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
     let modulus = &key.modulus[zeros..];
-    modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize)
+    modulus.first().map_or(0, |first| {
+        modulus.len() * 8 - first.leading_zeros() as usize
+    })
 }
 
 fn ec_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
-    let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|curve| curve.as_oid().ok());
     match curve.map(|oid| oid.to_id_string()).as_deref() {
         Some("1.2.840.10045.3.1.7") => 256,
         Some("1.3.132.0.34") => 384,
@@ -314,7 +358,10 @@ fn ec_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
 }
 
 fn find(table: &[(&str, &'static str)], oid: &str) -> Option<&'static str> {
-    table.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name)
+    table
+        .iter()
+        .find(|(known, _)| *known == oid)
+        .map(|(_, name)| *name)
 }
 
 /// OpenSSL's short names (`crypto/objects/objects.txt`).
@@ -384,144 +431,4 @@ const KEY_ALGORITHMS: &[(&str, &str)] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use rcgen::{CustomExtension, DnType, DnValue, SerialNumber, date_time_ymd};
-
-    use super::*;
-    use crate::tls::test_pki::{Ca, ec_key, rsa_key};
-
-    fn named(values: &[(DnType, &str)]) -> Vec<u8> {
-        let issued = Ca::root("Root").issue(ec_key(), |params| {
-            for (entry, value) in values {
-                params.distinguished_name.push(entry.clone(), DnValue::Utf8String((*value).to_owned()));
-            }
-        });
-        issued.der.to_vec()
-    }
-
-    #[test]
-    fn names_are_written_on_one_line_as_openssl_does() {
-        let second_cn = DnType::CustomDnType(vec![2, 5, 4, 3]);
-        let strange = DnType::CustomDnType(vec![1, 2, 3, 4]);
-        let der = named(&[
-            (DnType::OrganizationName, "Example"),
-            (DnType::OrganizationalUnitName, "ops"),
-            (DnType::CommonName, "alice"),
-            (second_cn, "bob"),
-            (strange, "x"),
-        ]);
-        let certificate = Certificate::parse(&der).unwrap();
-        assert_eq!(certificate.subject().unwrap(), b"/O=Example/OU=ops/CN=alice/CN=bob/1.2.3.4=x");
-        assert_eq!(certificate.issuer().unwrap(), b"/O=Example/CN=Root");
-        assert_eq!(certificate.common_name(), Some(b"alice".as_slice()));
-        assert_eq!(certificate.subject_entry("cn", 2), Some(b"bob".as_slice()));
-        assert_eq!(certificate.subject_entry("CN", -1), Some(b"bob".as_slice()));
-        assert_eq!(certificate.subject_entry("CN", 3), None);
-        assert_eq!(certificate.subject_entry("CN", 0), None);
-        assert_eq!(certificate.subject_entry("1.2.3.4", 1), Some(b"x".as_slice()));
-        assert_eq!(certificate.subject_entry("L", 1), None);
-        assert_eq!(certificate.issuer_entry("CN", 1), Some(b"Root".as_slice()));
-    }
-
-    #[test]
-    fn a_nul_byte_gives_no_value_but_can_be_printed() {
-        let der = named(&[(DnType::CommonName, "root\0.example"), (DnType::LocalityName, "here")]);
-        let certificate = Certificate::parse(&der).unwrap();
-        assert_eq!(certificate.subject(), None);
-        assert_eq!(certificate.common_name(), None);
-        assert_eq!(certificate.subject_entry("L", 1), Some(b"here".as_slice()));
-        assert_eq!(certificate.printed_subject(), "/CN=root#00.example/L=here");
-    }
-
-    #[test]
-    fn hostile_names_are_escaped_and_cut() {
-        let long = "A".repeat(65_000);
-        let der = named(&[(DnType::CommonName, &long)]);
-        let certificate = Certificate::parse(&der).unwrap();
-        assert_eq!(certificate.common_name().unwrap().len(), 65_000);
-        let printed = certificate.printed_subject();
-        assert!(printed.starts_with("/CN=AAA") && printed.ends_with("A...") && printed.len() == 259, "{printed}");
-        let der = named(&[(DnType::CommonName, "a\nERROR \"x\"#\u{e9}")]);
-        assert_eq!(Certificate::parse(&der).unwrap().printed_subject(), "/CN=a#0AERROR #22x#22#23#C3#A9");
-        assert_eq!(Certificate::parse(&named(&[(DnType::CommonName, "")])).unwrap().common_name(), Some(&b""[..]));
-        assert_eq!(Certificate::parse(&named(&[])).unwrap().subject().unwrap(), b"");
-    }
-
-    #[test]
-    fn bytes_that_are_no_certificate_are_refused() {
-        let der = named(&[]);
-        assert!(Certificate::parse(&der[..der.len() - 1]).is_none());
-        assert!(Certificate::parse(&[der.as_slice(), b"x"].concat()).is_none());
-        assert!(Certificate::parse(b"").is_none());
-        for index in 0..der.len() {
-            let mut damaged = der.clone();
-            damaged[index] ^= 0xff;
-            if let Some(certificate) = Certificate::parse(&damaged) {
-                // Must not panic, whatever they answer.
-                let _ = (certificate.subject(), certificate.serial(), certificate.not_after());
-                let _ = (certificate.key_summary(), certificate.server_names(), certificate.printed_subject());
-            }
-        }
-    }
-
-    #[test]
-    fn serials_are_magnitudes_without_leading_zeros() {
-        let serial = |bytes: &[u8]| {
-            let issued =
-                Ca::root("Root").issue(ec_key(), |params| params.serial_number = Some(SerialNumber::from_slice(bytes)));
-            let certificate = Certificate::parse(&issued.der).unwrap();
-            (certificate.serial(), certificate.printed_serial())
-        };
-        assert_eq!(serial(&[0x80, 1]), (vec![0x80, 1], "8001".to_owned()));
-        assert_eq!(serial(&[0, 0, 10]), (vec![10], "0A".to_owned()));
-        assert_eq!(serial(&[0]), (vec![0], "00".to_owned()));
-        assert_eq!(serial(&[0x7f; 30]).1, format!("{}...", "7F".repeat(20)));
-    }
-
-    #[test]
-    fn times_have_two_digit_years() {
-        let time = |year| two_digit_time(ASN1Time::new(date_time_ymd(year, 12, 3)));
-        assert_eq!(time(2026).as_deref(), Some("261203000000Z"));
-        assert_eq!(time(2051).as_deref(), Some("511203000000Z"));
-        assert_eq!(time(1999), None);
-        assert_eq!(time(2100), None);
-        assert_eq!(date(unix_time(ASN1Time::new(date_time_ymd(2027, 1, 31)))), "2027-01-31");
-        assert_eq!(date(UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::MAX))), "never");
-    }
-
-    #[test]
-    fn algorithms_have_the_names_of_openssl() {
-        let ca = Ca::root("Root");
-        let facts = |key| {
-            let issued = ca.issue(key, |_| ());
-            let certificate = Certificate::parse(&issued.der).unwrap();
-            let algorithms = (certificate.signature_algorithm(), certificate.key_algorithm());
-            (algorithms, certificate.key_summary(), certificate.key_type())
-        };
-        let by_ec = "ecdsa-with-SHA256";
-        assert_eq!(facts(ec_key()), ((by_ec, "id-ecPublicKey"), "EC256".to_owned(), KeyType::Ec));
-        assert_eq!(facts(rsa_key()), ((by_ec, "rsaEncryption"), "RSA2048".to_owned(), KeyType::Rsa));
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        assert_eq!(facts(key), ((by_ec, "ED25519"), "ED25519".to_owned(), KeyType::Other));
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        assert_eq!(facts(key).1, "EC384");
-    }
-
-    #[test]
-    fn server_names_are_sans_and_cn_in_lower_case() {
-        let issued = Ca::root("Root").issue(ec_key(), |params| {
-            let sans = vec!["A.example".to_owned(), "*.b.example".to_owned(), "192.0.2.1".to_owned()];
-            params.subject_alt_names = rcgen::CertificateParams::new(sans).unwrap().subject_alt_names;
-            params.distinguished_name.push(DnType::CommonName, "C.example");
-        });
-        let certificate = Certificate::parse(&issued.der).unwrap();
-        assert_eq!(certificate.server_names(), ["a.example", "*.b.example", "c.example"]);
-        // SEQUENCE { [2] "a\0b", [2] "ok" }
-        let san = vec![0x30, 9, 0x82, 3, b'a', 0, b'b', 0x82, 2, b'o', b'k'];
-        let issued = Ca::root("Root").issue(ec_key(), |params| {
-            params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 17], san));
-            params.distinguished_name.push(DnType::CommonName, "My Server");
-        });
-        assert_eq!(Certificate::parse(&issued.der).unwrap().server_names(), ["ok"]);
-    }
-}
+mod tests;
