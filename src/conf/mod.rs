@@ -1,4 +1,59 @@
 //! What the operator asked for: text in, [`model::Model`] out. Reads no file but the text it is given, opens no socket.
+//!
+//! The layers in reading order: [`token`] makes words of lines, [`conditions`] decides which lines count, [`keywords`] is the
+//! table of what a word means, [`parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
+//! them. [`diagnostic`] is how all of them speak.
 
+pub mod diagnostic;
 pub mod expr;
+pub mod keywords;
 pub mod model;
+
+mod address;
+mod check;
+mod conditions;
+mod draft;
+mod format;
+mod parse;
+mod sections;
+mod token;
+mod value;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diagnostic::{Diagnostic, Diagnostics, Severity};
+use model::Model;
+
+/// What came of reading a configuration.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The model; `None` exactly if there is an error among the diagnostics.
+    pub model: Option<Model>,
+    /// Everything that was found, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a configuration: `sources` are names and contents of files in the order in which they count. `environment` answers
+/// `"$NAME"` and `defined(NAME)`; [`variables`] tells which names matter.
+///
+/// The same arguments always give the same answer: no file, socket, clock or environment of the process is looked at. Never
+/// panics, whatever the bytes.
+pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, String>) -> Parsed {
+    let mut diagnostics = Diagnostics::default();
+    let drafts = parse::read(sources, environment, &mut diagnostics);
+    let model = check::model(drafts, &mut diagnostics);
+    let failed = diagnostics.any(Severity::Error);
+    Parsed {
+        model: if failed { None } else { Some(model) },
+        diagnostics: diagnostics.finish(),
+    }
+}
+
+/// Names of the environment variables that a text refers to.
+pub fn variables(text: &[u8]) -> BTreeSet<String> {
+    token::variables(text)
+}
+
+#[cfg(test)]
+mod tests;

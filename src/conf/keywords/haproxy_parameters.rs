@@ -1,0 +1,322 @@
+//! Parameters of `bind` and `server` that HAProxy has and this program has not, or not yet.
+
+use super::haproxy::{LABEL, NO_SUCH_PART, REMOVE, inert, later, must, never, should};
+use super::{Keyword, Places, Subject};
+
+/// The same row for a parameter, with the number of words that follow it.
+const fn with(count: usize, keyword: Keyword) -> Keyword {
+    let Keyword {
+        name,
+        places,
+        usage,
+        class,
+        doc,
+        action,
+        ..
+    } = keyword;
+    Keyword {
+        name,
+        places,
+        usage,
+        class,
+        doc,
+        arguments: count..=count,
+        repeats: true,
+        action,
+    }
+}
+
+const NO_TLS_TO_SERVERS: &str =
+    "it is about TLS towards servers, which this program does not speak";
+
+const B: Places = Places::BIND;
+
+pub(super) static BIND: &[Keyword] = &[
+    with(
+        1,
+        should(
+            "default-crt",
+            B,
+            "write the default certificate first, with 'crt'",
+        ),
+    ),
+    with(1, must("crt-list", B, "write a 'crt' for each file")),
+    with(
+        1,
+        should("ca-verify-file", B, "put all authorities into 'ca-file'"),
+    ),
+    with(0, should("no-ca-names", B, REMOVE)),
+    with(
+        1,
+        should(
+            "crt-ignore-err",
+            B,
+            "remove it; no error of a certificate is ignored",
+        ),
+    ),
+    with(
+        1,
+        should(
+            "ca-ignore-err",
+            B,
+            "remove it; no error of a certificate is ignored",
+        ),
+    ),
+    with(1, never("npn", B, Subject::Other, "use 'alpn'")),
+    with(0, never("force-sslv3", B, Subject::TlsVersion, "")),
+    with(0, never("force-tlsv10", B, Subject::TlsVersion, "")),
+    with(0, never("force-tlsv11", B, Subject::TlsVersion, "")),
+    with(0, should("no-tlsv12", B, "write 'ssl-min-ver TLSv1.3'")),
+    with(0, should("no-tlsv13", B, "write 'ssl-max-ver TLSv1.2'")),
+    with(
+        1,
+        must(
+            "ciphers",
+            B,
+            "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305",
+        ),
+    ),
+    with(
+        1,
+        must(
+            "ciphersuites",
+            B,
+            "remove it; the suites are those of TLS 1.3",
+        ),
+    ),
+    with(
+        1,
+        must(
+            "curves",
+            B,
+            "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384",
+        ),
+    ),
+    with(
+        1,
+        should(
+            "ecdhe",
+            B,
+            "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384",
+        ),
+    ),
+    with(1, later("sigalgs", B, REMOVE)),
+    with(1, later("client-sigalgs", B, REMOVE)),
+    with(0, should("prefer-client-ciphers", B, REMOVE)),
+    with(0, must("no-tls-tickets", B, REMOVE)),
+    with(0, must("tls-tickets", B, REMOVE)),
+    with(
+        1,
+        should(
+            "tls-ticket-keys",
+            B,
+            "remove it; keys of tickets are made at the start",
+        ),
+    ),
+    with(
+        0,
+        never(
+            "allow-0rtt",
+            B,
+            Subject::Other,
+            "early data can be replayed; remove it",
+        ),
+    ),
+    with(0, never("generate-certificates", B, Subject::Other, REMOVE)),
+    with(1, never("ca-sign-file", B, Subject::Other, REMOVE)),
+    with(1, never("ca-sign-pass", B, Subject::Other, REMOVE)),
+    with(1, should("ktls", B, REMOVE)),
+    with(1, later("ech", B, REMOVE)),
+    with(
+        1,
+        never(
+            "accept-netscaler-cip",
+            B,
+            Subject::Other,
+            "use 'accept-proxy'",
+        ),
+    ),
+    with(1, inert("id", B, LABEL)),
+    with(1, inert("label", B, LABEL)),
+    with(1, inert("guid-prefix", B, LABEL)),
+    with(1, inert("nice", B, NO_SUCH_PART)),
+    with(1, inert("idle-ping", B, NO_SUCH_PART)),
+    with(
+        1,
+        should("interface", B, "bind to the address of the interface"),
+    ),
+    with(0, should("tfo", B, REMOVE)),
+    with(0, should("defer-accept", B, REMOVE)),
+    with(1, should("tcp-ut", B, REMOVE)),
+    with(1, should("mss", B, REMOVE)),
+    with(1, should("cc", B, REMOVE)),
+    with(1, later("tcp-md5sig", B, REMOVE)),
+    with(1, later("tcp-ss", B, REMOVE)),
+    with(1, later("namespace", B, REMOVE)),
+    with(0, later("transparent", B, REMOVE)),
+    with(1, should("thread", B, "remove it; every thread accepts")),
+    with(
+        1,
+        should(
+            "shards",
+            B,
+            "remove it; every thread has a socket of its own",
+        ),
+    ),
+    with(1, must("level", B, "remove it; there is no control socket")),
+    with(
+        1,
+        inert("expose-fd", B, "sockets are handed over without it"),
+    ),
+    with(1, later("severity-output", B, REMOVE)),
+    with(1, never("proto", B, Subject::Other, REMOVE)),
+    with(1, never("nbconn", B, Subject::Other, REMOVE)),
+    with(1, never("process", B, Subject::Other, REMOVE)),
+    with(0, never("quic-force-retry", B, Subject::Datagrams, "")),
+    with(1, never("quic-socket", B, Subject::Datagrams, "")),
+    with(1, never("quic-cc-algo", B, Subject::Datagrams, "")),
+];
+
+const S: Places = Places::SERVER;
+const CHECKS: &str = "remove it; there are no health checks";
+const ONE_SERVER: &str = "remove it; there is one server in each backend";
+
+pub(super) static SERVER: &[Keyword] = &[
+    with(0, must("check", S, CHECKS)),
+    with(0, inert("no-check", S, "there are no health checks")),
+    with(1, must("inter", S, CHECKS)),
+    with(1, must("fastinter", S, CHECKS)),
+    with(1, must("downinter", S, CHECKS)),
+    with(1, must("rise", S, CHECKS)),
+    with(1, must("fall", S, CHECKS)),
+    with(1, must("port", S, CHECKS)),
+    with(1, must("addr", S, CHECKS)),
+    with(0, must("check-send-proxy", S, CHECKS)),
+    with(
+        0,
+        inert("no-check-send-proxy", S, "there are no health checks"),
+    ),
+    with(1, should("init-state", S, CHECKS)),
+    with(1, should("track", S, CHECKS)),
+    with(1, must("weight", S, ONE_SERVER)),
+    with(1, must("maxconn", S, "use 'maxconn' in the frontend")),
+    with(1, later("minconn", S, "use 'maxconn' in the frontend")),
+    with(1, should("maxqueue", S, "use 'maxconn' in the frontend")),
+    with(0, must("backup", S, ONE_SERVER)),
+    with(
+        0,
+        inert("no-backup", S, "there is one server in each backend"),
+    ),
+    with(0, must("disabled", S, "write 'disabled' in the section")),
+    with(0, inert("enabled", S, "it is enabled")),
+    with(1, should("slowstart", S, ONE_SERVER)),
+    with(1, must("on-marked-down", S, CHECKS)),
+    with(1, should("on-marked-up", S, CHECKS)),
+    with(1, should("observe", S, CHECKS)),
+    with(1, should("error-limit", S, CHECKS)),
+    with(1, should("on-error", S, CHECKS)),
+    with(
+        1,
+        should(
+            "source",
+            S,
+            "remove it; the system chooses the local address",
+        ),
+    ),
+    with(1, should("tcp-ut", S, REMOVE)),
+    with(0, should("tfo", S, REMOVE)),
+    with(0, inert("no-tfo", S, "it is off")),
+    with(1, should("cc", S, REMOVE)),
+    with(
+        1,
+        should(
+            "init-addr",
+            S,
+            "remove it; the name is looked up at start, and a failure is an error",
+        ),
+    ),
+    with(
+        1,
+        later(
+            "resolvers",
+            S,
+            "remove it; the name is looked up at start and reload",
+        ),
+    ),
+    with(
+        1,
+        later(
+            "resolve-prefer",
+            S,
+            "write 'ipv4@' or 'ipv6@' in front of the name",
+        ),
+    ),
+    with(1, later("resolve-net", S, REMOVE)),
+    with(1, later("resolve-opts", S, REMOVE)),
+    with(1, inert("id", S, LABEL)),
+    with(1, inert("guid", S, LABEL)),
+    with(1, should("hash-key", S, ONE_SERVER)),
+    with(0, later("agent-check", S, CHECKS)),
+    with(1, later("agent-addr", S, CHECKS)),
+    with(1, later("agent-inter", S, CHECKS)),
+    with(1, later("agent-port", S, CHECKS)),
+    with(1, later("agent-send", S, CHECKS)),
+    with(0, inert("no-agent-check", S, "there are no health checks")),
+    with(1, inert("verify", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("verifyhost", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-verifyhost", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("ca-file", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("crl-file", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("crt", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("sni", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("sni-auto", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-sni-auto", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("alpn", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("npn", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("ciphers", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("ciphersuites", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("curves", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("sigalgs", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("client-sigalgs", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("ssl-min-ver", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("ssl-max-ver", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("force-*", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-sslv3", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-tlsv1*", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("ssl-reuse", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-ssl-reuse", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("tls-tickets", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-tls-tickets", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("renegotiate", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-renegotiate", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("check-alpn", S, NO_TLS_TO_SERVERS)),
+    with(1, inert("check-sni", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("check-sni-auto", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("no-check-sni-auto", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("allow-0rtt", S, NO_TLS_TO_SERVERS)),
+    with(0, inert("stick", S, NO_SUCH_PART)),
+    with(0, inert("non-stick", S, NO_SUCH_PART)),
+    with(0, inert("strict-maxconn", S, NO_SUCH_PART)),
+    with(1, never("cookie", S, Subject::Http, "")),
+    with(1, never("redir", S, Subject::Http, "")),
+    with(1, never("ws", S, Subject::Http, "")),
+    with(1, never("max-reuse", S, Subject::Http, "")),
+    with(1, never("pool-*", S, Subject::Http, "")),
+    with(0, never("check-reuse-pool", S, Subject::Http, "")),
+    with(0, never("no-check-reuse-pool", S, Subject::Http, "")),
+    with(1, never("check-pool-conn-name", S, Subject::Http, "")),
+    with(1, never("idle-ping", S, Subject::Http, "")),
+    with(1, never("proto", S, Subject::Http, "")),
+    with(1, never("check-proto", S, Subject::Http, "")),
+    with(1, never("log-bufsize", S, Subject::Other, REMOVE)),
+    with(1, never("log-proto", S, Subject::Other, REMOVE)),
+    with(1, never("shard", S, Subject::Tables, "")),
+    with(1, later("namespace", S, REMOVE)),
+    with(1, later("tcp-md5sig", S, REMOVE)),
+    with(1, later("usesrc", S, REMOVE)),
+    with(1, later("ktls", S, REMOVE)),
+    with(1, later("healthcheck", S, CHECKS)),
+    with(1, never("socks4", S, Subject::Other, REMOVE)),
+    with(0, never("check-via-socks4", S, Subject::Other, REMOVE)),
+    with(1, never("quic-cc-algo", S, Subject::Datagrams, "")),
+];
