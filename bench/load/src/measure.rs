@@ -309,7 +309,6 @@ impl Stage<'_> {
         }
         let adopted_after = start.elapsed();
         std::thread::sleep(OBSERVATION);
-        // An error of the pulse is a lost connection, which `check` counts too; the latency up to then still says something.
         let lap = client.ask("lap")?;
         let stall = Duration::from_micros(lap.number("worst_us")?);
 
@@ -320,9 +319,9 @@ impl Stage<'_> {
                 break percent;
             }
         };
-        let alive = client.ask("check")?.number("alive")?;
+        let alive = client.ask("check")?.number("alive")? + lap.number("alive")?;
         Ok(Finding::Reload {
-            lost: self.size.held_connections.saturating_sub(alive),
+            lost: (self.size.held_connections + 1).saturating_sub(alive),
             stall,
             quiet,
             adopted_after,

@@ -180,7 +180,12 @@ impl Load {
                 errors.push(error.to_owned());
             } else if let Some(values) = line.strip_prefix("done") {
                 if let Some(first) = errors.first() {
-                    return Err(format!("{} error(s), the first: {first}", errors.len()));
+                    let count = match errors.len() {
+                        ERROR_LIMIT => format!("{ERROR_LIMIT} or more errors"),
+                        1 => "1 error".to_owned(),
+                        count => format!("{count} errors"),
+                    };
+                    return Err(format!("{count}, the first: {first}"));
                 }
                 let pairs = values
                     .split_whitespace()

@@ -398,13 +398,13 @@ mod tests {
         for product in ["bowline", "hitch"] {
             let mut report = report(&[40, 40], &[100, 100], &[120, 120]);
             assert!(report.passed());
-            report.add(Kind::FullHandshake, product, &Err("3 error(s)".to_owned()));
+            report.add(Kind::FullHandshake, product, &Err("3 errors".to_owned()));
             assert_eq!(
                 report.verdict(Row::FullHandshake).0,
                 Verdict::Open("void".to_owned())
             );
             assert!(!report.passed());
-            let reason = format!("void: {product}, CPU per full mTLS handshake, µs: 3 error(s)");
+            let reason = format!("void: {product}, CPU per full mTLS handshake, µs: 3 errors");
             assert!(report.text().contains(&reason), "{}", report.text());
         }
     }

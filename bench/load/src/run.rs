@@ -97,7 +97,10 @@ impl Options {
         let fail = |error: std::io::Error| format!("{}: {error}", self.peers.display());
         let mut templates = Vec::new();
         for entry in std::fs::read_dir(&self.peers).map_err(fail)? {
-            templates.push(Template::read(&entry.map_err(fail)?.path())?);
+            let path = entry.map_err(fail)?.path();
+            if path.extension().is_some_and(|extension| extension == "in") {
+                templates.push(Template::read(&path)?);
+            }
         }
         templates
             .sort_by(|a, b| (a.name != "bowline", &a.name).cmp(&(b.name != "bowline", &b.name)));

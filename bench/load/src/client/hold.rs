@@ -20,7 +20,7 @@ const PULSE_PAUSE: Duration = Duration::from_micros(200);
 /// Arguments: `port`, `client_certificate` (true|false), `certificates`.
 ///
 /// Commands: `open N` opens N more, each proved by a ping; `pulse` starts pinging one more connection without end; `lap` tells the
-/// worst latency of the pulse since the last `lap`; `probe` makes one connection, tells which certificate it saw, and closes it;
+/// worst latency of the pulse since the last `lap` and whether it lives; `probe` makes one connection, tells which certificate it saw, and closes it;
 /// `check` pings every connection once.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let port: u16 = arguments.number("port")?;
@@ -63,11 +63,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                 wire::answer(&errors.take(), &[]);
             }
             ("lap", _) => {
-                let lap = std::mem::take(&mut *lap.lock().unwrap_or_else(PoisonError::into_inner));
-                let failed: Vec<String> = lap.failed.into_iter().collect();
+                let (pings, worst, alive) =
+                    lap.lock().unwrap_or_else(PoisonError::into_inner).take();
                 wire::answer(
-                    &failed,
-                    &[("pings", &lap.pings), ("worst_us", &lap.worst.as_micros())],
+                    &[],
+                    &[
+                        ("pings", &pings),
+                        ("worst_us", &worst.as_micros()),
+                        ("alive", &u8::from(alive)),
+                    ],
                 );
             }
             ("probe", _) => {
@@ -79,7 +83,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
             }
             ("check", _) => {
                 let alive = check(&held, &errors);
-                wire::answer(&errors.take(), &[("alive", &alive)]);
+                // A dead connection is a finding here; only why it is dead goes elsewhere.
+                if let Some(first) = errors.take().first() {
+                    eprintln!("{first}");
+                }
+                wire::answer(&[], &[("alive", &alive)]);
             }
             _ => return Err(format!("unknown command '{command}'")),
         }
@@ -159,30 +167,76 @@ fn check(held: &[Mutex<Connection>], errors: &Errors) -> usize {
     alive.into_inner()
 }
 
+/// What the pulse saw since the runner asked last.
 #[derive(Default)]
 struct Lap {
     pings: u64,
     worst: Duration,
-    failed: Option<String>,
+    /// The ping that waits for its answer.
+    waiting_since: Option<Instant>,
+    dead: bool,
+}
+
+impl Lap {
+    /// Number of answers, worst latency, and whether the connection still lives. A ping that has no answer yet counts with the time
+    /// it has waited, or a loop that never comes back would look fast.
+    fn take(&mut self) -> (u64, Duration, bool) {
+        let waited = self
+            .waiting_since
+            .map_or(Duration::ZERO, |start| start.elapsed());
+        let taken = (self.pings, self.worst.max(waited), !self.dead);
+        (self.pings, self.worst) = (0, Duration::ZERO);
+        taken
+    }
 }
 
 fn beat(mut connection: Connection, lap: &Mutex<Lap>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
+        lap.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .waiting_since = Some(start);
         let outcome = connection.ping();
         let latency = start.elapsed();
         let mut lap = lap.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            Ok(()) => {
-                lap.pings += 1;
-                lap.worst = lap.worst.max(latency);
-            }
-            Err(error) => {
-                lap.failed = Some(format!("client: pulse: {error}"));
-                return;
-            }
+        lap.waiting_since = None;
+        if let Err(error) = outcome {
+            eprintln!("client: pulse: {error}");
+            lap.dead = true;
+            return;
         }
+        lap.pings += 1;
+        lap.worst = lap.worst.max(latency);
         drop(lap);
         std::thread::sleep(PULSE_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lap_starts_afresh_and_counts_the_ping_that_waits() {
+        let mut lap = Lap {
+            pings: 3,
+            worst: Duration::from_secs(7),
+            ..Lap::default()
+        };
+        assert_eq!(lap.take(), (3, Duration::from_secs(7), true));
+        assert_eq!(lap.take(), (0, Duration::ZERO, true));
+        lap.waiting_since = Instant::now().checked_sub(Duration::from_secs(2));
+        lap.dead = true;
+        let (_, worst, alive) = lap.take();
+        assert!(worst >= Duration::from_secs(2) && !alive);
+    }
+
+    #[test]
+    fn leaf_names_differ_by_the_end() {
+        assert_eq!(leaf_name(&[1, 2, 0xab]), "ab0201");
+        assert_ne!(
+            leaf_name(&[0; 40]),
+            leaf_name(&[&[0; 39][..], &[1]].concat())
+        );
     }
 }
