@@ -1,1 +1,12 @@
 //! The decisions: no socket, no clock, no thread, no log.
+
+mod certificate;
+pub mod close;
+pub mod connection;
+mod endpoint;
+pub mod proxy_in;
+pub mod proxy_out;
+pub mod pump;
+pub mod route;
+pub mod sample;
+pub mod wire;
