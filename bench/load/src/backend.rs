@@ -68,8 +68,7 @@ fn serve(
     commands: &Receiver<()>,
     mut report: impl FnMut(&Tally),
 ) -> io::Result<()> {
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut state = Backend {
         pattern: Pattern::new(),
         scratch: vec![0; PIECE].into_boxed_slice(),
@@ -87,19 +86,11 @@ fn serve(
         }
         let mut ready = std::mem::take(&mut unfinished);
         ready.extend(
-            events
-                .iter()
-                .map(Event::token)
-                .filter(|&token| token != LISTENER && token != COMMANDS)
-                .map(usize::from),
+            events.iter().map(Event::token).filter(|&token| token != LISTENER && token != COMMANDS).map(usize::from),
         );
         ready.sort_unstable();
         ready.dedup();
-        unfinished.extend(
-            ready
-                .into_iter()
-                .filter(|&slot| state.drive(slot) == Turn::Unfinished),
-        );
+        unfinished.extend(ready.into_iter().filter(|&slot| state.drive(slot) == Turn::Unfinished));
         for event in &events {
             match event.token() {
                 LISTENER => state.accept(&poll, &listener, &mut unfinished)?,
@@ -163,12 +154,7 @@ enum Turn {
 }
 
 impl Backend {
-    fn accept(
-        &mut self,
-        poll: &Poll,
-        listener: &TcpListener,
-        unfinished: &mut Vec<usize>,
-    ) -> io::Result<()> {
+    fn accept(&mut self, poll: &Poll, listener: &TcpListener, unfinished: &mut Vec<usize>) -> io::Result<()> {
         loop {
             let mut stream = match listener.accept() {
                 Ok((stream, _)) => stream,
@@ -181,15 +167,8 @@ impl Backend {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            poll.registry().register(
-                &mut stream,
-                Token(slot),
-                Interest::READABLE | Interest::WRITABLE,
-            )?;
-            self.connections[slot] = Some(Connection {
-                stream,
-                phase: Phase::Header(Vec::new()),
-            });
+            poll.registry().register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
+            self.connections[slot] = Some(Connection { stream, phase: Phase::Header(Vec::new()) });
             if self.drive(slot) == Turn::Unfinished {
                 unfinished.push(slot);
             }
@@ -231,12 +210,7 @@ enum Step {
 }
 
 impl Connection {
-    fn drive(
-        &mut self,
-        pattern: &Pattern,
-        scratch: &mut [u8],
-        tally: &mut Tally,
-    ) -> Result<Step, String> {
+    fn drive(&mut self, pattern: &Pattern, scratch: &mut [u8], tally: &mut Tally) -> Result<Step, String> {
         let mut moved = 0;
         while moved < TURN_BYTES {
             if let Phase::Download { sent, total } = &mut self.phase {
@@ -280,26 +254,18 @@ impl Connection {
     fn ended(&self) -> Result<(), String> {
         match &self.phase {
             Phase::Ping { .. } | Phase::Finished | Phase::First { .. } => Ok(()),
-            Phase::Header(bytes) => Err(format!(
-                "the connection ended after {} bytes of the PROXY header",
-                bytes.len()
-            )),
+            Phase::Header(bytes) => {
+                Err(format!("the connection ended after {} bytes of the PROXY header", bytes.len()))
+            }
             Phase::Request(_) => Err("the connection ended within a request".to_owned()),
-            Phase::Upload { seen, total } => Err(format!(
-                "the connection ended after {seen} of {total} bytes"
-            )),
-            Phase::Download { sent, total } => Err(format!(
-                "the connection ended when {sent} of {total} bytes were sent"
-            )),
+            Phase::Upload { seen, total } => Err(format!("the connection ended after {seen} of {total} bytes")),
+            Phase::Download { sent, total } => {
+                Err(format!("the connection ended when {sent} of {total} bytes were sent"))
+            }
         }
     }
 
-    fn receive(
-        &mut self,
-        mut bytes: &mut [u8],
-        pattern: &Pattern,
-        tally: &mut Tally,
-    ) -> Result<(), String> {
+    fn receive(&mut self, mut bytes: &mut [u8], pattern: &Pattern, tally: &mut Tally) -> Result<(), String> {
         while !bytes.is_empty() {
             match &mut self.phase {
                 Phase::Header(header) => {
@@ -314,18 +280,13 @@ impl Connection {
                         header_length: parsed.length,
                     };
                 }
-                &mut Phase::First {
-                    digest,
-                    header_length,
-                } => {
+                &mut Phase::First { digest, header_length } => {
                     tally.connections += 1;
                     tally.digest = tally.digest.wrapping_add(digest);
                     tally.header_bytes += header_length as u64;
                     self.phase = match bytes[0] {
                         UPLOAD | DOWNLOAD => Phase::Request(Vec::new()),
-                        _ => Phase::Ping {
-                            fold: proxy_v2::fold(digest),
-                        },
+                        _ => Phase::Ping { fold: proxy_v2::fold(digest) },
                     };
                 }
                 Phase::Request(request) => {
@@ -377,10 +338,7 @@ impl Connection {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), String> {
         match self.stream.write(bytes) {
             Ok(count) if count == bytes.len() => Ok(()),
-            Ok(count) => Err(format!(
-                "only {count} of {} bytes of an answer could be sent",
-                bytes.len()
-            )),
+            Ok(count) => Err(format!("only {count} of {} bytes of an answer could be sent", bytes.len())),
             Err(error) => Err(format!("an answer could not be sent: {error}")),
         }
     }

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// The name in the server certificate, and the SNI that the client sends.
@@ -41,16 +40,11 @@ impl Certificates {
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
         write(directory, file::CA, &ca.self_signed(&key)?.pem())?;
-        let mut this = Self {
-            directory: directory.to_owned(),
-            issuer: Issuer::new(ca, key),
-            issued: 0,
-        };
+        let mut this = Self { directory: directory.to_owned(), issuer: Issuer::new(ca, key), issued: 0 };
 
         let client_key = KeyPair::generate()?;
-        let client = this
-            .params("client 1", ExtendedKeyUsagePurpose::ClientAuth, &[])?
-            .signed_by(&client_key, &this.issuer)?;
+        let client =
+            this.params("client 1", ExtendedKeyUsagePurpose::ClientAuth, &[])?.signed_by(&client_key, &this.issuer)?;
         write(directory, file::CLIENT, &client.pem())?;
         write(directory, file::CLIENT_KEY, &client_key.serialize_pem())?;
         this.renew()?;
@@ -60,17 +54,9 @@ impl Certificates {
     /// Replaces the server certificate and the CRL, as an operator does before a reload. Returns the DER of the new certificate.
     pub(crate) fn renew(&mut self) -> Result<Vec<u8>, Box<dyn Error>> {
         let key = KeyPair::generate()?;
-        let params = self.params(
-            SERVER_NAME,
-            ExtendedKeyUsagePurpose::ServerAuth,
-            &[SERVER_NAME],
-        )?;
+        let params = self.params(SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth, &[SERVER_NAME])?;
         let server = params.signed_by(&key, &self.issuer)?;
-        write(
-            &self.directory,
-            file::SERVER,
-            &format!("{}{}", server.pem(), key.serialize_pem()),
-        )?;
+        write(&self.directory, file::SERVER, &format!("{}{}", server.pem(), key.serialize_pem()))?;
 
         self.issued += 1;
         let crl = CertificateRevocationListParams {
@@ -105,15 +91,8 @@ impl Certificates {
         usage: ExtendedKeyUsagePurpose,
         names: &[&str],
     ) -> Result<CertificateParams, rcgen::Error> {
-        let mut params = CertificateParams::new(
-            names
-                .iter()
-                .map(|&name| name.to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;

@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod measure;
 mod pattern;
+mod pause;
 mod process;
 mod procfs;
 mod product;
@@ -21,9 +22,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let outcome = match words.next().as_deref() {
         Some("run") => run::run(words),
-        Some("backend") => backend::run()
-            .map(|()| true)
-            .map_err(|error| error.to_string()),
+        Some("backend") => backend::run().map(|()| true).map_err(|error| error.to_string()),
         Some("client") => client(words).map(|()| true),
         Some("-h" | "--help") => {
             println!("{}", run::USAGE);

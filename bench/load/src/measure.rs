@@ -1,5 +1,6 @@
 //! One measurement of one product: started afresh, loaded, read, ended.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::certificates::Certificates;
 use crate::client::hold::leaf_name;
+use crate::pause::pause;
 use crate::process::{Answer, Load};
 use crate::procfs;
 use crate::product::{Product, Template};
@@ -87,6 +89,18 @@ impl Size {
     };
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handshakes, in_flight, bulk_bytes, bulk_connections, idle_connections, held_connections } = self;
+        let mebibytes = bulk_bytes >> 20;
+        write!(
+            out,
+            "{handshakes} handshakes ({in_flight} at a time), {mebibytes} MiB over {bulk_connections} connections, "
+        )?;
+        write!(out, "{idle_connections} idle connections, {held_connections} connections through a reload")
+    }
+}
+
 /// Where measurements take place.
 pub(crate) struct Stage<'a> {
     pub(crate) certificates: &'a mut Certificates,
@@ -106,7 +120,9 @@ pub(crate) enum Finding {
         remark: String,
     },
     /// Bytes for one idle connection.
-    Memory { bytes: f64 },
+    Memory {
+        bytes: f64,
+    },
     Reload {
         lost: u64,
         stall: Duration,
@@ -135,23 +151,10 @@ struct Bench {
 
 impl Stage<'_> {
     /// Measures one product once. `Err`: why the measurement is void.
-    pub(crate) fn measure(
-        &mut self,
-        kind: Kind,
-        template: &Template,
-        program: &Path,
-    ) -> Result<Finding, String> {
+    pub(crate) fn measure(&mut self, kind: Kind, template: &Template, program: &Path) -> Result<Finding, String> {
         let mut backend = Load::start(&["backend".to_owned()], self.load_cpu)?;
-        let port =
-            u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
-        let product = Product::start(
-            template,
-            program,
-            self.certificates,
-            port,
-            self.product_cpu,
-            self.load_cpu,
-        )?;
+        let port = u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
+        let product = Product::start(template, program, self.certificates, port, self.product_cpu, self.load_cpu)?;
         let mut bench = Bench { product, backend };
         let finding = match kind {
             Kind::FullHandshake => self.handshakes(&mut bench, "fresh"),
@@ -177,15 +180,8 @@ impl Stage<'_> {
 
     fn client(&self, mode: &str, arguments: &[(&str, String)]) -> Result<Load, String> {
         let mut words = vec!["client".to_owned(), mode.to_owned()];
-        words.extend(
-            arguments
-                .iter()
-                .map(|(key, value)| format!("{key}={value}")),
-        );
-        words.push(format!(
-            "certificates={}",
-            self.certificates.directory().display()
-        ));
+        words.extend(arguments.iter().map(|(key, value)| format!("{key}={value}")));
+        words.push(format!("certificates={}", self.certificates.directory().display()));
         Load::start(&words, self.load_cpu)
     }
 
@@ -203,10 +199,7 @@ impl Stage<'_> {
         let (busy, answer) = bench.busy(&mut client, "go")?;
         let tally = bench.compare(&[&warm, &answer])?;
         if answer.number("connections")? != count {
-            return Err(format!(
-                "{} handshakes instead of {count}",
-                answer.number("connections")?
-            ));
+            return Err(format!("{} handshakes instead of {count}", answer.number("connections")?));
         }
         let header = tally.number("header_bytes")? / tally.number("connections")?.max(1);
         let rude = match (answer.number("bare")?, answer.number("resets")?) {
@@ -229,31 +222,15 @@ impl Stage<'_> {
         let (busy, answer) = bench.busy(&mut client, "go")?;
         let tally = bench.compare(&[&answer])?;
         if tally.number("relayed_bytes")? != self.size.bulk_bytes {
-            return Err(format!(
-                "{} bytes instead of {}",
-                tally.number("relayed_bytes")?,
-                self.size.bulk_bytes
-            ));
+            return Err(format!("{} bytes instead of {}", tally.number("relayed_bytes")?, self.size.bulk_bytes));
         }
-        Ok(busy.for_each(
-            self.size.bulk_bytes as f64 / f64::from(1 << 30),
-            String::new(),
-        ))
+        Ok(busy.for_each(self.size.bulk_bytes as f64 / f64::from(1 << 30), String::new()))
     }
 
     fn idle(&self, bench: &mut Bench, client_certificate: bool) -> Result<Finding, String> {
-        let port = if client_certificate {
-            bench.product.mtls_port
-        } else {
-            bench.product.tls_port
-        };
-        let mut client = self.client(
-            "hold",
-            &[
-                ("port", port.to_string()),
-                ("client_certificate", client_certificate.to_string()),
-            ],
-        )?;
+        let port = if client_certificate { bench.product.mtls_port } else { bench.product.tls_port };
+        let mut client =
+            self.client("hold", &[("port", port.to_string()), ("client_certificate", client_certificate.to_string())])?;
         client.ask(&format!("open {WARM_UP}"))?;
         let before = bench.settled_memory()?;
         let answer = client.ask(&format!("open {}", self.size.idle_connections))?;
@@ -262,31 +239,21 @@ impl Stage<'_> {
         if client.ask("check")?.number("alive")? != self.size.idle_connections + WARM_UP {
             return Err("not every connection answers".to_owned());
         }
-        Ok(Finding::Memory {
-            bytes: (after as f64 - before as f64) / self.size.idle_connections as f64,
-        })
+        Ok(Finding::Memory { bytes: (after as f64 - before as f64) / self.size.idle_connections as f64 })
     }
 
     fn reload(&mut self, bench: &mut Bench) -> Result<Finding, String> {
         let port = bench.product.mtls_port.to_string();
-        let mut client = self.client(
-            "hold",
-            &[("port", port), ("client_certificate", "true".to_owned())],
-        )?;
+        let mut client = self.client("hold", &[("port", port), ("client_certificate", "true".to_owned())])?;
         client.ask(&format!("open {}", self.size.held_connections))?;
         client.ask("pulse")?;
         let old = client.ask("probe")?.text("leaf")?.to_owned();
         let before = bench.settled_memory()?;
         client.ask("lap")?;
-        std::thread::sleep(OBSERVATION);
+        pause(OBSERVATION);
         let quiet = Duration::from_micros(client.ask("lap")?.number("worst_us")?);
 
-        let new = leaf_name(
-            &self
-                .certificates
-                .renew()
-                .map_err(|error| format!("making new certificates: {error}"))?,
-        );
+        let new = leaf_name(&self.certificates.renew().map_err(|error| format!("making new certificates: {error}"))?);
         let start = Instant::now();
         bench.product.tree.signal(Signal::SIGHUP)?;
         loop {
@@ -295,20 +262,15 @@ impl Stage<'_> {
                 break;
             }
             if seen != old {
-                return Err(
-                    "a connection saw a certificate that is neither the old nor the new one"
-                        .to_owned(),
-                );
+                return Err("a connection saw a certificate that is neither the old nor the new one".to_owned());
             }
             if start.elapsed() > RELOAD_LIMIT {
-                return Err(format!(
-                    "the new certificate is not in use {RELOAD_LIMIT:?} after SIGHUP"
-                ));
+                return Err(format!("the new certificate is not in use {RELOAD_LIMIT:?} after SIGHUP"));
             }
-            std::thread::sleep(Duration::from_millis(10));
+            pause(Duration::from_millis(10));
         }
         let adopted_after = start.elapsed();
-        std::thread::sleep(OBSERVATION);
+        pause(OBSERVATION);
         let lap = client.ask("lap")?;
         let stall = Duration::from_micros(lap.number("worst_us")?);
 
@@ -354,24 +316,13 @@ impl Bench {
     fn busy(&mut self, client: &mut Load, command: &str) -> Result<(Busy, Answer), String> {
         let cpu = |id: u32| procfs::cpu(id).map_err(|error| format!("/proc: {error}"));
         self.settle()?;
-        let [product, front, back] = [
-            cpu(self.product.tree.id())?,
-            cpu(client.id())?,
-            cpu(self.backend.id())?,
-        ];
+        let [product, front, back] = [cpu(self.product.tree.id())?, cpu(client.id())?, cpu(self.backend.id())?];
         let start = Instant::now();
         let answer = client.ask(command)?;
         let wall = start.elapsed();
         let load = (cpu(client.id())? - front) + (cpu(self.backend.id())? - back);
         self.settle()?;
-        Ok((
-            Busy {
-                product: cpu(self.product.tree.id())? - product,
-                load,
-                wall,
-            },
-            answer,
-        ))
+        Ok((Busy { product: cpu(self.product.tree.id())? - product, load, wall }, answer))
     }
 
     /// Waits until the product does nothing any more (or 2 s: it may have timers).
@@ -380,7 +331,7 @@ impl Bench {
         let deadline = Instant::now() + Duration::from_secs(2);
         let mut last = cpu()?;
         loop {
-            std::thread::sleep(Duration::from_millis(100));
+            pause(Duration::from_millis(100));
             let now = cpu()?;
             if now == last || Instant::now() > deadline {
                 return Ok(());
@@ -394,7 +345,7 @@ impl Bench {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut last = procfs::pss(self.product.tree.id())?;
         loop {
-            std::thread::sleep(STILL);
+            pause(STILL);
             let now = procfs::pss(self.product.tree.id())?;
             if now.abs_diff(last) <= 16 * 1024 || Instant::now() > deadline {
                 return Ok(now);

@@ -20,14 +20,7 @@ impl Pattern {
         })
         .take(PERIOD)
         .collect();
-        Self(
-            period
-                .iter()
-                .copied()
-                .cycle()
-                .take(PERIOD + PIECE)
-                .collect(),
-        )
+        Self(period.iter().copied().cycle().take(PERIOD + PIECE).collect())
     }
 
     /// The `len` bytes (at most [`PIECE`]) that stand `at` bytes after the start of the stream.

@@ -10,6 +10,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::pause::pause;
 use crate::procfs;
 use crate::wire::ERROR_LIMIT;
 
@@ -21,20 +22,15 @@ const TERM_LIMIT: Duration = Duration::from_secs(3);
 
 /// The CPUs that this process may use, in order.
 pub(crate) fn allowed_cpus() -> Result<Vec<usize>, String> {
-    let set = sched_getaffinity(Pid::from_raw(0))
-        .map_err(|error| format!("sched_getaffinity: {error}"))?;
-    Ok((0..CpuSet::count())
-        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-        .collect())
+    let set = sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("sched_getaffinity: {error}"))?;
+    Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
 }
 
 /// Binds the calling thread to one CPU; what it starts inherits that.
 pub(crate) fn pin(cpu: usize) -> Result<(), String> {
     let mut set = CpuSet::new();
-    set.set(cpu)
-        .map_err(|error| format!("CPU {cpu}: {error}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set)
-        .map_err(|error| format!("binding to CPU {cpu}: {error}"))
+    set.set(cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| format!("binding to CPU {cpu}: {error}"))
 }
 
 /// A started process with all that it starts.
@@ -48,8 +44,7 @@ impl Tree {
         pin(cpu)?;
         let child = command.spawn();
         pin(own_cpu)?;
-        let child = child
-            .map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
+        let child = child.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
         Ok(Self { child })
     }
 
@@ -80,7 +75,7 @@ impl Drop for Tree {
         }
         let deadline = Instant::now() + TERM_LIMIT;
         while self.ended().is_none() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
         for process in tree {
             let _ = kill(pid(process), Signal::SIGKILL);
@@ -109,32 +104,23 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn text(&self, key: &str) -> Result<&str, String> {
-        self.values
-            .get(key)
-            .map(String::as_str)
-            .ok_or_else(|| format!("the load did not say {key}"))
+        self.values.get(key).map(String::as_str).ok_or_else(|| format!("the load did not say {key}"))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<u64, String> {
         let text = self.text(key)?;
-        text.parse()
-            .map_err(|_| format!("the load said {key}={text}"))
+        text.parse().map_err(|_| format!("the load said {key}={text}"))
     }
 }
 
 impl Load {
     /// Starts this program again with `arguments`, on `cpu`.
     pub(crate) fn start(arguments: &[String], cpu: usize) -> Result<Self, String> {
-        let program =
-            std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
+        let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut tree = Tree::start(&mut command, cpu, cpu)?;
-        let (Some(stdin), Some(stdout)) = (tree.child.stdin.take(), tree.child.stdout.take())
-        else {
+        let (Some(stdin), Some(stdout)) = (tree.child.stdin.take(), tree.child.stdout.take()) else {
             return Err("the load process has no pipes".to_owned());
         };
         let (sender, lines) = channel();
@@ -154,8 +140,7 @@ impl Load {
 
     /// Sends a command and waits for its answer. Errors that the load saw make it an `Err`: they void the measurement.
     pub(crate) fn ask(&mut self, command: &str) -> Result<Answer, String> {
-        writeln!(self.stdin, "{command}")
-            .map_err(|error| format!("the load process is gone: {error}"))?;
+        writeln!(self.stdin, "{command}").map_err(|error| format!("the load process is gone: {error}"))?;
         self.answer()
     }
 
@@ -164,10 +149,7 @@ impl Load {
         let deadline = Instant::now() + COMMAND_LIMIT;
         let mut errors: Vec<String> = Vec::new();
         loop {
-            let line = match self
-                .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => {
                     return Err("the load process gave no answer".to_owned());
@@ -187,14 +169,8 @@ impl Load {
                     };
                     return Err(format!("{count}, the first: {first}"));
                 }
-                let pairs = values
-                    .split_whitespace()
-                    .filter_map(|pair| pair.split_once('='));
-                return Ok(Answer {
-                    values: pairs
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .collect(),
-                });
+                let pairs = values.split_whitespace().filter_map(|pair| pair.split_once('='));
+                return Ok(Answer { values: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect() });
             }
         }
     }

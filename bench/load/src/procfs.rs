@@ -20,9 +20,7 @@ struct Stat {
 /// Reads the one line of /proc/PID/stat. The command in parentheses may itself hold blanks and parentheses.
 fn parse_stat(line: &str) -> Option<Stat> {
     let (pid, rest) = line.split_once(" (")?;
-    let fields: Vec<&str> = rest[rest.rfind(')')? + 1..]
-        .split_ascii_whitespace()
-        .collect();
+    let fields: Vec<&str> = rest[rest.rfind(')')? + 1..].split_ascii_whitespace().collect();
     // Field 3 of proc(5) is the first here: state, ppid (4), utime, stime, cutime, cstime (14 to 17).
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
@@ -52,11 +50,7 @@ fn all() -> io::Result<Vec<Stat>> {
 }
 
 fn descendants(root: u32, stats: &[Stat]) -> Vec<Stat> {
-    let mut tree: Vec<Stat> = stats
-        .iter()
-        .copied()
-        .filter(|stat| stat.pid == root)
-        .collect();
+    let mut tree: Vec<Stat> = stats.iter().copied().filter(|stat| stat.pid == root).collect();
     let mut next = 0;
     while next < tree.len() {
         let parent = tree[next].pid;
@@ -68,19 +62,12 @@ fn descendants(root: u32, stats: &[Stat]) -> Vec<Stat> {
 
 /// The processes of a tree, the root first; zombies left out.
 pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
-    Ok(descendants(root, &all()?)
-        .into_iter()
-        .filter(|stat| !stat.zombie)
-        .map(|stat| stat.pid)
-        .collect())
+    Ok(descendants(root, &all()?).into_iter().filter(|stat| !stat.zombie).map(|stat| stat.pid).collect())
 }
 
 /// User and system time that the tree has used so far.
 pub(crate) fn cpu(root: u32) -> io::Result<Duration> {
-    let ticks: u64 = descendants(root, &all()?)
-        .iter()
-        .map(|stat| stat.ticks)
-        .sum();
+    let ticks: u64 = descendants(root, &all()?).iter().map(|stat| stat.ticks).sum();
     Ok(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 
@@ -108,15 +95,7 @@ mod tests {
     #[test]
     fn stat_line_with_parentheses_in_the_command() {
         let line = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 4000 20 0 1 0 99 1 2";
-        assert_eq!(
-            parse_stat(line),
-            Some(Stat {
-                pid: 42,
-                parent: 7,
-                zombie: false,
-                ticks: 4123
-            })
-        );
+        assert_eq!(parse_stat(line), Some(Stat { pid: 42, parent: 7, zombie: false, ticks: 4123 }));
     }
 
     #[test]
@@ -127,24 +106,9 @@ mod tests {
 
     #[test]
     fn a_tree_has_grandchildren_and_no_strangers() {
-        let stat = |pid, parent| Stat {
-            pid,
-            parent,
-            zombie: false,
-            ticks: 1,
-        };
-        let stats = [
-            stat(1, 0),
-            stat(12, 11),
-            stat(10, 1),
-            stat(11, 10),
-            stat(20, 1),
-            stat(13, 10),
-        ];
-        let mut pids: Vec<u32> = descendants(10, &stats)
-            .iter()
-            .map(|stat| stat.pid)
-            .collect();
+        let stat = |pid, parent| Stat { pid, parent, zombie: false, ticks: 1 };
+        let stats = [stat(1, 0), stat(12, 11), stat(10, 1), stat(11, 10), stat(20, 1), stat(13, 10)];
+        let mut pids: Vec<u32> = descendants(10, &stats).iter().map(|stat| stat.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [10, 11, 12, 13]);
     }
@@ -152,9 +116,7 @@ mod tests {
     #[test]
     fn pss_line() {
         assert_eq!(
-            parse_pss(
-                "00400000-7fff ---p [rollup]\nRss:  9 kB\nPss:     1234 kB\nPss_Dirty: 5 kB\n"
-            ),
+            parse_pss("00400000-7fff ---p [rollup]\nRss:  9 kB\nPss:     1234 kB\nPss_Dirty: 5 kB\n"),
             Some(1234 * 1024)
         );
         assert_eq!(parse_pss("Pss_Dirty: 5 kB\n"), None);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::certificates::{Certificates, file};
+use crate::pause::pause;
 use crate::process::Tree;
 
 /// A product listens within this time after its start.
@@ -42,13 +43,9 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.split('.').next())
-            .unwrap_or_default();
-        let text =
-            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let name =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).unwrap_or_default();
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Self::parse(name, &text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -56,22 +53,15 @@ impl Template {
         let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
         let mut notes = Vec::new();
         for line in text.lines().filter_map(|line| line.strip_prefix("#!")) {
-            let (key, value) = line
-                .trim()
-                .split_once(':')
-                .ok_or_else(|| format!("'#!{line}' is not 'key: value'"))?;
+            let (key, value) = line.trim().split_once(':').ok_or_else(|| format!("'#!{line}' is not 'key: value'"))?;
             match key.trim() {
                 "note" => notes.push(value.trim().to_owned()),
-                key @ ("program" | "start" | "version" | "package") => {
-                    _ = settings.insert(key, value.trim())
-                }
+                key @ ("program" | "start" | "version" | "package") => _ = settings.insert(key, value.trim()),
                 key => return Err(format!("'#! {key}' is unknown")),
             }
         }
         let setting = |key: &str| settings.get(key).map(|&value| value.to_owned());
-        let words = |key: &str| {
-            setting(key).map(|value| value.split_whitespace().map(str::to_owned).collect())
-        };
+        let words = |key: &str| setting(key).map(|value| value.split_whitespace().map(str::to_owned).collect());
         Ok(Self {
             name: name.to_owned(),
             program: setting("program").ok_or("there is no '#! program: …'")?,
@@ -85,25 +75,18 @@ impl Template {
 
     /// The first word with a digit that the program prints for its version arguments.
     pub(crate) fn version(&self, program: &Path) -> String {
-        let output = Command::new(program)
-            .args(&self.version)
-            .stdin(Stdio::null())
-            .output();
-        let text = output
-            .map(|output| [output.stdout, output.stderr].concat())
-            .unwrap_or_default();
+        let output = Command::new(program).args(&self.version).stdin(Stdio::null()).output();
+        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         version_word(&String::from_utf8_lossy(&text))
     }
 }
 
 fn version_word(text: &str) -> String {
-    let word = text.split_whitespace().find(|word| {
-        word.contains('.') && word.contains(|character: char| character.is_ascii_digit())
-    });
-    word.map_or("(unknown version)", |word| {
-        word.trim_start_matches(|character: char| !character.is_ascii_digit())
-    })
-    .to_owned()
+    let word = text
+        .split_whitespace()
+        .find(|word| word.contains('.') && word.contains(|character: char| character.is_ascii_digit()));
+    word.map_or("(unknown version)", |word| word.trim_start_matches(|character: char| !character.is_ascii_digit()))
+        .to_owned()
 }
 
 /// Replaces every `@NAME@`. A placeholder that nobody knows is an error: it would reach the product as text.
@@ -113,12 +96,7 @@ pub(crate) fn expand(text: &str, values: &[(&str, String)]) -> Result<String, St
         expanded = expanded.replace(&format!("@{name}@"), value);
     }
     let pieces: Vec<&str> = expanded.split('@').collect();
-    let is_name = |word: &&&str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
-    };
+    let is_name = |word: &&&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     match pieces[1..pieces.len().max(2) - 1].iter().find(is_name) {
         Some(name) => Err(format!("the placeholder @{name}@ is unknown")),
         None => Ok(expanded),
@@ -128,9 +106,7 @@ pub(crate) fn expand(text: &str, values: &[(&str, String)]) -> Result<String, St
 /// Looks a program up in PATH, then where Debian keeps daemons; a name with a slash is taken as it is.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
-        return Some(PathBuf::from(name))
-            .filter(|path| path.is_file())
-            .and_then(|path| path.canonicalize().ok());
+        return Some(PathBuf::from(name)).filter(|path| path.is_file()).and_then(|path| path.canonicalize().ok());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -158,15 +134,12 @@ impl Product {
         cpu: usize,
         own_cpu: usize,
     ) -> Result<Self, String> {
-        let [mtls_port, tls_port] =
-            free_ports().map_err(|error| format!("finding free ports: {error}"))?;
+        let [mtls_port, tls_port] = free_ports().map_err(|error| format!("finding free ports: {error}"))?;
         let configuration = certificates.path(&format!("{}.conf", template.name));
         let log = certificates.path(&format!("{}.log", template.name));
         let path = |name: &str| certificates.path(name).display().to_string();
         let (user, group) = unprivileged();
-        let descriptors = getrlimit(Resource::RLIMIT_NOFILE)
-            .map_err(|error| format!("getrlimit: {error}"))?
-            .0;
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?.0;
         let values = [
             ("CONFIG", configuration.display().to_string()),
             ("MTLS_PORT", mtls_port.to_string()),
@@ -176,41 +149,20 @@ impl Product {
             ("CA_PEM", path(file::CA)),
             ("CRL_PEM", path(file::CRL)),
             ("DIRECTORY", certificates.directory().display().to_string()),
-            (
-                "MAXCONN",
-                MAXCONN
-                    .min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2)
-                    .to_string(),
-            ),
+            ("MAXCONN", MAXCONN.min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).to_string()),
             ("USER", user),
             ("GROUP", group),
         ];
-        let write = |path: &Path, text: &str| {
-            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-        };
+        let write =
+            |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
         write(&configuration, &expand(&template.text, &values)?)?;
-        let output =
-            fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let output = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
-        let arguments = template
-            .start
-            .iter()
-            .map(|word| expand(word, &values))
-            .collect::<Result<Vec<_>, _>>()?;
+        let arguments = template.start.iter().map(|word| expand(word, &values)).collect::<Result<Vec<_>, _>>()?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors);
-        let mut product = Self {
-            tree: Tree::start(&mut command, cpu, own_cpu)?,
-            mtls_port,
-            tls_port,
-        };
-        product
-            .wait_until_listening()
-            .map_err(|error| format!("{error}{}", tail(&log)))?;
+        command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        let mut product = Self { tree: Tree::start(&mut command, cpu, own_cpu)?, mtls_port, tls_port };
+        product.wait_until_listening().map_err(|error| format!("{error}{}", tail(&log)))?;
         Ok(product)
     }
 
@@ -224,7 +176,7 @@ impl Product {
                 if Instant::now() > deadline {
                     return Err(format!("it does not listen: {error}"));
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                pause(Duration::from_millis(10));
             }
         }
         Ok(())
@@ -234,22 +186,13 @@ impl Product {
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..]
-        .iter()
-        .map(|line| format!("\n    | {line}"))
-        .collect()
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("\n    | {line}")).collect()
 }
 
 /// Two ports that are free now. Nothing holds them until the product binds them; a collision shows as a product that does not start.
 fn free_ports() -> std::io::Result<[u16; 2]> {
-    let listeners = [
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-    ];
-    Ok([
-        listeners[0].local_addr()?.port(),
-        listeners[1].local_addr()?.port(),
-    ])
+    let listeners = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }
 
 /// Whom a product becomes: root gives it away, anybody else stays who they are.
@@ -257,14 +200,8 @@ fn unprivileged() -> (String, String) {
     if nix::unistd::geteuid().is_root() {
         return ("nobody".to_owned(), "nogroup".to_owned());
     }
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
-        .ok()
-        .flatten()
-        .map(|user| user.name);
-    let group = nix::unistd::Group::from_gid(nix::unistd::getgid())
-        .ok()
-        .flatten()
-        .map(|group| group.name);
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    let group = nix::unistd::Group::from_gid(nix::unistd::getgid()).ok().flatten().map(|group| group.name);
     (user.unwrap_or_default(), group.unwrap_or_default())
 }
 
@@ -272,15 +209,13 @@ fn unprivileged() -> (String, String) {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "#! program: relay\n#! start: -f @CONFIG@ -x\n#! version: -v\n#! note: one\n#! note: two\nlisten @TLS_PORT@\n";
+    const TEXT: &str =
+        "#! program: relay\n#! start: -f @CONFIG@ -x\n#! version: -v\n#! note: one\n#! note: two\nlisten @TLS_PORT@\n";
 
     #[test]
     fn template_with_its_settings() {
         let template = Template::parse("relay", TEXT).unwrap();
-        assert_eq!(
-            (template.name.as_str(), template.program.as_str()),
-            ("relay", "relay")
-        );
+        assert_eq!((template.name.as_str(), template.program.as_str()), ("relay", "relay"));
         assert_eq!(template.start, ["-f", "@CONFIG@", "-x"]);
         assert_eq!(template.notes, ["one", "two"]);
         assert_eq!(template.package, None);
@@ -289,38 +224,19 @@ mod tests {
     #[test]
     fn templates_that_lack_or_invent_settings_are_refused() {
         for missing in ["program", "start", "version"] {
-            let text: String = TEXT
-                .lines()
-                .filter(|line| !line.contains(missing))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            assert!(
-                Template::parse("relay", &text)
-                    .unwrap_err()
-                    .contains(missing)
-            );
+            let text: String =
+                TEXT.lines().filter(|line| !line.contains(missing)).map(|line| format!("{line}\n")).collect();
+            assert!(Template::parse("relay", &text).unwrap_err().contains(missing));
         }
-        assert!(
-            Template::parse("relay", "#! prgram: x\n")
-                .unwrap_err()
-                .contains("prgram")
-        );
-        assert!(
-            Template::parse("relay", "#! program\n")
-                .unwrap_err()
-                .contains("key: value")
-        );
+        assert!(Template::parse("relay", "#! prgram: x\n").unwrap_err().contains("prgram"));
+        assert!(Template::parse("relay", "#! program\n").unwrap_err().contains("key: value"));
     }
 
     #[test]
     fn placeholders_are_all_replaced_or_refused() {
         let values = [("A", "1".to_owned()), ("B_C", "2".to_owned())];
         assert_eq!(expand("x @A@ ipv4@ @B_C@", &values).unwrap(), "x 1 ipv4@ 2");
-        assert!(
-            expand("x @A@ @NOBODY@", &values)
-                .unwrap_err()
-                .contains("@NOBODY@")
-        );
+        assert!(expand("x @A@ @NOBODY@", &values).unwrap_err().contains("@NOBODY@"));
     }
 
     #[test]
@@ -355,10 +271,7 @@ mod tests {
         for entry in fs::read_dir(peers).unwrap() {
             let template = Template::read(&entry.unwrap().path()).unwrap();
             expand(&template.text, &values).unwrap();
-            template
-                .start
-                .iter()
-                .for_each(|word| _ = expand(word, &values).unwrap());
+            template.start.iter().for_each(|word| _ = expand(word, &values).unwrap());
             count += 1;
         }
         assert!(count >= 3, "only {count} templates");

@@ -24,9 +24,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, String> {
         return Ok(None);
     };
     if command != 0x21 {
-        return Err(format!(
-            "version and command are {command:#04x}, not 0x21 (v2, PROXY)"
-        ));
+        return Err(format!("version and command are {command:#04x}, not 0x21 (v2, PROXY)"));
     }
     let length = 16 + usize::from(u16::from_be_bytes([high, low]));
     let Some(body) = bytes.get(16..length) else {
@@ -34,52 +32,29 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, String> {
     };
     let (source, destination, tlvs) = match family {
         0x11 => {
-            let (addresses, tlvs) = body
-                .split_at_checked(12)
-                .ok_or("the addresses do not fit into the length")?;
+            let (addresses, tlvs) = body.split_at_checked(12).ok_or("the addresses do not fit into the length")?;
             let ip = |at: usize| {
-                IpAddr::V4(Ipv4Addr::new(
-                    addresses[at],
-                    addresses[at + 1],
-                    addresses[at + 2],
-                    addresses[at + 3],
-                ))
+                IpAddr::V4(Ipv4Addr::new(addresses[at], addresses[at + 1], addresses[at + 2], addresses[at + 3]))
             };
             let port = |at: usize| u16::from_be_bytes([addresses[at], addresses[at + 1]]);
-            (
-                SocketAddr::new(ip(0), port(8)),
-                SocketAddr::new(ip(4), port(10)),
-                tlvs,
-            )
+            (SocketAddr::new(ip(0), port(8)), SocketAddr::new(ip(4), port(10)), tlvs)
         }
         0x21 => {
-            let (addresses, tlvs) = body
-                .split_at_checked(36)
-                .ok_or("the addresses do not fit into the length")?;
+            let (addresses, tlvs) = body.split_at_checked(36).ok_or("the addresses do not fit into the length")?;
             let ip = |at: usize| {
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&addresses[at..at + 16]);
                 IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
             };
             let port = |at: usize| u16::from_be_bytes([addresses[at], addresses[at + 1]]);
-            (
-                SocketAddr::new(ip(0), port(32)),
-                SocketAddr::new(ip(16), port(34)),
-                tlvs,
-            )
+            (SocketAddr::new(ip(0), port(32)), SocketAddr::new(ip(16), port(34)), tlvs)
         }
         other => {
-            return Err(format!(
-                "address family is {other:#04x}, neither TCP over IPv4 nor over IPv6"
-            ));
+            return Err(format!("address family is {other:#04x}, neither TCP over IPv4 nor over IPv6"));
         }
     };
     check_tlvs(tlvs)?;
-    Ok(Some(Header {
-        length,
-        source,
-        destination,
-    }))
+    Ok(Some(Header { length, source, destination }))
 }
 
 fn check_tlvs(mut tlvs: &[u8]) -> Result<(), String> {
@@ -88,9 +63,8 @@ fn check_tlvs(mut tlvs: &[u8]) -> Result<(), String> {
             return Err("a TLV is cut off".to_owned());
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        tlvs = rest
-            .get(length..)
-            .ok_or_else(|| format!("TLV {kind:#04x} says {length} bytes and has {}", rest.len()))?;
+        tlvs =
+            rest.get(length..).ok_or_else(|| format!("TLV {kind:#04x} says {length} bytes and has {}", rest.len()))?;
     }
     Ok(())
 }
@@ -113,10 +87,7 @@ pub(crate) fn digest(source: SocketAddr, destination: SocketAddr) -> u64 {
 /// The one byte of a [`digest`] that every answer is mixed with, so that each connection also proves on its own that the header in
 /// front of its bytes was its own (255 times in 256).
 pub(crate) fn fold(digest: u64) -> u8 {
-    digest
-        .to_be_bytes()
-        .into_iter()
-        .fold(0, |sum, byte| sum ^ byte)
+    digest.to_be_bytes().into_iter().fold(0, |sum, byte| sum ^ byte)
 }
 
 #[cfg(test)]
@@ -176,32 +147,18 @@ mod tests {
         assert!(changed(12, 0x20).unwrap_err().contains("command"));
         assert!(changed(12, 0x11).unwrap_err().contains("command"));
         assert!(changed(13, 0x12).unwrap_err().contains("family"));
-        assert!(
-            parse(&header(0x11, &IPV4[..11]))
-                .unwrap_err()
-                .contains("addresses")
-        );
-        assert!(
-            parse(&header(0x21, &IPV4))
-                .unwrap_err()
-                .contains("addresses")
-        );
+        assert!(parse(&header(0x11, &IPV4[..11])).unwrap_err().contains("addresses"));
+        assert!(parse(&header(0x21, &IPV4)).unwrap_err().contains("addresses"));
         for tlv in [&[0x20][..], &[0x20, 0], &[0x20, 0, 2, 1]] {
             let mut body = IPV4.to_vec();
             body.extend(tlv);
-            assert!(
-                parse(&header(0x11, &body)).unwrap_err().contains("TLV"),
-                "{tlv:02x?}"
-            );
+            assert!(parse(&header(0x11, &body)).unwrap_err().contains("TLV"), "{tlv:02x?}");
         }
     }
 
     #[test]
     fn digest_tells_addresses_and_ports_apart() {
-        let [a, b]: [SocketAddr; 2] = [
-            "127.0.0.1:1".parse().unwrap(),
-            "127.0.0.1:2".parse().unwrap(),
-        ];
+        let [a, b]: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()];
         assert_ne!(digest(a, b), digest(b, a));
         assert_ne!(digest(a, a), digest(a, b));
     }

@@ -90,11 +90,7 @@ struct Cell {
 
 impl Cell {
     fn median(&self) -> Option<f64> {
-        if self.void.is_some() {
-            None
-        } else {
-            median(&self.values)
-        }
+        if self.void.is_some() { None } else { median(&self.values) }
     }
 
     fn text(&self) -> String {
@@ -104,11 +100,7 @@ impl Cell {
             (None, Some(middle)) if self.values.len() == 1 => number(middle),
             (None, Some(middle)) => {
                 let low = self.values.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = self
-                    .values
-                    .iter()
-                    .copied()
-                    .fold(f64::NEG_INFINITY, f64::max);
+                let high = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 format!("{} ({}-{})", number(middle), number(low), number(high))
             }
         }
@@ -155,63 +147,36 @@ pub(crate) enum Verdict {
 
 impl Report {
     pub(crate) fn new(products: Vec<(String, String)>) -> Self {
-        Self {
-            products,
-            cells: BTreeMap::new(),
-            load: BTreeMap::new(),
-        }
+        Self { products, cells: BTreeMap::new(), load: BTreeMap::new() }
     }
 
     /// Adds one round of one product.
     pub(crate) fn add(&mut self, kind: Kind, product: &str, outcome: &Result<Finding, String>) {
-        let mut value = |row: Row, value: f64| {
-            self.cells
-                .entry((row, product.to_owned()))
-                .or_default()
-                .values
-                .push(value)
-        };
+        let mut value =
+            |row: Row, value: f64| self.cells.entry((row, product.to_owned())).or_default().values.push(value);
         match outcome {
             Ok(Finding::Cpu { product, load, .. }) => {
                 let row = Row::of(kind)[0];
-                let unit = if matches!(kind, Kind::FullHandshake | Kind::ResumedHandshake) {
-                    1e6
-                } else {
-                    1e3
-                };
+                let unit = if matches!(kind, Kind::FullHandshake | Kind::ResumedHandshake) { 1e6 } else { 1e3 };
                 value(row, product.as_secs_f64() * unit);
-                self.load
-                    .entry(row)
-                    .or_default()
-                    .push(load.as_secs_f64() * unit);
+                self.load.entry(row).or_default().push(load.as_secs_f64() * unit);
             }
             Ok(Finding::Memory { bytes }) => value(Row::of(kind)[0], bytes / 1024.0),
-            Ok(Finding::Reload {
-                lost,
-                stall,
-                memory_percent,
-                ..
-            }) => {
+            Ok(Finding::Reload { lost, stall, memory_percent, .. }) => {
                 value(Row::ReloadLost, *lost as f64);
                 value(Row::ReloadStall, stall.as_secs_f64() * 1e3);
                 value(Row::ReloadMemory, *memory_percent);
             }
             Err(reason) => {
                 for &row in Row::of(kind) {
-                    self.cells
-                        .entry((row, product.to_owned()))
-                        .or_default()
-                        .void
-                        .get_or_insert_with(|| reason.clone());
+                    self.cells.entry((row, product.to_owned())).or_default().void.get_or_insert_with(|| reason.clone());
                 }
             }
         }
     }
 
     fn median(&self, row: Row, product: &str) -> Option<f64> {
-        self.cells
-            .get(&(row, product.to_owned()))
-            .and_then(Cell::median)
+        self.cells.get(&(row, product.to_owned())).and_then(Cell::median)
     }
 
     fn best_peer(&self, row: Row) -> Option<(f64, &str)> {
@@ -225,69 +190,40 @@ impl Report {
     /// Bowline against the bar, and what was compared.
     pub(crate) fn verdict(&self, row: Row) -> (Verdict, String) {
         let judged = |value: f64, bar: f64| {
-            if value <= bar {
-                Verdict::Pass
-            } else {
-                Verdict::Fail
-            }
+            if value <= bar { Verdict::Pass } else { Verdict::Fail }
         };
-        if self
-            .cells
-            .iter()
-            .any(|((seen, _), cell)| *seen == row && cell.void.is_some())
-        {
+        if self.cells.iter().any(|((seen, _), cell)| *seen == row && cell.void.is_some()) {
             return (Verdict::Open("void".to_owned()), String::new());
         }
         let own = self.median(row, "bowline");
         let best = self.best_peer(row);
-        let ratio = own
-            .zip(best)
-            .map(|(own, (peer, name))| (own / peer, format!("{:.2} of {name}", own / peer)));
+        let ratio = own.zip(best).map(|(own, (peer, name))| (own / peer, format!("{:.2} of {name}", own / peer)));
         match (row.bar(), own, ratio) {
-            (_, None, _) => (
-                Verdict::Open("bowline not measured".to_owned()),
-                String::new(),
-            ),
-            (Bar::AtMost(bar), Some(value), ratio) => (
-                judged(value, bar),
-                ratio.map_or(String::new(), |(_, text)| text),
-            ),
-            (Bar::OfBestPeer(bar), Some(_), Some((ratio, text))) => (judged(ratio, bar), text),
-            (Bar::OfBestPeer(_), Some(_), None) => {
-                (Verdict::Open("no peer measured".to_owned()), String::new())
+            (_, None, _) => (Verdict::Open("bowline not measured".to_owned()), String::new()),
+            (Bar::AtMost(bar), Some(value), ratio) => {
+                (judged(value, bar), ratio.map_or(String::new(), |(_, text)| text))
             }
+            (Bar::OfBestPeer(bar), Some(_), Some((ratio, text))) => (judged(ratio, bar), text),
+            (Bar::OfBestPeer(_), Some(_), None) => (Verdict::Open("no peer measured".to_owned()), String::new()),
         }
     }
 
-    /// Whether every row that Bowline was measured in has passed. Without Bowline there is nothing to fail.
+    /// Whether nothing is void and every row that Bowline was measured in has passed.
     pub(crate) fn passed(&self) -> bool {
+        let sound = self.cells.values().all(|cell| cell.void.is_none());
         let measured = |row: Row| self.cells.contains_key(&(row, "bowline".to_owned()));
-        Row::ALL
-            .into_iter()
-            .filter(|&row| measured(row))
-            .all(|row| self.verdict(row).0 == Verdict::Pass)
+        sound && Row::ALL.into_iter().filter(|&row| measured(row)).all(|row| self.verdict(row).0 == Verdict::Pass)
     }
 
     /// The table, then the reasons of void cells.
     pub(crate) fn text(&self) -> String {
         let mut lines = vec![vec!["median (lowest-highest)".to_owned()]];
-        lines[0].extend(
-            self.products
-                .iter()
-                .map(|(name, version)| format!("{name} {version}")),
-        );
+        lines[0].extend(self.products.iter().map(|(name, version)| format!("{name} {version}")));
         lines[0].extend(["bowline : best peer", "bar", "", "load CPU"].map(str::to_owned));
-        for row in Row::ALL
-            .into_iter()
-            .filter(|row| self.cells.keys().any(|(seen, _)| seen == row))
-        {
+        for row in Row::ALL.into_iter().filter(|row| self.cells.keys().any(|(seen, _)| seen == row)) {
             let mut line = vec![row.title().to_owned()];
             for (name, _) in &self.products {
-                line.push(
-                    self.cells
-                        .get(&(row, name.clone()))
-                        .map_or("-".to_owned(), Cell::text),
-                );
+                line.push(self.cells.get(&(row, name.clone())).map_or("-".to_owned(), Cell::text));
             }
             let (verdict, compared) = self.verdict(row);
             line.push(compared);
@@ -300,12 +236,7 @@ impl Report {
                 Verdict::Fail => "FAIL".to_owned(),
                 Verdict::Open(reason) => reason,
             });
-            line.push(
-                self.load
-                    .get(&row)
-                    .and_then(|values| median(values))
-                    .map_or(String::new(), number),
-            );
+            line.push(self.load.get(&row).and_then(|values| median(values)).map_or(String::new(), number));
             lines.push(line);
         }
         let mut text = align(&lines);
@@ -322,21 +253,12 @@ impl Report {
 fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -351,21 +273,14 @@ mod tests {
 
     fn cpu(micros: u64) -> Result<Finding, String> {
         let product = Duration::from_micros(micros);
-        Ok(Finding::Cpu {
-            product,
-            load: product,
-            busy: [1.0, 1.0],
-            remark: String::new(),
-        })
+        Ok(Finding::Cpu { product, load: product, busy: [1.0, 1.0], remark: String::new() })
     }
 
     fn report(bowline: &[u64], hitch: &[u64], haproxy: &[u64]) -> Report {
         let names = ["bowline", "hitch", "haproxy"];
         let mut report = Report::new(names.map(|name| (name.to_owned(), "1".to_owned())).to_vec());
         for (name, values) in names.into_iter().zip([bowline, hitch, haproxy]) {
-            values
-                .iter()
-                .for_each(|&value| report.add(Kind::FullHandshake, name, &cpu(value)));
+            values.iter().for_each(|&value| report.add(Kind::FullHandshake, name, &cpu(value)));
         }
         report
     }
@@ -386,11 +301,7 @@ mod tests {
     fn one_outlier_does_not_move_the_median() {
         let report = report(&[40, 400, 41], &[100, 100, 10], &[120, 120, 120]);
         assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Pass);
-        assert!(
-            report.text().contains("41.0 (40.0-400)"),
-            "{}",
-            report.text()
-        );
+        assert!(report.text().contains("41.0 (40.0-400)"), "{}", report.text());
     }
 
     #[test]
@@ -399,10 +310,7 @@ mod tests {
             let mut report = report(&[40, 40], &[100, 100], &[120, 120]);
             assert!(report.passed());
             report.add(Kind::FullHandshake, product, &Err("3 errors".to_owned()));
-            assert_eq!(
-                report.verdict(Row::FullHandshake).0,
-                Verdict::Open("void".to_owned())
-            );
+            assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Open("void".to_owned()));
             assert!(!report.passed());
             let reason = format!("void: {product}, CPU per full mTLS handshake, µs: 3 errors");
             assert!(report.text().contains(&reason), "{}", report.text());
@@ -412,25 +320,10 @@ mod tests {
     #[test]
     fn without_peers_a_ratio_stays_open_and_a_limit_is_judged() {
         let mut report = report(&[50], &[], &[]);
-        assert_eq!(
-            report.verdict(Row::FullHandshake).0,
-            Verdict::Open("no peer measured".to_owned())
-        );
-        report.add(
-            Kind::IdleTls,
-            "bowline",
-            &Ok(Finding::Memory {
-                bytes: 6.0 * 1024.0,
-            }),
-        );
+        assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Open("no peer measured".to_owned()));
+        report.add(Kind::IdleTls, "bowline", &Ok(Finding::Memory { bytes: 6.0 * 1024.0 }));
         assert_eq!(report.verdict(Row::IdleTls).0, Verdict::Pass);
-        report.add(
-            Kind::IdleMtls,
-            "bowline",
-            &Ok(Finding::Memory {
-                bytes: 7.1 * 1024.0,
-            }),
-        );
+        report.add(Kind::IdleMtls, "bowline", &Ok(Finding::Memory { bytes: 7.1 * 1024.0 }));
         assert_eq!(report.verdict(Row::IdleMtls).0, Verdict::Fail);
     }
 

@@ -49,11 +49,8 @@ impl Options {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--rounds" => {
-                    options.rounds = value()?
-                        .parse()
-                        .ok()
-                        .filter(|&rounds| rounds > 0)
-                        .ok_or("--rounds needs a number above 0")?;
+                    options.rounds =
+                        value()?.parse().ok().filter(|&rounds| rounds > 0).ok_or("--rounds needs a number above 0")?;
                 }
                 "--quick" => options.quick = true,
                 "--product" => {
@@ -75,12 +72,11 @@ impl Options {
                 "--peers" => options.peers = PathBuf::from(value()?),
                 "--cpus" => {
                     let value = value()?;
-                    let pair = value.split_once(',').and_then(|(product, load)| {
-                        Some((product.parse().ok()?, load.parse().ok()?))
-                    });
-                    options.cpus = Some(pair.ok_or_else(|| {
-                        format!("--cpus {value}: two numbers with a comma are needed")
-                    })?);
+                    let pair = value
+                        .split_once(',')
+                        .and_then(|(product, load)| Some((product.parse().ok()?, load.parse().ok()?)));
+                    options.cpus =
+                        Some(pair.ok_or_else(|| format!("--cpus {value}: two numbers with a comma are needed"))?);
                 }
                 "--no-install" => options.install = false,
                 _ => return Err(format!("unknown option {word}")),
@@ -102,23 +98,14 @@ impl Options {
                 templates.push(Template::read(&path)?);
             }
         }
-        templates
-            .sort_by(|a, b| (a.name != "bowline", &a.name).cmp(&(b.name != "bowline", &b.name)));
-        if let Some((name, _)) = self
-            .products
-            .iter()
-            .find(|(name, _)| templates.iter().all(|template| template.name != *name))
+        templates.sort_by(|a, b| (a.name != "bowline", &a.name).cmp(&(b.name != "bowline", &b.name)));
+        if let Some((name, _)) =
+            self.products.iter().find(|(name, _)| templates.iter().all(|template| template.name != *name))
         {
-            return Err(format!(
-                "there is no template for '{name}' in {}",
-                self.peers.display()
-            ));
+            return Err(format!("there is no template for '{name}' in {}", self.peers.display()));
         }
         let chosen = |template: Template| {
-            let choice = self
-                .products
-                .iter()
-                .find(|(name, _)| *name == template.name);
+            let choice = self.products.iter().find(|(name, _)| *name == template.name);
             match choice {
                 Some((_, path)) => Some((template, path.clone())),
                 None => self.products.is_empty().then_some((template, None)),
@@ -161,20 +148,11 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
         .prefix("bowline-load.")
         .tempdir()
         .map_err(|error| format!("temporary directory: {error}"))?;
-    let mut certificates = Certificates::create(directory.path())
-        .map_err(|error| format!("making certificates: {error}"))?;
-    let mut stage = Stage {
-        certificates: &mut certificates,
-        size: &size,
-        product_cpu,
-        load_cpu,
-    };
-    let mut report = Report::new(
-        products
-            .iter()
-            .map(|(template, _, version)| (template.name.clone(), version.clone()))
-            .collect(),
-    );
+    let mut certificates =
+        Certificates::create(directory.path()).map_err(|error| format!("making certificates: {error}"))?;
+    let mut stage = Stage { certificates: &mut certificates, size: &size, product_cpu, load_cpu };
+    let mut report =
+        Report::new(products.iter().map(|(template, _, version)| (template.name.clone(), version.clone())).collect());
     let start = Instant::now();
     for round in 0..options.rounds {
         for &kind in &options.kinds {
@@ -183,13 +161,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
                 let (template, program, _) = &products[(turn + round) % products.len()];
                 if kind.is_for(&template.name) {
                     let outcome = stage.measure(kind, template, program);
-                    eprintln!(
-                        "round {} {:<11} {:<8} {}",
-                        round + 1,
-                        kind.name(),
-                        template.name,
-                        progress(&outcome)
-                    );
+                    eprintln!("round {} {:<11} {:<8} {}", round + 1, kind.name(), template.name, progress(&outcome));
                     report.add(kind, &template.name, &outcome);
                 }
             }
@@ -197,16 +169,9 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     }
 
     println!("\n{}", machine(product_cpu, load_cpu));
-    let kind = if options.quick {
-        "quick round(s), numbers mean little"
-    } else {
-        "round(s)"
-    };
-    println!(
-        "{} {kind}, {} s; per measurement {size:?}",
-        options.rounds,
-        start.elapsed().as_secs()
-    );
+    let seconds = start.elapsed().as_secs();
+    let quick = if options.quick { ", quick: the numbers mean little" } else { "" };
+    println!("{} round(s) in {seconds} s{quick}; a measurement is {size}", options.rounds);
     println!(
         "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256 on both sides, PROXY v2 to the backend, one worker each\n"
     );
@@ -220,10 +185,8 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
 /// The work of one measurement, as far as the descriptor limit carries it.
 fn size(quick: bool) -> Result<Size, String> {
     let mut size = if quick { Size::QUICK } else { Size::FULL };
-    let (_, hard) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-        .map_err(|error| format!("setrlimit: {error}"))?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|error| format!("setrlimit: {error}"))?;
     // The product has two descriptors for each connection, and some of its own.
     let carried = hard.saturating_sub(500) / 2;
     size.idle_connections = size.idle_connections.min(carried);
@@ -243,48 +206,32 @@ fn locate(template: &Template, path: Option<&str>, install: bool) -> Result<Path
         return Err(format!("{} is not in PATH", template.program));
     };
     if !install || !nix::unistd::geteuid().is_root() {
-        return Err(format!(
-            "it is not installed (as root: apt-get install -y --no-install-recommends {package})"
-        ));
+        return Err(format!("it is not installed (as root: apt-get install -y --no-install-recommends {package})"));
     }
     eprintln!("installing {package}");
-    // RUNLEVEL: the package must not start its own service here.
-    let status = Command::new("apt-get")
-        .args(["install", "-y", "-qq", "--no-install-recommends", package])
-        .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")])
-        .stdout(std::process::Stdio::null())
-        .status()
-        .map_err(|error| format!("apt-get: {error}"))?;
-    find_program(&template.program)
-        .ok_or_else(|| format!("it could not be installed (apt-get: {status})"))
+    let apt = |arguments: &[&str]| {
+        // RUNLEVEL: the package must not start its own service here.
+        Command::new("apt-get")
+            .args(arguments)
+            .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .map_err(|error| format!("apt-get: {error}"))
+    };
+    apt(&["update", "-qq"])?;
+    let status = apt(&["install", "-y", "-qq", "--no-install-recommends", package])?;
+    find_program(&template.program).ok_or_else(|| format!("it could not be installed (apt-get: {status})"))
 }
 
 fn progress(outcome: &Result<Finding, String>) -> String {
     match outcome {
-        Ok(Finding::Cpu {
-            product,
-            load,
-            busy: [product_busy, load_busy],
-            remark,
-        }) => {
+        Ok(Finding::Cpu { product, load, busy: [product_busy, load_busy], remark }) => {
             let [product_busy, load_busy] = [product_busy * 100.0, load_busy * 100.0];
-            let remark = if remark.is_empty() {
-                String::new()
-            } else {
-                format!("; {remark}")
-            };
-            format!(
-                "{product:.1?} (busy {product_busy:.0} %), load {load:.1?} (busy {load_busy:.0} %){remark}"
-            )
+            let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
+            format!("{product:.2?} (busy {product_busy:.0} %), load {load:.2?} (busy {load_busy:.0} %){remark}")
         }
         Ok(Finding::Memory { bytes }) => format!("{:.2} KiB", bytes / 1024.0),
-        Ok(Finding::Reload {
-            lost,
-            stall,
-            quiet,
-            adopted_after,
-            memory_percent,
-        }) => format!(
+        Ok(Finding::Reload { lost, stall, quiet, adopted_after, memory_percent }) => format!(
             "lost {lost}, worst ping {stall:.1?} ({quiet:.1?} without a reload), adopted after {adopted_after:.0?}, memory {memory_percent:+.1} %"
         ),
         Err(reason) => format!("void: {reason}"),
@@ -297,17 +244,9 @@ fn machine(product_cpu: usize, load_cpu: usize) -> String {
     let model = cpuinfo
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |rest| {
-            rest.trim_start_matches([' ', '\t', ':'])
-        });
-    let siblings = read(&format!(
-        "/sys/devices/system/cpu/cpu{product_cpu}/topology/thread_siblings_list"
-    ));
-    let shared = if siblings_include(siblings.trim(), load_cpu) {
-        " (two threads of one core)"
-    } else {
-        ""
-    };
+        .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let siblings = read(&format!("/sys/devices/system/cpu/cpu{product_cpu}/topology/thread_siblings_list"));
+    let shared = if siblings_include(siblings.trim(), load_cpu) { " (two threads of one core)" } else { "" };
     format!(
         "{model}, Linux {}; product on CPU {product_cpu}, load on CPU {load_cpu}{shared}; load average at the end {}",
         read("/proc/sys/kernel/osrelease").trim(),
@@ -319,8 +258,7 @@ fn machine(product_cpu: usize, load_cpu: usize) -> String {
 fn siblings_include(list: &str, cpu: usize) -> bool {
     list.split(',').any(|part| match part.split_once('-') {
         Some((first, last)) => {
-            first.parse().is_ok_and(|first: usize| first <= cpu)
-                && last.parse().is_ok_and(|last: usize| cpu <= last)
+            first.parse().is_ok_and(|first: usize| first <= cpu) && last.parse().is_ok_and(|last: usize| cpu <= last)
         }
         None => part.parse() == Ok(cpu),
     })
@@ -336,21 +274,14 @@ mod tests {
 
     #[test]
     fn options() {
-        let options = parse("--rounds 5 --product bowline=/x/y --product hitch --measure full,reload --cpus 2,3 --no-install").unwrap();
+        let options =
+            parse("--rounds 5 --product bowline=/x/y --product hitch --measure full,reload --cpus 2,3 --no-install")
+                .unwrap();
         assert_eq!(options.rounds, 5);
-        assert_eq!(
-            options.products,
-            [
-                ("bowline".to_owned(), Some("/x/y".to_owned())),
-                ("hitch".to_owned(), None)
-            ]
-        );
+        assert_eq!(options.products, [("bowline".to_owned(), Some("/x/y".to_owned())), ("hitch".to_owned(), None)]);
         assert_eq!(options.kinds, [Kind::FullHandshake, Kind::Reload]);
         assert_eq!((options.cpus, options.install), (Some((2, 3)), false));
-        assert_eq!(
-            (parse("").unwrap().rounds, parse("--quick").unwrap().rounds),
-            (3, 1)
-        );
+        assert_eq!((parse("").unwrap().rounds, parse("--quick").unwrap().rounds), (3, 1));
     }
 
     #[test]
@@ -369,8 +300,6 @@ mod tests {
     #[test]
     fn sibling_lists() {
         assert!(siblings_include("0-1", 1) && siblings_include("0,4", 4));
-        assert!(
-            !siblings_include("0", 1) && !siblings_include("0,4", 1) && !siblings_include("", 0)
-        );
+        assert!(!siblings_include("0", 1) && !siblings_include("0,4", 1) && !siblings_include("", 0));
     }
 }

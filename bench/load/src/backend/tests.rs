@@ -25,28 +25,17 @@ impl Running {
         let out = Mutex::new(out);
         let thread = std::thread::spawn(move || {
             serve(poll, listener, &commands, |tally| {
-                let tally = Tally {
-                    errors: tally.errors.clone(),
-                    ..*tally
-                };
+                let tally = Tally { errors: tally.errors.clone(), ..*tally };
                 out.lock().unwrap().send(tally).unwrap();
             })
         });
-        Self {
-            address,
-            commands: Some(sender),
-            waker,
-            tallies,
-            thread: Some(thread),
-        }
+        Self { address, commands: Some(sender), waker, tallies, thread: Some(thread) }
     }
 
     /// A connection as a product makes it, with a header that names `source`.
     fn connect(&self, source: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(&header(source, self.address)).unwrap();
         stream
     }
@@ -69,9 +58,7 @@ impl Drop for Running {
 fn header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
     for address in [source, destination] {
-        let SocketAddr::V4(address) = address else {
-            panic!("IPv4 only")
-        };
+        let SocketAddr::V4(address) = address else { panic!("IPv4 only") };
         bytes.extend(address.ip().octets());
     }
     bytes.extend(source.port().to_be_bytes());
@@ -113,13 +100,7 @@ fn a_ping_is_answered_with_the_address_folded_in() {
     assert!(drain(stream).is_empty());
     assert_eq!(
         backend.tally(),
-        Tally {
-            connections: 1,
-            digest,
-            header_bytes: 28,
-            relayed_bytes: 0,
-            errors: Vec::new()
-        }
+        Tally { connections: 1, digest, header_bytes: 28, relayed_bytes: 0, errors: Vec::new() }
     );
 }
 
@@ -153,10 +134,7 @@ fn an_upload_with_one_wrong_byte_is_an_error() {
     stream.write_all(&piece).unwrap();
     drain(stream);
     let errors = backend.tally().errors;
-    assert!(
-        errors.len() == 1 && errors[0].contains("changed"),
-        "{errors:?}"
-    );
+    assert!(errors.len() == 1 && errors[0].contains("changed"), "{errors:?}");
 }
 
 #[test]
@@ -168,10 +146,7 @@ fn an_upload_that_ends_early_is_an_error() {
     stream.shutdown(Shutdown::Write).unwrap();
     drain(stream);
     let errors = backend.tally().errors;
-    assert!(
-        errors.len() == 1 && errors[0].contains("999 of 1000"),
-        "{errors:?}"
-    );
+    assert!(errors.len() == 1 && errors[0].contains("999 of 1000"), "{errors:?}");
 }
 
 #[test]
@@ -199,27 +174,18 @@ fn a_connection_without_a_header_is_an_error() {
     drain(stream);
     let tally = backend.tally();
     assert_eq!(tally.connections, 0);
-    assert!(
-        tally.errors.len() == 1 && tally.errors[0].contains("signature"),
-        "{:?}",
-        tally.errors
-    );
+    assert!(tally.errors.len() == 1 && tally.errors[0].contains("signature"), "{:?}", tally.errors);
 }
 
 #[test]
 fn half_a_header_is_an_error() {
     let backend = Running::start();
     let mut stream = TcpStream::connect(backend.address).unwrap();
-    stream
-        .write_all(&header(source(), backend.address)[..27])
-        .unwrap();
+    stream.write_all(&header(source(), backend.address)[..27]).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     drain(stream);
     let errors = backend.tally().errors;
-    assert!(
-        errors.len() == 1 && errors[0].contains("27 bytes of the PROXY header"),
-        "{errors:?}"
-    );
+    assert!(errors.len() == 1 && errors[0].contains("27 bytes of the PROXY header"), "{errors:?}");
 }
 
 #[test]

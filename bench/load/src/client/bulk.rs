@@ -51,20 +51,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
             }),
             _ => return Err(format!("unknown command '{command}'")),
         }
-        wire::answer(
-            &errors.take(),
-            &[("connections", &count), ("digest", &digest.into_inner())],
-        );
+        wire::answer(&errors.take(), &[("connections", &count), ("digest", &digest.into_inner())]);
     }
     Ok(())
 }
 
-fn transfer(
-    mut connection: Connection,
-    kind: u8,
-    bytes: u64,
-    pattern: &Pattern,
-) -> Result<(), String> {
+fn transfer(mut connection: Connection, kind: u8, bytes: u64, pattern: &Pattern) -> Result<(), String> {
     let mut scratch = vec![0; PIECE];
     let mut request = vec![kind];
     request.extend(bytes.to_be_bytes());
@@ -74,11 +66,7 @@ fn transfer(
         connection.receive(bytes, &mut scratch, |piece| {
             let matches = pattern.matches(seen, piece);
             seen += piece.len() as u64;
-            if matches {
-                Ok(())
-            } else {
-                Err(format!("bytes changed on the way, before {seen}"))
-            }
+            if matches { Ok(()) } else { Err(format!("bytes changed on the way, before {seen}")) }
         })?;
     } else {
         let mut sent = 0;
@@ -93,9 +81,7 @@ fn transfer(
             Ok(())
         })?;
         if confirmation != bytes.to_be_bytes() {
-            return Err(format!(
-                "the backend confirms {confirmation:02x?}, not {bytes} bytes"
-            ));
+            return Err(format!("the backend confirms {confirmation:02x?}, not {bytes} bytes"));
         }
     }
     connection.close().map(drop)

@@ -10,10 +10,7 @@ use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion,
-    RootCertStore,
-};
+use rustls::{CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore};
 
 use crate::certificates::{SERVER_NAME, file};
 use crate::proxy_v2;
@@ -41,14 +38,10 @@ pub(crate) fn config(
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
         ..aws_lc_rs::default_provider()
     };
-    let read = |name: &str| {
-        CertificateDer::from_pem_file(directory.join(name))
-            .map_err(|error| format!("{name}: {error}"))
-    };
+    let read =
+        |name: &str| CertificateDer::from_pem_file(directory.join(name)).map_err(|error| format!("{name}: {error}"));
     let mut roots = RootCertStore::empty();
-    roots
-        .add(read(file::CA)?)
-        .map_err(|error| error.to_string())?;
+    roots.add(read(file::CA)?).map_err(|error| error.to_string())?;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
@@ -56,9 +49,7 @@ pub(crate) fn config(
     let mut config = if client_certificate {
         let key = PrivateKeyDer::from_pem_file(directory.join(file::CLIENT_KEY))
             .map_err(|error| format!("{}: {error}", file::CLIENT_KEY))?;
-        builder
-            .with_client_auth_cert(vec![read(file::CLIENT)?], key)
-            .map_err(|error| error.to_string())?
+        builder.with_client_auth_cert(vec![read(file::CLIENT)?], key).map_err(|error| error.to_string())?
     } else {
         builder.with_no_client_auth()
     };
@@ -88,13 +79,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to `port` of 127.0.0.1 and completes a handshake of this `kind`.
-    pub(crate) fn open(
-        config: &Arc<ClientConfig>,
-        port: u16,
-        kind: HandshakeKind,
-    ) -> Result<Self, String> {
-        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .map_err(|error| format!("connecting: {error}"))?;
+    pub(crate) fn open(config: &Arc<ClientConfig>, port: u16, kind: HandshakeKind) -> Result<Self, String> {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| format!("connecting: {error}"))?;
         let prepare = || -> io::Result<u64> {
             socket.set_nodelay(true)?;
             socket.set_read_timeout(Some(PATIENCE))?;
@@ -103,40 +89,23 @@ impl Connection {
         };
         let digest = prepare().map_err(|error| format!("preparing the socket: {error}"))?;
         let name = ServerName::try_from(SERVER_NAME).map_err(|error| error.to_string())?;
-        let tls =
-            ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
-        let mut this = Self {
-            socket,
-            tls,
-            digest,
-            pings: 0,
-        };
+        let tls = ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
+        let mut this = Self { socket, tls, digest, pings: 0 };
         while this.tls.is_handshaking() {
-            this.tls
-                .complete_io(&mut this.socket)
-                .map_err(|error| format!("handshake: {error}"))?;
+            this.tls.complete_io(&mut this.socket).map_err(|error| format!("handshake: {error}"))?;
         }
         this.check(kind)?;
         Ok(this)
     }
 
     fn check(&self, kind: HandshakeKind) -> Result<(), String> {
-        let suite = self
-            .tls
-            .negotiated_cipher_suite()
-            .map(|suite| suite.suite());
-        let group = self
-            .tls
-            .negotiated_key_exchange_group()
-            .map(|group| group.name());
+        let suite = self.tls.negotiated_cipher_suite().map(|suite| suite.suite());
+        let group = self.tls.negotiated_key_exchange_group().map(|group| group.name());
         if self.tls.protocol_version() != Some(ProtocolVersion::TLSv1_3)
             || suite != Some(CipherSuite::TLS13_AES_128_GCM_SHA256)
             || group != Some(NamedGroup::X25519)
         {
-            return Err(format!(
-                "negotiated {:?}, {suite:?}, {group:?}",
-                self.tls.protocol_version()
-            ));
+            return Err(format!("negotiated {:?}, {suite:?}, {group:?}", self.tls.protocol_version()));
         }
         match self.tls.handshake_kind() {
             Some(seen) if seen == kind => Ok(()),
@@ -151,10 +120,7 @@ impl Connection {
 
     /// The certificate that the server presented, as DER.
     pub(crate) fn server_certificate(&self) -> &[u8] {
-        self.tls
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map_or(&[], |leaf| leaf.as_ref())
+        self.tls.peer_certificates().and_then(|chain| chain.first()).map_or(&[], |leaf| leaf.as_ref())
     }
 
     /// Sends one byte and checks the byte that comes back.
@@ -163,9 +129,7 @@ impl Connection {
         self.send(&[self.pings])?;
         let mut answer = [0; 2];
         let mut stream = rustls::Stream::new(&mut self.tls, &mut self.socket);
-        let count = stream
-            .read(&mut answer)
-            .map_err(|error| format!("waiting for the echo: {error}"))?;
+        let count = stream.read(&mut answer).map_err(|error| format!("waiting for the echo: {error}"))?;
         let expected = self.pings ^ proxy_v2::fold(self.digest);
         match answer[..count] {
             [byte] if byte == expected => Ok(()),
@@ -192,26 +156,17 @@ impl Connection {
         let mut seen = 0;
         let mut plain = [0; 16 * 1024];
         while seen < total {
-            let count = match self
-                .socket
-                .read(scratch)
-                .map_err(|error| format!("receiving after {seen} bytes: {error}"))?
-            {
-                0 => {
-                    return Err(format!(
-                        "the connection ended after {seen} of {total} bytes"
-                    ));
-                }
-                count => count,
-            };
+            let count =
+                match self.socket.read(scratch).map_err(|error| format!("receiving after {seen} bytes: {error}"))? {
+                    0 => {
+                        return Err(format!("the connection ended after {seen} of {total} bytes"));
+                    }
+                    count => count,
+                };
             let mut wire = &scratch[..count];
             while !wire.is_empty() {
-                self.tls
-                    .read_tls(&mut wire)
-                    .map_err(|error| error.to_string())?;
-                self.tls
-                    .process_new_packets()
-                    .map_err(|error| error.to_string())?;
+                self.tls.read_tls(&mut wire).map_err(|error| error.to_string())?;
+                self.tls.process_new_packets().map_err(|error| error.to_string())?;
                 loop {
                     match self.tls.reader().read(&mut plain) {
                         Ok(0) => return Err(format!("close_notify after {seen} of {total} bytes")),
@@ -225,24 +180,16 @@ impl Connection {
                 }
             }
         }
-        if seen > total {
-            Err(format!("{seen} bytes instead of {total}"))
-        } else {
-            Ok(())
-        }
+        if seen > total { Err(format!("{seen} bytes instead of {total}")) } else { Ok(()) }
     }
 
     /// Ends this side, then waits for the other.
     pub(crate) fn close(mut self) -> Result<Ending, String> {
         self.tls.send_close_notify();
         while self.tls.wants_write() {
-            self.tls
-                .write_tls(&mut self.socket)
-                .map_err(|error| format!("sending close_notify: {error}"))?;
+            self.tls.write_tls(&mut self.socket).map_err(|error| format!("sending close_notify: {error}"))?;
         }
-        self.socket
-            .shutdown(Shutdown::Write)
-            .map_err(|error| format!("closing: {error}"))?;
+        self.socket.shutdown(Shutdown::Write).map_err(|error| format!("closing: {error}"))?;
         let mut ending = Ending::Bare;
         loop {
             match self.tls.read_tls(&mut self.socket) {
@@ -253,10 +200,7 @@ impl Connection {
                 }
                 Err(error) => return Err(format!("waiting for the end: {error}")),
             }
-            let state = self
-                .tls
-                .process_new_packets()
-                .map_err(|error| error.to_string())?;
+            let state = self.tls.process_new_packets().map_err(|error| error.to_string())?;
             if state.plaintext_bytes_to_read() > 0 {
                 return Err("bytes after the last echo".to_owned());
             }

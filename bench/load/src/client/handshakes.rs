@@ -21,27 +21,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         other => return Err(format!("sessions={other}: neither fresh nor resumed")),
     };
     // Each thread keeps its own tickets: with a common store, threads would take them from each other and fall back to full handshakes.
-    let configs: Vec<Arc<ClientConfig>> = (0..in_flight)
-        .map(|_| config(&arguments.directory()?, true, sessions))
-        .collect::<Result<_, String>>()?;
+    let configs: Vec<Arc<ClientConfig>> =
+        (0..in_flight).map(|_| config(&arguments.directory()?, true, sessions)).collect::<Result<_, String>>()?;
     while let Some(command) = command() {
         let tally = Tally::default();
         match command.split_once(' ') {
             Some(("warm", number)) => {
-                let each: u64 = number
-                    .parse()
-                    .map_err(|_| format!("'{command}' has no number"))?;
+                let each: u64 = number.parse().map_err(|_| format!("'{command}' has no number"))?;
                 std::thread::scope(|scope| {
                     for config in &configs {
                         // There is no ticket for the first.
-                        let work = || {
-                            tally.work(
-                                config,
-                                port,
-                                [HandshakeKind::Full, kind],
-                                &AtomicU64::new(each),
-                            )
-                        };
+                        let work = || tally.work(config, port, [HandshakeKind::Full, kind], &AtomicU64::new(each));
                         scope.spawn(work);
                     }
                 });
@@ -72,19 +62,9 @@ struct Tally {
 
 impl Tally {
     /// One thread: connection after connection until none are left; the first and the later ones must be of these kinds.
-    fn work(
-        &self,
-        config: &Arc<ClientConfig>,
-        port: u16,
-        [mut kind, later]: [HandshakeKind; 2],
-        left: &AtomicU64,
-    ) {
+    fn work(&self, config: &Arc<ClientConfig>, port: u16, [mut kind, later]: [HandshakeKind; 2], left: &AtomicU64) {
         let one_less = |left: u64| left.checked_sub(1);
-        while !self.errors.enough()
-            && left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                .is_ok()
-        {
+        while !self.errors.enough() && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             match self.one(config, port, kind) {
                 Ok(Ending::CloseNotify) => {}
                 Ok(Ending::Bare) => _ = self.bare.fetch_add(1, Ordering::Relaxed),
@@ -95,17 +75,11 @@ impl Tally {
         }
     }
 
-    fn one(
-        &self,
-        config: &Arc<ClientConfig>,
-        port: u16,
-        kind: HandshakeKind,
-    ) -> Result<Ending, String> {
+    fn one(&self, config: &Arc<ClientConfig>, port: u16, kind: HandshakeKind) -> Result<Ending, String> {
         let mut connection = Connection::open(config, port, kind)?;
         connection.ping()?;
         self.connections.fetch_add(1, Ordering::Relaxed);
-        self.digest
-            .fetch_add(connection.digest(), Ordering::Relaxed);
+        self.digest.fetch_add(connection.digest(), Ordering::Relaxed);
         connection.close()
     }
 

@@ -9,6 +9,7 @@ use rustls::{ClientConfig, HandshakeKind};
 
 use super::connection::{Connection, Sessions, config};
 use super::{Arguments, Errors, command};
+use crate::pause::pause;
 use crate::wire;
 
 /// Threads that open connections and ping them.
@@ -24,11 +25,7 @@ const PULSE_PAUSE: Duration = Duration::from_micros(200);
 /// `check` pings every connection once.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let port: u16 = arguments.number("port")?;
-    let config = config(
-        &arguments.directory()?,
-        arguments.number("client_certificate")?,
-        Sessions::Fresh,
-    )?;
+    let config = config(&arguments.directory()?, arguments.number("client_certificate")?, Sessions::Fresh)?;
     let mut held: Vec<Mutex<Connection>> = Vec::new();
     let lap = Arc::new(Mutex::new(Lap::default()));
     let stop = Arc::new(AtomicBool::new(false));
@@ -38,18 +35,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         let errors = Errors::default();
         match command.split_once(' ').unwrap_or((&command, "")) {
             ("open", number) => {
-                let count = number
-                    .parse()
-                    .map_err(|_| format!("'{command}' has no number"))?;
+                let count = number.parse().map_err(|_| format!("'{command}' has no number"))?;
                 let opened = open(&config, port, count, &errors);
-                digest = opened.iter().fold(digest, |sum, connection| {
-                    sum.wrapping_add(connection.digest())
-                });
+                digest = opened.iter().fold(digest, |sum, connection| sum.wrapping_add(connection.digest()));
                 held.extend(opened.into_iter().map(Mutex::new));
-                wire::answer(
-                    &errors.take(),
-                    &[("connections", &held.len()), ("digest", &digest)],
-                );
+                wire::answer(&errors.take(), &[("connections", &held.len()), ("digest", &digest)]);
             }
             ("pulse", _) => {
                 match open(&config, port, 1, &errors).pop() {
@@ -63,16 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                 wire::answer(&errors.take(), &[]);
             }
             ("lap", _) => {
-                let (pings, worst, alive) =
-                    lap.lock().unwrap_or_else(PoisonError::into_inner).take();
-                wire::answer(
-                    &[],
-                    &[
-                        ("pings", &pings),
-                        ("worst_us", &worst.as_micros()),
-                        ("alive", &u8::from(alive)),
-                    ],
-                );
+                let (pings, worst, alive) = lap.lock().unwrap_or_else(PoisonError::into_inner).take();
+                wire::answer(&[], &[("pings", &pings), ("worst_us", &worst.as_micros()), ("alive", &u8::from(alive))]);
             }
             ("probe", _) => {
                 let leaf = probe(&config, port).unwrap_or_else(|error| {
@@ -94,20 +76,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     stop.store(true, Ordering::Relaxed);
     if let Some(thread) = pulse {
-        thread
-            .join()
-            .map_err(|_| "the pulse thread failed".to_owned())?;
+        thread.join().map_err(|_| "the pulse thread failed".to_owned())?;
     }
     Ok(())
 }
 
 /// A name for a certificate that fits on a line: the end of its signature, as hex digits.
 pub(crate) fn leaf_name(der: &[u8]) -> String {
-    der.iter()
-        .rev()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    der.iter().rev().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn probe(config: &Arc<ClientConfig>, port: u16) -> Result<String, String> {
@@ -124,17 +100,12 @@ fn open(config: &Arc<ClientConfig>, port: u16, count: usize, errors: &Errors) ->
         for _ in 0..THREADS.min(count) {
             scope.spawn(|| {
                 while !errors.enough() && next.fetch_add(1, Ordering::Relaxed) < count {
-                    let connection = Connection::open(config, port, HandshakeKind::Full).and_then(
-                        |mut connection| {
-                            connection.ping()?;
-                            Ok(connection)
-                        },
-                    );
+                    let connection = Connection::open(config, port, HandshakeKind::Full).and_then(|mut connection| {
+                        connection.ping()?;
+                        Ok(connection)
+                    });
                     match connection {
-                        Ok(connection) => opened
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(connection),
+                        Ok(connection) => opened.lock().unwrap_or_else(PoisonError::into_inner).push(connection),
                         Err(error) => errors.push(error),
                     }
                 }
@@ -152,11 +123,7 @@ fn check(held: &[Mutex<Connection>], errors: &Errors) -> usize {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(connection) = held.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match connection
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .ping()
-                    {
+                    match connection.lock().unwrap_or_else(PoisonError::into_inner).ping() {
                         Ok(()) => _ = alive.fetch_add(1, Ordering::Relaxed),
                         Err(error) => errors.push(error),
                     }
@@ -181,9 +148,7 @@ impl Lap {
     /// Number of answers, worst latency, and whether the connection still lives. A ping that has no answer yet counts with the time
     /// it has waited, or a loop that never comes back would look fast.
     fn take(&mut self) -> (u64, Duration, bool) {
-        let waited = self
-            .waiting_since
-            .map_or(Duration::ZERO, |start| start.elapsed());
+        let waited = self.waiting_since.map_or(Duration::ZERO, |start| start.elapsed());
         let taken = (self.pings, self.worst.max(waited), !self.dead);
         (self.pings, self.worst) = (0, Duration::ZERO);
         taken
@@ -193,9 +158,7 @@ impl Lap {
 fn beat(mut connection: Connection, lap: &Mutex<Lap>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
-        lap.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .waiting_since = Some(start);
+        lap.lock().unwrap_or_else(PoisonError::into_inner).waiting_since = Some(start);
         let outcome = connection.ping();
         let latency = start.elapsed();
         let mut lap = lap.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,7 +171,7 @@ fn beat(mut connection: Connection, lap: &Mutex<Lap>, stop: &AtomicBool) {
         lap.pings += 1;
         lap.worst = lap.worst.max(latency);
         drop(lap);
-        std::thread::sleep(PULSE_PAUSE);
+        pause(PULSE_PAUSE);
     }
 }
 
@@ -218,11 +181,7 @@ mod tests {
 
     #[test]
     fn a_lap_starts_afresh_and_counts_the_ping_that_waits() {
-        let mut lap = Lap {
-            pings: 3,
-            worst: Duration::from_secs(7),
-            ..Lap::default()
-        };
+        let mut lap = Lap { pings: 3, worst: Duration::from_secs(7), ..Lap::default() };
         assert_eq!(lap.take(), (3, Duration::from_secs(7), true));
         assert_eq!(lap.take(), (0, Duration::ZERO, true));
         lap.waiting_since = Instant::now().checked_sub(Duration::from_secs(2));
@@ -234,9 +193,6 @@ mod tests {
     #[test]
     fn leaf_names_differ_by_the_end() {
         assert_eq!(leaf_name(&[1, 2, 0xab]), "ab0201");
-        assert_ne!(
-            leaf_name(&[0; 40]),
-            leaf_name(&[&[0; 39][..], &[1]].concat())
-        );
+        assert_ne!(leaf_name(&[0; 40]), leaf_name(&[&[0; 39][..], &[1]].concat()));
     }
 }

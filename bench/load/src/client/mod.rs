@@ -28,16 +28,12 @@ impl Arguments {
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&str, String> {
-        self.0
-            .get(key)
-            .map(String::as_str)
-            .ok_or_else(|| format!("{key}=… is missing"))
+        self.0.get(key).map(String::as_str).ok_or_else(|| format!("{key}=… is missing"))
     }
 
     pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<T, String> {
         let text = self.text(key)?;
-        text.parse()
-            .map_err(|_| format!("{key}={text} is not a number in range"))
+        text.parse().map_err(|_| format!("{key}={text} is not a number in range"))
     }
 
     /// Where [`crate::certificates`] put its files.
@@ -64,10 +60,7 @@ pub(crate) struct Errors {
 
 impl Errors {
     pub(crate) fn push(&self, error: String) {
-        let mut list = self
-            .list
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut list = self.list.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if list.len() < ERROR_LIMIT {
             list.push(format!("client: {error}"));
         } else {
@@ -81,11 +74,6 @@ impl Errors {
     }
 
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(
-            &mut self
-                .list
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        std::mem::take(&mut self.list.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
