@@ -21,6 +21,7 @@ usage: bowline-load run [options]
   --peers DIRECTORY       the products' templates (default bench/load/peers)
   --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones)
   --no-install            do not install missing Debian packages
+A variable with a product's name in capitals says where its program is without choosing it: HAPROXY=/opt/haproxy-3.4/haproxy
 exit status: 0 every bar is met (or bowline was not measured), 1 a bar is missed or a row is void, 2 nothing could be measured";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -196,8 +197,11 @@ fn size(quick: bool) -> Result<Size, String> {
 
 /// Finds a product's program, by way of its Debian package if need be.
 fn locate(template: &Template, path: Option<&str>, install: bool) -> Result<PathBuf, String> {
-    if let Some(path) = path {
-        return find_program(path).ok_or_else(|| format!("{path} does not exist"));
+    let from_environment = std::env::var(template.name.to_uppercase()).ok();
+    if let Some(path) = path.or(from_environment.as_deref()) {
+        // With a slash, so that it is never looked up in PATH.
+        let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
+        return find_program(&path).ok_or_else(|| format!("{path} does not exist"));
     }
     if let Some(program) = find_program(&template.program) {
         return Ok(program);
