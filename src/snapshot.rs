@@ -16,7 +16,7 @@ use crate::proto::route::{Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
 use crate::tls::policy::{self, TlsPolicy};
-use crate::tls::problem::Severity;
+use crate::tls::problem;
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -180,7 +180,7 @@ pub fn build(
         });
         let mut number = 0;
         for bind in &frontend.binds {
-            let tls = match tls(bind, frontend, material, shared, &model, now, &mut diagnostics) {
+            let tls = match tls(bind, frontend, material, shared, &model, previous, now, &mut diagnostics) {
                 Ok(tls) => tls,
                 Err(()) => continue,
             };
@@ -251,19 +251,25 @@ fn tls(
     material: &Material,
     shared: &Shared,
     model: &Model,
+    previous: Option<&Snapshot>,
     now: UnixTime,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Arc<TlsPolicy>>, ()> {
     let Some(tls) = &bind.tls else { return Ok(None) };
-    // What a ticket is bound to: a reload that moves a frontend to another address must not end its sessions.
-    let listener = format!("{}/{}", frontend.name, bind.name.as_deref().unwrap_or_default());
-    let (policy, problems) =
-        policy::build(tls, &material.files, &shared.tickets, model.process.session_lifetime, &listener, now);
+    let key = bind.addresses.first().map(|address| &address.value);
+    // What a ticket is bound to.
+    let listener = match &bind.name {
+        Some(name) => format!("{}/{name}", frontend.name),
+        None => format!("{}/{key:?}", frontend.name),
+    };
+    let before = key.and_then(|key| previous?.bind(key)).and_then(|bind| bind.route.tls.as_deref());
+    let lifetime = model.process.session_lifetime;
+    let (policy, problems) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
     for problem in problems {
         let diagnostic = match problem.severity {
-            Severity::Error => Diagnostic::error(problem.code, &problem.at, problem.message),
-            Severity::Warning => Diagnostic::warning(problem.code, &problem.at, problem.message),
-            Severity::Notice => Diagnostic::notice(problem.code, &problem.at, problem.message),
+            problem::Severity::Error => Diagnostic::error(problem.code, &problem.at, problem.message),
+            problem::Severity::Warning => Diagnostic::warning(problem.code, &problem.at, problem.message),
+            problem::Severity::Notice => Diagnostic::notice(problem.code, &problem.at, problem.message),
         };
         diagnostics.push(problem.notes.into_iter().fold(diagnostic, Diagnostic::note));
     }

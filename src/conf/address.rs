@@ -28,11 +28,7 @@ pub(crate) struct AddressError {
 
 impl AddressError {
     fn new(code: &'static str, message: String) -> Self {
-        Self {
-            code,
-            message,
-            help: None,
-        }
+        Self { code, message, help: None }
     }
 
     fn help(mut self, text: impl Into<String>) -> Self {
@@ -43,10 +39,7 @@ impl AddressError {
 
 /// An address with its prefix taken apart.
 enum Kind<'a> {
-    Inet {
-        rest: &'a [u8],
-        family: Option<Family>,
-    },
+    Inet { rest: &'a [u8], family: Option<Family> },
     Unix(&'a [u8]),
     Abstract(&'a [u8]),
     Descriptor(&'a [u8]),
@@ -57,46 +50,31 @@ fn classify(text: &[u8]) -> Result<Kind<'_>, AddressError> {
         return Ok(Kind::Unix(text));
     }
     let Some(at) = text.iter().position(|byte| *byte == b'@') else {
-        return Ok(Kind::Inet {
-            rest: text,
-            family: None,
-        });
+        return Ok(Kind::Inet { rest: text, family: None });
     };
     let (prefix, rest) = (&text[..at], &text[at + 1..]);
     let word = shown(text);
     match prefix {
-        b"ipv4" | b"tcp4" => Ok(Kind::Inet {
-            rest,
-            family: Some(Family::Ipv4),
-        }),
-        b"ipv6" | b"tcp6" => Ok(Kind::Inet {
-            rest,
-            family: Some(Family::Ipv6),
-        }),
+        b"ipv4" | b"tcp4" => Ok(Kind::Inet { rest, family: Some(Family::Ipv4) }),
+        b"ipv6" | b"tcp6" => Ok(Kind::Inet { rest, family: Some(Family::Ipv6) }),
         b"ip" | b"tcp" => Ok(Kind::Inet { rest, family: None }),
         b"unix" | b"uxst" => Ok(Kind::Unix(rest)),
         b"abns" => Ok(Kind::Abstract(rest)),
         b"fd" => Ok(Kind::Descriptor(rest)),
-        b"quic4" | b"quic6" | b"udp" | b"udp4" | b"udp6" => Err(AddressError::new(
-            "E202",
-            format!("'{word}': QUIC and UDP are not supported; use HAProxy for HTTP/3"),
-        )
-        .help("TCP on the same port can stay here")),
-        b"abnsz" => Err(AddressError::new(
-            "E120",
-            format!("'{word}': 'abnsz@' is valid HAProxy but not implemented yet"),
-        )
-        .help("until then: use 'abns@' or a unix socket with a path")),
-        b"sockpair" | b"rhttp" | b"mptcp" | b"mptcp4" | b"mptcp6" => Err(AddressError::new(
-            "E205",
-            format!("'{word}': addresses of this kind are not available here"),
-        )
-        .help("use an IP address, a unix socket, 'abns@' or 'fd@'")),
-        _ => Err(AddressError::new(
-            "E103",
-            format!("'{word}': unknown address prefix '{}@'", shown(prefix)),
-        )
-        .help("prefixes are ipv4@ ipv6@ unix@ abns@ fd@")),
+        b"quic4" | b"quic6" | b"udp" | b"udp4" | b"udp6" => {
+            Err(AddressError::new("E202", format!("'{word}': QUIC and UDP are not supported; use HAProxy for HTTP/3"))
+                .help("TCP on the same port can stay here"))
+        }
+        b"abnsz" => {
+            Err(AddressError::new("E120", format!("'{word}': 'abnsz@' is valid HAProxy but not implemented yet"))
+                .help("until then: use 'abns@' or a unix socket with a path"))
+        }
+        b"sockpair" | b"rhttp" | b"mptcp" | b"mptcp4" | b"mptcp6" => {
+            Err(AddressError::new("E205", format!("'{word}': addresses of this kind are not available here"))
+                .help("use an IP address, a unix socket, 'abns@' or 'fd@'"))
+        }
+        _ => Err(AddressError::new("E103", format!("'{word}': unknown address prefix '{}@'", shown(prefix)))
+            .help("prefixes are ipv4@ ipv6@ unix@ abns@ fd@")),
     }
 }
 
@@ -117,63 +95,40 @@ fn literal(host: &[u8], family: Option<Family>) -> Result<Option<IpAddr>, Addres
     if matches!(host, b"" | b"*") {
         return Ok(Some(any()));
     }
-    let bare = host
-        .strip_prefix(b"[")
-        .and_then(|rest| rest.strip_suffix(b"]"));
+    let bare = host.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     let text = std::str::from_utf8(bare.unwrap_or(host)).unwrap_or("");
-    let address: Option<IpAddr> = if bare.is_some() {
-        text.parse().ok().map(IpAddr::V6)
-    } else {
-        text.parse().ok()
-    };
+    let address: Option<IpAddr> = if bare.is_some() { text.parse().ok().map(IpAddr::V6) } else { text.parse().ok() };
     match (address, family) {
         (Some(IpAddr::V4(_)), Some(Family::Ipv6)) => Err(AddressError::new(
             "E103",
-            format!(
-                "'{}' is an IPv4 address, but the prefix asks for IPv6",
-                shown(host)
-            ),
+            format!("'{}' is an IPv4 address, but the prefix asks for IPv6", shown(host)),
         )),
         (Some(IpAddr::V6(_)), Some(Family::Ipv4)) => Err(AddressError::new(
             "E103",
-            format!(
-                "'{}' is an IPv6 address, but the prefix asks for IPv4",
-                shown(host)
-            ),
+            format!("'{}' is an IPv6 address, but the prefix asks for IPv4", shown(host)),
         )),
         (address, _) => Ok(address),
     }
 }
 
 fn port(digits: &[u8], whole: &[u8]) -> Result<u16, AddressError> {
-    let number = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match number.and_then(|text| text.parse::<u16>().ok()) {
         Some(port) if port > 0 => Ok(port),
         _ => Err(AddressError::new(
             "E103",
-            format!(
-                "'{}' is not a port in '{}'; expected 1 to 65535",
-                shown(digits),
-                shown(whole)
-            ),
+            format!("'{}' is not a port in '{}'; expected 1 to 65535", shown(digits), shown(whole)),
         )),
     }
 }
 
 fn unix_path(path: &[u8]) -> Result<PathBuf, AddressError> {
     if path.is_empty() {
-        return Err(AddressError::new(
-            "E103",
-            "the path of the unix socket is missing".into(),
-        ));
+        return Err(AddressError::new("E103", "the path of the unix socket is missing".into()));
     }
     if path.len() > UNIX_PATH_MAX {
-        let message = format!(
-            "the path of a unix socket has at most {UNIX_PATH_MAX} bytes, this one has {}",
-            path.len()
-        );
+        let message =
+            format!("the path of a unix socket has at most {UNIX_PATH_MAX} bytes, this one has {}", path.len());
         return Err(AddressError::new("E103", message));
     }
     Ok(PathBuf::from(OsStr::from_bytes(path)))
@@ -181,24 +136,16 @@ fn unix_path(path: &[u8]) -> Result<PathBuf, AddressError> {
 
 fn abstract_name(name: &[u8]) -> Result<Vec<u8>, AddressError> {
     if name.is_empty() || name.len() > UNIX_PATH_MAX {
-        return Err(AddressError::new(
-            "E103",
-            format!("the name after 'abns@' has 1 to {UNIX_PATH_MAX} bytes"),
-        ));
+        return Err(AddressError::new("E103", format!("the name after 'abns@' has 1 to {UNIX_PATH_MAX} bytes")));
     }
     Ok(name.to_vec())
 }
 
 fn descriptor(number: &[u8]) -> Result<i32, AddressError> {
-    let digits = std::str::from_utf8(number)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        AddressError::new(
-            "E103",
-            format!("'{}' is not the number of a file descriptor", shown(number)),
-        )
-    })
+    let digits = std::str::from_utf8(number).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| AddressError::new("E103", format!("'{}' is not the number of a file descriptor", shown(number))))
 }
 
 /// One address of a `bind` line. `v6only` is left open.
@@ -210,40 +157,30 @@ pub(crate) fn bind(text: &[u8]) -> Result<BindAddress, AddressError> {
         Kind::Inet { rest, family } => (rest, family),
     };
     if rest.is_empty() {
-        return Err(AddressError::new(
-            "E103",
-            "an address is missing here".into(),
-        ));
+        return Err(AddressError::new("E103", "an address is missing here".into()));
     }
     let (host, digits) = host_and_port(rest);
     if digits.is_empty() {
         let message = format!("the port is missing in '{}'", shown(text));
-        return Err(AddressError::new("E103", message)
-            .help(format!("write '{}:443'", shown(text).trim_end_matches(':'))));
+        return Err(
+            AddressError::new("E103", message).help(format!("write '{}:443'", shown(text).trim_end_matches(':')))
+        );
     }
     let Some(address) = literal(host, family)? else {
-        return Err(
-            AddressError::new("E103", format!("'{}' is not an IP address", shown(host)))
-                .help("write the address itself: a host name on a bind line is not looked up"),
-        );
+        return Err(AddressError::new("E103", format!("'{}' is not an IP address", shown(host)))
+            .help("write the address itself: a host name on a bind line is not looked up"));
     };
     if let Some(dash) = digits.iter().position(|byte| *byte == b'-') {
         if dash > 0 {
             return Err(AddressError::new(
                 "E120",
-                format!(
-                    "'{}': port ranges are valid HAProxy but not implemented yet",
-                    shown(text)
-                ),
+                format!("'{}': port ranges are valid HAProxy but not implemented yet", shown(text)),
             )
             .help("until then: write the ports as a comma list, ':8001,:8002'"));
         }
     }
     let address = SocketAddr::new(address, port(digits, text)?);
-    Ok(BindAddress::Inet {
-        address,
-        v6only: None,
-    })
+    Ok(BindAddress::Inet { address, v6only: None })
 }
 
 /// The address of a `server` line.
@@ -252,10 +189,7 @@ pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
         Kind::Unix(path) => return unix_path(path).map(ServerAddress::Unix),
         Kind::Abstract(name) => return abstract_name(name).map(ServerAddress::Abstract),
         Kind::Descriptor(_) => {
-            return Err(AddressError::new(
-                "E103",
-                "a file descriptor can not be the address of a server".into(),
-            ));
+            return Err(AddressError::new("E103", "a file descriptor can not be the address of a server".into()));
         }
         Kind::Inet { rest, family } => (rest, family),
     };
@@ -263,7 +197,10 @@ pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
     if digits.is_empty() || digits == b"0" || matches!(digits[0], b'+' | b'-') {
         return Err(AddressError::new(
             "E120",
-            format!("'{}': taking the port from the client's connection is valid HAProxy but not implemented yet", shown(text)),
+            format!(
+                "'{}': taking the port from the client's connection is valid HAProxy but not implemented yet",
+                shown(text)
+            ),
         )
         .help("until then: write the port of the server"));
     }
@@ -271,7 +208,10 @@ pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
     match literal(host, family)? {
         Some(address) if address.is_unspecified() => Err(AddressError::new(
             "E120",
-            format!("'{}': taking the address from the client's connection is valid HAProxy but not implemented yet", shown(text)),
+            format!(
+                "'{}': taking the address from the client's connection is valid HAProxy but not implemented yet",
+                shown(text)
+            ),
         )
         .help("until then: write the address of the server")),
         Some(address) => Ok(ServerAddress::Inet(SocketAddr::new(address, port))),
@@ -282,27 +222,16 @@ pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
 fn host_name(host: &[u8]) -> Result<String, AddressError> {
     let label = |label: &[u8]| {
         (1..=63).contains(&label.len())
-            && label
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let labels = host.strip_suffix(b".").unwrap_or(host);
     // Digits and dots alone are a mistyped address, not a name.
-    let numeric = host
-        .iter()
-        .all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let numeric = host.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
     if host.len() <= HOST_NAME_MAX && !numeric && labels.split(|byte| *byte == b'.').all(label) {
         return Ok(String::from_utf8_lossy(host).into_owned());
     }
-    let error = AddressError::new(
-        "E103",
-        format!("'{}' is neither an IP address nor a host name", shown(host)),
-    );
-    Err(if host.contains(&b':') {
-        error.help("write an IPv6 address in brackets: '[2001:db8::1]:443'")
-    } else {
-        error
-    })
+    let error = AddressError::new("E103", format!("'{}' is neither an IP address nor a host name", shown(host)));
+    Err(if host.contains(&b':') { error.help("write an IPv6 address in brackets: '[2001:db8::1]:443'") } else { error })
 }
 
 /// The target of a `log` line.
@@ -313,19 +242,13 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
         _ => {}
     }
     for (prefix, help) in [
-        (
-            "ring@",
-            "rings do not exist here; log to a socket or to stderr",
-        ),
+        ("ring@", "rings do not exist here; log to a socket or to stderr"),
         ("backend@", "log to the address of the syslog server itself"),
     ] {
         if text.starts_with(prefix.as_bytes()) {
             return Err(AddressError::new(
                 "E205",
-                format!(
-                    "'{}': log targets of this kind are not available here",
-                    shown(text)
-                ),
+                format!("'{}': log targets of this kind are not available here", shown(text)),
             )
             .help(help));
         }
@@ -333,10 +256,7 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
     if text.starts_with(b"tcp@") || text.starts_with(b"tcp4@") || text.starts_with(b"tcp6@") {
         return Err(AddressError::new(
             "E120",
-            format!(
-                "'{}': syslog over TCP is valid HAProxy but not implemented yet",
-                shown(text)
-            ),
+            format!("'{}': syslog over TCP is valid HAProxy but not implemented yet", shown(text)),
         )
         .help("until then: use UDP, or a unix socket of a local syslog daemon"));
     }
@@ -357,11 +277,7 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
         Kind::Inet { rest, family } => (rest, family),
     };
     let (host, digits) = host_and_port(rest);
-    let port = if digits.is_empty() {
-        SYSLOG_PORT
-    } else {
-        port(digits, text)?
-    };
+    let port = if digits.is_empty() { SYSLOG_PORT } else { port(digits, text)? };
     match literal(host, family)? {
         Some(address) if !address.is_unspecified() => Ok(LogSink::Udp(SocketAddr::new(address, port))),
         _ => Err(AddressError::new("E103", format!("'{}' is not a log target", shown(text)))

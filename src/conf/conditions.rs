@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use super::diagnostic::shown;
 
 /// The version of HAProxy whose language this is: 3.4.
-const REFERENCE_VERSION: Version = Version {
-    numbers: [3, 4, 0],
-    development: None,
-};
+const REFERENCE_VERSION: Version = Version { numbers: [3, 4, 0], development: None };
 /// Parentheses and negations that may be nested.
 const DEPTH_MAX: u32 = 64;
 
@@ -24,15 +21,8 @@ pub(crate) struct ConditionError {
 }
 
 /// Evaluates a condition: predicates, integers, `!`, `&&`, `||`, parentheses. An empty one is false.
-pub(crate) fn evaluate(
-    text: &[u8],
-    environment: &BTreeMap<String, String>,
-) -> Result<bool, ConditionError> {
-    let mut reader = Reader {
-        text,
-        position: 0,
-        environment,
-    };
+pub(crate) fn evaluate(text: &[u8], environment: &BTreeMap<String, String>) -> Result<bool, ConditionError> {
+    let mut reader = Reader { text, position: 0, environment };
     reader.blanks();
     if reader.position == text.len() {
         return Ok(false);
@@ -57,10 +47,7 @@ impl Reader<'_> {
 
     fn blanks(&mut self) {
         let rest = self.rest();
-        self.position += rest
-            .iter()
-            .position(|byte| !byte.is_ascii_whitespace())
-            .unwrap_or(rest.len());
+        self.position += rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len());
     }
 
     fn takes(&mut self, token: &[u8]) -> bool {
@@ -72,17 +59,8 @@ impl Reader<'_> {
         found
     }
 
-    fn error(
-        &self,
-        offset: usize,
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> ConditionError {
-        ConditionError {
-            code,
-            message: message.into(),
-            offset,
-        }
+    fn error(&self, offset: usize, code: &'static str, message: impl Into<String>) -> ConditionError {
+        ConditionError { code, message: message.into(), offset }
     }
 
     fn unexpected(&self) -> ConditionError {
@@ -90,18 +68,8 @@ impl Reader<'_> {
         if rest.is_empty() {
             return self.error(self.position, "E100", "the condition ends too early");
         }
-        let end = rest
-            .iter()
-            .position(u8::is_ascii_whitespace)
-            .unwrap_or(rest.len());
-        self.error(
-            self.position,
-            "E100",
-            format!(
-                "'{}' can not stand here in a condition",
-                shown(&rest[..end])
-            ),
-        )
+        let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+        self.error(self.position, "E100", format!("'{}' can not stand here in a condition", shown(&rest[..end])))
     }
 
     /// `a || b`; every part is evaluated, so that a mistake in any of them is found.
@@ -137,10 +105,8 @@ impl Reader<'_> {
             return Ok(value);
         }
         let rest = self.rest();
-        let length = rest
-            .iter()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))
-            .unwrap_or(rest.len());
+        let length =
+            rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_')).unwrap_or(rest.len());
         if length == 0 {
             return Err(self.unexpected());
         }
@@ -155,10 +121,7 @@ impl Reader<'_> {
             return Err(self.error(
                 start,
                 "E101",
-                format!(
-                    "unknown predicate '{}'; predicates are written 'name(…)'",
-                    shown(name.as_bytes())
-                ),
+                format!("unknown predicate '{}'; predicates are written 'name(…)'", shown(name.as_bytes())),
             ));
         }
         let arguments = self.arguments()?;
@@ -196,14 +159,8 @@ impl Reader<'_> {
         Err(self.error(open, "E100", "this parenthesis is never closed"))
     }
 
-    fn predicate(
-        &self,
-        name: &str,
-        arguments: &[Vec<u8>],
-        start: usize,
-    ) -> Result<bool, ConditionError> {
-        let wrong_count =
-            |expected: &str| self.error(start, "E102", format!("'{name}' takes {expected}"));
+    fn predicate(&self, name: &str, arguments: &[Vec<u8>], start: usize) -> Result<bool, ConditionError> {
+        let wrong_count = |expected: &str| self.error(start, "E102", format!("'{name}' takes {expected}"));
         let one = || match arguments {
             [argument] if !argument.is_empty() => Ok(argument.as_slice()),
             _ => Err(wrong_count("one argument")),
@@ -214,13 +171,8 @@ impl Reader<'_> {
         };
         let version = || {
             let text = one()?;
-            Version::parse(text).ok_or_else(|| {
-                self.error(
-                    start,
-                    "E103",
-                    format!("'{}' is not a version; write '3.4'", shown(text)),
-                )
-            })
+            Version::parse(text)
+                .ok_or_else(|| self.error(start, "E103", format!("'{}' is not a version; write '3.4'", shown(text))))
         };
         match name {
             "defined" => {
@@ -280,25 +232,16 @@ impl Version {
         let mut parts = release.split('.');
         for (index, number) in numbers.iter_mut().enumerate() {
             match parts.next() {
-                Some(part) if part.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    *number = part.parse().ok()?
-                }
+                Some(part) if part.bytes().all(|byte| byte.is_ascii_digit()) => *number = part.parse().ok()?,
                 None if index > 0 => break,
                 _ => return None,
             }
         }
-        parts.next().is_none().then_some(Self {
-            numbers,
-            development,
-        })
+        parts.next().is_none().then_some(Self { numbers, development })
     }
 
     fn rank(self) -> ([u32; 3], bool, u32) {
-        (
-            self.numbers,
-            self.development.is_none(),
-            self.development.unwrap_or(0),
-        )
+        (self.numbers, self.development.is_none(), self.development.unwrap_or(0))
     }
 }
 

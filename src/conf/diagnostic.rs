@@ -69,16 +69,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     fn new(severity: Severity, code: &'static str, at: &Location, message: String) -> Self {
-        Self {
-            severity,
-            code,
-            at: at.clone(),
-            length: 0,
-            message,
-            label: None,
-            help: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { severity, code, at: at.clone(), length: 0, message, label: None, help: Vec::new(), notes: Vec::new() }
     }
 
     /// An error. `message` may repeat words of the operator; pass them through [`shown`].
@@ -132,11 +123,7 @@ impl Diagnostic {
 
     /// [`Diagnostic::render`] with or without SGR colours.
     pub fn render_coloured(&self, source_line: Option<&str>, colour: bool) -> String {
-        let (paint, bold, plain) = if colour {
-            (self.severity.colour(), "\x1b[1m", "\x1b[0m")
-        } else {
-            ("", "", "")
-        };
+        let (paint, bold, plain) = if colour { (self.severity.colour(), "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let Location { file, line, column } = &self.at;
         let mut text = format!(
             "{bold}{}:{line}:{column}:{plain} {paint}{}[{}]{plain}: {bold}{}{plain}\n",
@@ -152,10 +139,7 @@ impl Diagnostic {
                 if self.length > 0 {
                     let marks = "^".repeat(excerpt.width);
                     let label = self.label.as_deref().unwrap_or("");
-                    let mark = format!(
-                        "     | {}{paint}{marks} {label}",
-                        " ".repeat(excerpt.indent)
-                    );
+                    let mark = format!("     | {}{paint}{marks} {label}", " ".repeat(excerpt.indent));
                     let _ = writeln!(text, "{}{plain}", mark.trim_end());
                 }
             }
@@ -186,33 +170,14 @@ impl Excerpt {
     fn new(source: &str, column: u32, length: u32) -> Self {
         let start = usize::try_from(column).unwrap_or(1).saturating_sub(1);
         let end = start.saturating_add(usize::try_from(length).unwrap_or(0));
-        let before = source
-            .char_indices()
-            .take_while(|(byte, _)| *byte < start)
-            .count();
-        let inside = source
-            .char_indices()
-            .filter(|(byte, _)| (start..end).contains(byte))
-            .count();
+        let before = source.char_indices().take_while(|(byte, _)| *byte < start).count();
+        let inside = source.char_indices().filter(|(byte, _)| (start..end).contains(byte)).count();
         // A very long line is shown from shortly before the place.
-        let skipped = if before > LINE_MAX / 2 {
-            before - LINE_MAX / 4
-        } else {
-            0
-        };
-        let text: String = source
-            .chars()
-            .skip(skipped)
-            .take(LINE_MAX)
-            .map(one_column)
-            .collect();
+        let skipped = if before > LINE_MAX / 2 { before - LINE_MAX / 4 } else { 0 };
+        let text: String = source.chars().skip(skipped).take(LINE_MAX).map(one_column).collect();
         let indent = before - skipped;
         let width = inside.clamp(1, LINE_MAX.saturating_sub(indent).max(1));
-        Self {
-            text,
-            indent,
-            width,
-        }
+        Self { text, indent, width }
     }
 }
 
@@ -250,15 +215,8 @@ pub fn shown(word: &[u8]) -> String {
 
 /// `2 errors, 1 warning, 3 notices`.
 pub fn summary(diagnostics: &[Diagnostic]) -> String {
-    let count = |severity| {
-        diagnostics
-            .iter()
-            .filter(|d| d.severity == severity)
-            .count()
-    };
-    let counted = |number: usize, word: &str| {
-        format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-    };
+    let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
+    let counted = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     [
         counted(count(Severity::Error), "error"),
         counted(count(Severity::Warning), "warning"),
@@ -268,25 +226,16 @@ pub fn summary(diagnostics: &[Diagnostic]) -> String {
 }
 
 /// All of them, each with its source line where `sources` has it.
-pub fn render_all(
-    diagnostics: &[Diagnostic],
-    sources: &[(String, Vec<u8>)],
-    colour: bool,
-) -> String {
+pub fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)], colour: bool) -> String {
     let mut lines: HashMap<&str, Vec<&[u8]>> = HashMap::new();
     for (name, text) in sources {
-        lines
-            .entry(name)
-            .or_insert_with(|| text.split(|byte| *byte == b'\n').collect());
+        lines.entry(name).or_insert_with(|| text.split(|byte| *byte == b'\n').collect());
     }
     let mut text = String::new();
     for diagnostic in diagnostics {
-        let line = usize::try_from(diagnostic.at.line)
-            .unwrap_or(0)
-            .checked_sub(1);
-        let source = line
-            .and_then(|line| lines.get(&*diagnostic.at.file)?.get(line))
-            .map(|line| String::from_utf8_lossy(line));
+        let line = usize::try_from(diagnostic.at.line).unwrap_or(0).checked_sub(1);
+        let source =
+            line.and_then(|line| lines.get(&*diagnostic.at.file)?.get(line)).map(|line| String::from_utf8_lossy(line));
         text.push_str(&diagnostic.render_coloured(source.as_deref(), colour));
     }
     text
@@ -321,10 +270,7 @@ impl Diagnostics {
     /// Sets the place of a file in the order of the output.
     pub(crate) fn open(&mut self, file: &Arc<str>) {
         let order = self.files.len();
-        self.files.entry(file.clone()).or_insert(Counts {
-            order,
-            ..Counts::default()
-        });
+        self.files.entry(file.clone()).or_insert(Counts { order, ..Counts::default() });
     }
 
     /// Keeps a finding unless its file has used up its share.
@@ -347,13 +293,7 @@ impl Diagnostics {
             return;
         }
         self.inert_index.insert(name.to_owned(), self.inert.len());
-        self.inert.push(Inert {
-            name: name.to_owned(),
-            why,
-            at: at.clone(),
-            length,
-            count: 1,
-        });
+        self.inert.push(Inert { name: name.to_owned(), why, at: at.clone(), length, count: 1 });
     }
 
     /// Tells that a file was not read to its end. Not counted: it must not get lost.
@@ -364,16 +304,12 @@ impl Diagnostics {
 
     /// No further error of this file will be reported.
     pub(crate) fn is_full(&self, file: &Arc<str>) -> bool {
-        self.files
-            .get(file)
-            .is_some_and(|counts| counts.errors >= ERRORS_PER_FILE)
+        self.files.get(file).is_some_and(|counts| counts.errors >= ERRORS_PER_FILE)
     }
 
     /// Some file was not read to its end.
     pub(crate) fn any_full(&self) -> bool {
-        self.files
-            .values()
-            .any(|counts| counts.errors >= ERRORS_PER_FILE)
+        self.files.values().any(|counts| counts.errors >= ERRORS_PER_FILE)
     }
 
     /// There is at least one of this severity.
@@ -383,31 +319,13 @@ impl Diagnostics {
 
     /// Everything, in the order of the files and lines.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        for Inert {
-            name,
-            why,
-            at,
-            length,
-            count,
-        } in std::mem::take(&mut self.inert)
-        {
-            let times = if count > 1 {
-                format!(" ({count} lines)")
-            } else {
-                String::new()
-            };
+        for Inert { name, why, at, length, count } in std::mem::take(&mut self.inert) {
+            let times = if count > 1 { format!(" ({count} lines)") } else { String::new() };
             let message = format!("'{name}' has no effect here: {why}{times}");
-            self.list
-                .push(Diagnostic::notice("N001", &at, message).span(length));
+            self.list.push(Diagnostic::notice("N001", &at, message).span(length));
         }
         let order = |d: &Diagnostic| {
-            (
-                self.files
-                    .get(&d.at.file)
-                    .map_or(usize::MAX, |counts| counts.order),
-                d.at.line,
-                d.at.column,
-            )
+            (self.files.get(&d.at.file).map_or(usize::MAX, |counts| counts.order), d.at.line, d.at.column)
         };
         self.list.sort_by_key(order);
         self.list

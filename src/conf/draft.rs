@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::expr::Format;
-use super::model::{
-    At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions,
-    Verify,
-};
+use super::model::{At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify};
 
 /// `global`.
 #[derive(Default)]

@@ -32,15 +32,15 @@ const CONVERTERS: &[(&str, Converter)] = &[
 
 /// Aliases that describe HTTP messages (HAProxy manual, 8.2.6).
 const HTTP_ALIASES: &[&str] = &[
-    "CC", "CS", "HM", "HP", "HPO", "HQ", "HU", "HV", "Ta", "Tq", "TR", "Tr", "Ti", "hr", "hrl",
-    "hs", "hsl", "r", "tr", "trg", "trl",
+    "CC", "CS", "HM", "HP", "HPO", "HQ", "HU", "HV", "Ta", "Tq", "TR", "Tr", "Ti", "hr", "hrl", "hs", "hsl", "r", "tr",
+    "trg", "trl",
 ];
 
 /// Aliases of HAProxy that do not need HTTP.
 const OTHER_ALIASES: &[&str] = &[
-    "B", "E", "H", "ID", "OG", "ST", "T", "Tc", "Td", "Th", "Tl", "Ts", "Tt", "Tu", "Tw", "U",
-    "ac", "b", "bc", "bi", "bp", "bq", "ci", "cp", "f", "fc", "fi", "fp", "ft", "lc", "ms", "pid",
-    "rc", "rt", "s", "sc", "si", "sp", "sq", "sslc", "sslv", "t", "ts",
+    "B", "E", "H", "ID", "OG", "ST", "T", "Tc", "Td", "Th", "Tl", "Ts", "Tt", "Tu", "Tw", "U", "ac", "b", "bc", "bi",
+    "bp", "bq", "ci", "cp", "f", "fc", "fi", "fp", "ft", "lc", "ms", "pid", "rc", "rt", "s", "sc", "si", "sp", "sq",
+    "sslc", "sslv", "t", "ts",
 ];
 
 /// What is wrong with a format, and where in it.
@@ -57,12 +57,7 @@ pub(crate) struct FormatError {
 }
 
 fn error(code: &'static str, offset: usize, message: impl Into<String>) -> FormatError {
-    FormatError {
-        code,
-        message: message.into(),
-        offset,
-        help: None,
-    }
+    FormatError { code, message: message.into(), offset, help: None }
 }
 
 impl FormatError {
@@ -93,14 +88,14 @@ pub(crate) fn parse(text: &[u8]) -> Result<Format, FormatError> {
         }
         let mut binary = binary_from_here;
         if text.get(position) == Some(&b'{') {
-            let end = closing(text, position, b'}')
-                .ok_or_else(|| error("E100", percent, "'%{' is never closed with '}'"))?;
+            let end =
+                closing(text, position, b'}').ok_or_else(|| error("E100", percent, "'%{' is never closed with '}'"))?;
             binary = flags(&text[position + 1..end], position + 1, binary)?;
             position = end + 1;
         }
         if text.get(position) == Some(&b'[') {
-            let end = closing(text, position, b']')
-                .ok_or_else(|| error("E100", percent, "'%[' is never closed with ']'"))?;
+            let end =
+                closing(text, position, b']').ok_or_else(|| error("E100", percent, "'%[' is never closed with ']'"))?;
             let expr = expression(&text[position + 1..end]).map_err(|mut found| {
                 found.offset += position + 1;
                 found
@@ -110,11 +105,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Format, FormatError> {
             }
             parts.push(Part::Sample { expr, binary });
             position = end + 1;
-        } else if text.get(position) == Some(&b'o')
-            && !text
-                .get(position + 1)
-                .is_some_and(u8::is_ascii_alphanumeric)
-        {
+        } else if text.get(position) == Some(&b'o') && !text.get(position + 1).is_some_and(u8::is_ascii_alphanumeric) {
             binary_from_here = binary;
             position += 1;
         } else {
@@ -150,20 +141,11 @@ fn flags(text: &[u8], offset: usize, mut binary: bool) -> Result<bool, FormatErr
             b"+bin" => binary = true,
             b"-bin" => binary = false,
             [b'+' | b'-', b'Q' | b'X' | b'E'] | b"+json" | b"-json" | b"+cbor" | b"-cbor" => {
-                let message = format!(
-                    "flag '{}' is valid HAProxy but not implemented yet",
-                    shown(flag)
-                );
-                return Err(
-                    error("E120", start, message).help("until then: '+bin' is the only flag")
-                );
+                let message = format!("flag '{}' is valid HAProxy but not implemented yet", shown(flag));
+                return Err(error("E120", start, message).help("until then: '+bin' is the only flag"));
             }
             _ => {
-                return Err(error(
-                    "E101",
-                    start,
-                    format!("unknown flag '{}'; write '+bin' or '-bin'", shown(flag)),
-                ));
+                return Err(error("E101", start, format!("unknown flag '{}'; write '+bin' or '-bin'", shown(flag))));
             }
         }
         start += flag.len() + 1;
@@ -173,33 +155,18 @@ fn flags(text: &[u8], offset: usize, mut binary: bool) -> Result<bool, FormatErr
 
 /// `%ci` and the like are not values of a TLV yet.
 fn alias(text: &[u8], percent: usize) -> FormatError {
-    let length = text
-        .iter()
-        .position(|byte| !byte.is_ascii_alphanumeric())
-        .unwrap_or(text.len());
+    let length = text.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(text.len());
     let name = String::from_utf8_lossy(&text[..length]).into_owned();
     let shown = shown(name.as_bytes());
     if HTTP_ALIASES.contains(&name.as_str()) {
-        return error(
-            "E410",
-            percent,
-            format!("'%{shown}' describes an HTTP message; this program relays bytes"),
-        );
+        return error("E410", percent, format!("'%{shown}' describes an HTTP message; this program relays bytes"));
     }
     if OTHER_ALIASES.contains(&name.as_str()) {
-        return error(
-            "E120",
-            percent,
-            format!("'%{shown}' is valid HAProxy but not implemented yet"),
-        )
-        .help("until then: use a sample expression, '%[ssl_fc_sni]'");
+        return error("E120", percent, format!("'%{shown}' is valid HAProxy but not implemented yet"))
+            .help("until then: use a sample expression, '%[ssl_fc_sni]'");
     }
     if name.is_empty() {
-        return error(
-            "E100",
-            percent,
-            "'%' must be followed by '[', '{' or '%'; write '%%' for a percent sign",
-        );
+        return error("E100", percent, "'%' must be followed by '[', '{' or '%'; write '%%' for a percent sign");
     }
     error("E101", percent, format!("unknown format '%{shown}'"))
         .help("sample expressions are written '%[…]', a percent sign '%%'")
@@ -209,16 +176,10 @@ fn alias(text: &[u8], percent: usize) -> FormatError {
 pub(crate) fn expression(text: &[u8]) -> Result<Expr, FormatError> {
     let mut items = items(text)?.into_iter();
     let Some(first) = items.next().filter(|item| !item.name.is_empty()) else {
-        return Err(error(
-            "E102",
-            0,
-            "a sample expression starts with a fetch, such as 'ssl_c_s_dn'",
-        ));
+        return Err(error("E102", 0, "a sample expression starts with a fetch, such as 'ssl_c_s_dn'"));
     };
     let fetch = fetch(&first)?;
-    let converters = items
-        .map(|item| converter(&item))
-        .collect::<Result<_, _>>()?;
+    let converters = items.map(|item| converter(&item)).collect::<Result<_, _>>()?;
     Ok(Expr { fetch, converters })
 }
 
@@ -236,10 +197,7 @@ fn items(text: &[u8]) -> Result<Vec<Item>, FormatError> {
     loop {
         let offset = position;
         let rest = &text[position..];
-        let length = rest
-            .iter()
-            .position(|byte| matches!(byte, b',' | b'('))
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| matches!(byte, b',' | b'(')).unwrap_or(rest.len());
         let name = shown(&rest[..length]);
         position += length;
         let mut arguments = None;
@@ -249,19 +207,13 @@ fn items(text: &[u8]) -> Result<Vec<Item>, FormatError> {
             arguments = Some(text[position + 1..end].to_vec());
             position = end + 1;
         }
-        items.push(Item {
-            name,
-            arguments,
-            offset,
-        });
+        items.push(Item { name, arguments, offset });
         match text.get(position) {
             None => return Ok(items),
             Some(b',') => position += 1,
             Some(_) => {
-                let message = format!(
-                    "'{}' can not stand here; items are separated by commas",
-                    shown(&text[position..])
-                );
+                let message =
+                    format!("'{}' can not stand here; items are separated by commas", shown(&text[position..]));
                 return Err(error("E100", position, message));
             }
         }
@@ -270,39 +222,21 @@ fn items(text: &[u8]) -> Result<Vec<Item>, FormatError> {
 
 fn fetch(item: &Item) -> Result<Fetch, FormatError> {
     let Some((name, fetch)) = FETCHES.iter().find(|(name, _)| *name == item.name) else {
-        return Err(unknown(
-            item,
-            "fetch",
-            FETCHES.iter().map(|(name, _)| *name),
-            Kind::Fetch,
-        ));
+        return Err(unknown(item, "fetch", FETCHES.iter().map(|(name, _)| *name), Kind::Fetch));
     };
     match item.arguments.as_deref() {
         None | Some(b"") => Ok(fetch.clone()),
-        Some(_) if matches!(fetch, Fetch::SslCSDn | Fetch::SslCIDn) => Err(error(
-            "E120",
-            item.offset,
-            format!("arguments of '{name}' are valid HAProxy but not implemented yet"),
-        )
-        .help(format!(
-            "until then: '{name}' without arguments gives the whole name, '/O=Example/CN=alice'"
-        ))),
-        Some(_) => Err(error(
-            "E102",
-            item.offset,
-            format!("'{name}' takes no argument"),
-        )),
+        Some(_) if matches!(fetch, Fetch::SslCSDn | Fetch::SslCIDn) => {
+            Err(error("E120", item.offset, format!("arguments of '{name}' are valid HAProxy but not implemented yet"))
+                .help(format!("until then: '{name}' without arguments gives the whole name, '/O=Example/CN=alice'")))
+        }
+        Some(_) => Err(error("E102", item.offset, format!("'{name}' takes no argument"))),
     }
 }
 
 fn converter(item: &Item) -> Result<Converter, FormatError> {
     let Some((name, converter)) = CONVERTERS.iter().find(|(name, _)| *name == item.name) else {
-        return Err(unknown(
-            item,
-            "converter",
-            CONVERTERS.iter().map(|(name, _)| *name),
-            Kind::Converter,
-        ));
+        return Err(unknown(item, "converter", CONVERTERS.iter().map(|(name, _)| *name), Kind::Converter));
     };
     match (converter, item.arguments.as_deref()) {
         (_, None | Some(b"")) => Ok(*converter),
@@ -314,35 +248,19 @@ fn converter(item: &Item) -> Result<Converter, FormatError> {
             _ => Err(error(
                 "E103",
                 item.offset,
-                format!(
-                    "'{}' is not a size for 'sha2'; expected 224, 256, 384 or 512",
-                    shown(bits)
-                ),
+                format!("'{}' is not a size for 'sha2'; expected 224, 256, 384 or 512", shown(bits)),
             )),
         },
-        (_, Some(_)) => Err(error(
-            "E102",
-            item.offset,
-            format!("'{name}' takes no argument"),
-        )),
+        (_, Some(_)) => Err(error("E102", item.offset, format!("'{name}' takes no argument"))),
     }
 }
 
-fn unknown(
-    item: &Item,
-    what: &str,
-    known: impl Iterator<Item = &'static str> + Clone,
-    kind: Kind,
-) -> FormatError {
+fn unknown(item: &Item, what: &str, known: impl Iterator<Item = &'static str> + Clone, kind: Kind) -> FormatError {
     let Item { name, offset, .. } = item;
     if words::knows(kind, name) {
         let list = known.collect::<Vec<_>>().join(" ");
-        return error(
-            "E120",
-            *offset,
-            format!("{what} '{name}' is valid HAProxy but not implemented yet"),
-        )
-        .help(format!("until then there are: {list}"));
+        return error("E120", *offset, format!("{what} '{name}' is valid HAProxy but not implemented yet"))
+            .help(format!("until then there are: {list}"));
     }
     let error = error("E101", *offset, format!("unknown {what} '{name}'"));
     match nearest(name, known.chain(words::all(kind))) {

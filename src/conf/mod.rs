@@ -44,10 +44,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, Strin
     let drafts = parse::read(sources, environment, &mut diagnostics);
     let model = check::model(drafts, &mut diagnostics);
     let failed = diagnostics.any(Severity::Error);
-    Parsed {
-        model: if failed { None } else { Some(model) },
-        diagnostics: diagnostics.finish(),
-    }
+    Parsed { model: if failed { None } else { Some(model) }, diagnostics: diagnostics.finish() }
 }
 
 /// Names of the environment variables that a text refers to.

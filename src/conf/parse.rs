@@ -113,37 +113,25 @@ impl Reader<'_> {
             number += 1;
             self.line(line, &file, number);
             if self.diagnostics.is_full(&file) {
-                let at = Location {
-                    file,
-                    line: number,
-                    column: 1,
-                };
+                let at = Location { file, line: number, column: 1 };
                 self.diagnostics.truncated(&at);
                 return;
             }
         }
         if text.last().is_some_and(|byte| *byte != b'\n') {
-            let at = Location {
-                file,
-                line: number,
-                column: 1,
-            };
-            let message = "the last line does not end with a line feed (HAProxy refuses such a file); was the file cut off?";
-            self.diagnostics
-                .push(Diagnostic::notice("N010", &at, message));
+            let at = Location { file, line: number, column: 1 };
+            let message =
+                "the last line does not end with a line feed (HAProxy refuses such a file); was the file cut off?";
+            self.diagnostics.push(Diagnostic::notice("N010", &at, message));
         }
         if let Some(open) = self.conditions.pop() {
-            self.diagnostics.push(
-                Diagnostic::error("E100", &open.at, "this '.if' has no '.endif' in this file")
-                    .span(3),
-            );
+            self.diagnostics
+                .push(Diagnostic::error("E100", &open.at, "this '.if' has no '.endif' in this file").span(3));
         }
     }
 
     fn counts(&self) -> bool {
-        self.conditions
-            .iter()
-            .all(|condition| condition.branch == Branch::Taken)
+        self.conditions.iter().all(|condition| condition.branch == Branch::Taken)
     }
 
     fn line(&mut self, line: &[u8], file: &Arc<str>, number: u32) {
@@ -155,9 +143,7 @@ impl Reader<'_> {
             return;
         }
         let environment = self.environment;
-        let words = match token::split(line, file, number, &mut |name| {
-            environment.get(name).cloned()
-        }) {
+        let words = match token::split(line, file, number, &mut |name| environment.get(name).cloned()) {
             Ok(words) => words,
             Err(error) => {
                 // A broken condition must not let the lines of a branch pass by accident.
@@ -183,30 +169,18 @@ impl Reader<'_> {
         match directive {
             b".if" => {
                 if self.conditions.len() == CONDITIONS_MAX {
-                    let error = Diagnostic::error(
-                        "E100",
-                        at,
-                        format!("more than {CONDITIONS_MAX} '.if' inside each other"),
-                    );
+                    let error =
+                        Diagnostic::error("E100", at, format!("more than {CONDITIONS_MAX} '.if' inside each other"));
                     self.diagnostics.push(error.span(3));
                 }
-                let branch = if self.counts() {
-                    self.decide(words)
-                } else {
-                    Branch::Done
-                };
-                self.conditions.push(Condition {
-                    at: at.clone(),
-                    branch,
-                    in_else: false,
-                });
+                let branch = if self.counts() { self.decide(words) } else { Branch::Done };
+                self.conditions.push(Condition { at: at.clone(), branch, in_else: false });
             }
             _ => {
                 let Some(mut condition) = self.conditions.pop() else {
                     let name = String::from_utf8_lossy(directive);
                     let error = Diagnostic::error("E100", at, format!("'{name}' without '.if'"));
-                    self.diagnostics
-                        .push(error.span(saturated(directive.len())));
+                    self.diagnostics.push(error.span(saturated(directive.len())));
                     return;
                 };
                 if directive == b".endif" {
@@ -218,9 +192,7 @@ impl Reader<'_> {
                         String::from_utf8_lossy(directive),
                         condition.at.line
                     );
-                    self.diagnostics.push(
-                        Diagnostic::error("E100", at, message).span(saturated(directive.len())),
-                    );
+                    self.diagnostics.push(Diagnostic::error("E100", at, message).span(saturated(directive.len())));
                 }
                 condition.in_else |= directive == b".else";
                 condition.branch = match condition.branch {
@@ -252,13 +224,8 @@ impl Reader<'_> {
             Ok(true) => Branch::Taken,
             Ok(false) => Branch::Waiting,
             Err(error) => {
-                let index = starts
-                    .partition_point(|start| *start <= error.offset)
-                    .checked_sub(1);
-                let mut place = index
-                    .and_then(|index| rest.get(index))
-                    .unwrap_or(directive)
-                    .clone();
+                let index = starts.partition_point(|start| *start <= error.offset).checked_sub(1);
+                let mut place = index.and_then(|index| rest.get(index)).unwrap_or(directive).clone();
                 if let Some(index) = index {
                     if place.length == saturated(place.text.len()) {
                         let inside = saturated(error.offset - starts[index]);
@@ -266,8 +233,7 @@ impl Reader<'_> {
                         place.length = place.length.saturating_sub(inside).max(1);
                     }
                 }
-                self.diagnostics
-                    .push(place.error(error.code, error.message));
+                self.diagnostics.push(place.error(error.code, error.message));
                 Branch::Done
             }
         }
@@ -276,34 +242,26 @@ impl Reader<'_> {
     /// `.notice`, `.warning`, `.alert`, `.diag`.
     fn message(&mut self, words: &[Word]) {
         let directive = &words[0];
-        let text = words
-            .get(1)
-            .map_or_else(String::new, |word| super::diagnostic::shown(&word.text));
+        let text = words.get(1).map_or_else(String::new, |word| super::diagnostic::shown(&word.text));
         let diagnostic = match directive.text.as_slice() {
             b".notice" | b".diag" => Diagnostic::notice("N012", &directive.at, text),
             b".warning" => Diagnostic::warning("W012", &directive.at, text),
             b".alert" => Diagnostic::error("E108", &directive.at, text),
             _ => {
-                let error =
-                    directive.error("E101", format!("unknown directive {}", directive.quoted()));
-                let known = [
-                    ".if", ".elif", ".else", ".endif", ".notice", ".warning", ".alert", ".diag",
-                ];
-                let diagnostic =
-                    match nearest(&String::from_utf8_lossy(&directive.text), known.into_iter()) {
-                        Some(near) => error.label(format!("did you mean '{near}'?")),
-                        None => error,
-                    };
+                let error = directive.error("E101", format!("unknown directive {}", directive.quoted()));
+                let known = [".if", ".elif", ".else", ".endif", ".notice", ".warning", ".alert", ".diag"];
+                let diagnostic = match nearest(&String::from_utf8_lossy(&directive.text), known.into_iter()) {
+                    Some(near) => error.label(format!("did you mean '{near}'?")),
+                    None => error,
+                };
                 self.diagnostics.push(diagnostic);
                 return;
             }
         };
         self.diagnostics.push(diagnostic.span(directive.length));
         if let Some(extra) = words.get(2) {
-            self.diagnostics.push(extra.error(
-                "E102",
-                format!("{} is too much; put the message in quotes", extra.quoted()),
-            ));
+            self.diagnostics
+                .push(extra.error("E102", format!("{} is too much; put the message in quotes", extra.quoted())));
         }
     }
 
@@ -315,36 +273,24 @@ impl Reader<'_> {
                 usable = false;
                 let error = match word.unset.as_slice() {
                     [] => word.error("E104", "an empty word"),
-                    [unset, ..] => word.error(
-                        "E104",
-                        format!("\"${{{0}}}\" is empty because {0} is not set", unset.name),
-                    ),
+                    [unset, ..] => {
+                        word.error("E104", format!("\"${{{0}}}\" is empty because {0} is not set", unset.name))
+                    }
                 };
-                self.diagnostics
-                    .push(error.help("leave it out, or give the variable a value"));
+                self.diagnostics.push(error.help("leave it out, or give the variable a value"));
                 continue;
             }
             for unset in &word.unset {
-                let everywhere = if words[0].is("bind") && index == 1 && word.text.starts_with(b":")
-                {
+                let everywhere = if words[0].is("bind") && index == 1 && word.text.starts_with(b":") {
                     " = all IPv4 addresses"
                 } else {
                     ""
                 };
-                let what = if words[0].is("bind") && index == 1 {
-                    "address"
-                } else {
-                    "word"
-                };
+                let what = if words[0].is("bind") && index == 1 { "address" } else { "word" };
                 let name = &unset.name;
-                let at = Location {
-                    column: unset.column,
-                    ..word.at.clone()
-                };
-                let message = format!(
-                    "environment variable {name} is not set; the {what} becomes {}{everywhere}",
-                    word.quoted()
-                );
+                let at = Location { column: unset.column, ..word.at.clone() };
+                let message =
+                    format!("environment variable {name} is not set; the {what} becomes {}{everywhere}", word.quoted());
                 self.diagnostics.push(
                     Diagnostic::warning("W103", &at, message)
                         .span(saturated(name.len()).saturating_add(1))

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use super::diagnostic::Diagnostic;
 use super::draft::{Proxy, ProxyKind, Settings};
-use super::keywords::{
-    self, Action, Keyword, Line, Places, Prefix, Table, nearest, not_yet, refusal, usage,
-};
+use super::keywords::{self, Action, Keyword, Line, Places, Prefix, Table, nearest, not_yet, refusal, usage};
 use super::parse::{Defaults, Reader, SIMILAR_NAMES_MAX, Section};
 use super::token::Word;
 use super::value;
@@ -32,26 +30,18 @@ impl Reader<'_> {
 
     /// A line before the first section.
     fn outside(&mut self, name: &str, word: &Word) {
-        let known = Table::Global
-            .find(name)
-            .or_else(|| Table::Proxy.find(name))
-            .is_some()
+        let known = Table::Global.find(name).or_else(|| Table::Proxy.find(name)).is_some()
             || matches!(name, "option" | "timeout" | "no");
         if known {
-            let error = word.error(
-                "E107",
-                format!("{} stands before the first section", word.quoted()),
-            );
-            self.diagnostics.push(error.help(
-                "a file starts with 'global', 'defaults', 'frontend', 'backend' or 'listen'",
-            ));
+            let error = word.error("E107", format!("{} stands before the first section", word.quoted()));
+            self.diagnostics
+                .push(error.help("a file starts with 'global', 'defaults', 'frontend', 'backend' or 'listen'"));
         } else {
             let error = word.error("E101", format!("unknown section {}", word.quoted()));
-            self.diagnostics
-                .push(match nearest(name, words::all(Kind::Section)) {
-                    Some(near) => error.label(format!("did you mean '{near}'?")),
-                    None => error.help("sections are global, defaults, frontend, backend, listen"),
-                });
+            self.diagnostics.push(match nearest(name, words::all(Kind::Section)) {
+                Some(near) => error.label(format!("did you mean '{near}'?")),
+                None => error.help("sections are global, defaults, frontend, backend, listen"),
+            });
         }
         self.skip_section();
     }
@@ -67,10 +57,7 @@ impl Reader<'_> {
             "global" => {
                 self.section = Section::Global;
                 if let Some(extra) = words.get(1) {
-                    self.diagnostics.push(extra.error(
-                        "E102",
-                        format!("{} can not follow 'global'", extra.quoted()),
-                    ));
+                    self.diagnostics.push(extra.error("E102", format!("{} can not follow 'global'", extra.quoted())));
                 }
                 return;
             }
@@ -85,19 +72,13 @@ impl Reader<'_> {
             }
         };
         if self.drafts.proxies.len() + self.defaults.len() >= SECTIONS_MAX {
-            self.diagnostics
-                .push(words[0].error("E107", format!("more than {SECTIONS_MAX} sections")));
+            self.diagnostics.push(words[0].error("E107", format!("more than {SECTIONS_MAX} sections")));
             self.skip_section();
             return;
         }
         match self.proxy(kind, words) {
             Some(proxy) if kind == ProxyKind::Defaults => {
-                self.defaults.push(Defaults {
-                    proxy,
-                    named: None,
-                    implicit: None,
-                    warned: false,
-                });
+                self.defaults.push(Defaults { proxy, named: None, implicit: None, warned: false });
                 self.section = Section::Defaults;
             }
             Some(proxy) => {
@@ -120,8 +101,7 @@ impl Reader<'_> {
             Some(word) => value::name(word, kind.word(), self.diagnostics).unwrap_or_default(),
             None if kind == ProxyKind::Defaults => String::new(),
             None => {
-                self.diagnostics
-                    .push(head.error("E107", format!("'{}' needs a name", kind.word())));
+                self.diagnostics.push(head.error("E107", format!("'{}' needs a name", kind.word())));
                 return None;
             }
         };
@@ -130,33 +110,23 @@ impl Reader<'_> {
             [] => self.last_defaults(head),
             [from, target] if from.is("from") => self.named_defaults(target)?,
             [from] if from.is("from") => {
-                self.diagnostics
-                    .push(from.error("E102", "'from' needs the name of a 'defaults' section"));
+                self.diagnostics.push(from.error("E102", "'from' needs the name of a 'defaults' section"));
                 return None;
             }
             [extra, ..] => {
                 let extra = if extra.is("from") { &rest[2] } else { extra };
-                let error = extra.error(
-                    "E102",
-                    format!("{} can not follow the name of a section", extra.quoted()),
-                );
-                self.diagnostics
-                    .push(error.help(format!("usage: {} <name> [from <defaults>]", kind.word())));
+                let error = extra.error("E102", format!("{} can not follow the name of a section", extra.quoted()));
+                self.diagnostics.push(error.help(format!("usage: {} <name> [from <defaults>]", kind.word())));
                 return None;
             }
         };
         if kind != ProxyKind::Defaults && !name.is_empty() {
             if let Some(first) = self.names.get(&name) {
                 let word = name_word.unwrap_or(head);
-                let message = format!(
-                    "there is a section named {} already (at {}:{})",
-                    word.quoted(),
-                    first.file,
-                    first.line
-                );
+                let message =
+                    format!("there is a section named {} already (at {}:{})", word.quoted(), first.file, first.line);
                 self.diagnostics.push(
-                    word.error("E107", message)
-                        .help("names are unique over all frontends, backends and listens"),
+                    word.error("E107", message).help("names are unique over all frontends, backends and listens"),
                 );
             } else {
                 self.names.insert(name.clone(), head.at.clone());
@@ -197,9 +167,7 @@ impl Reader<'_> {
             .map(|(index, _)| index);
         match (found.next(), found.next()) {
             (Some(index), None) => {
-                self.defaults[index]
-                    .named
-                    .get_or_insert_with(|| target.at.clone());
+                self.defaults[index].named.get_or_insert_with(|| target.at.clone());
                 self.mixed_use(index, target);
                 Some(self.defaults[index].proxy.settings.clone())
             }
@@ -215,15 +183,8 @@ impl Reader<'_> {
                 None
             }
             (None, _) => {
-                let error = target.error(
-                    "E401",
-                    format!("no 'defaults' section named {} above", target.quoted()),
-                );
-                let names = self
-                    .defaults
-                    .iter()
-                    .take(SIMILAR_NAMES_MAX)
-                    .map(|defaults| defaults.proxy.name.as_str());
+                let error = target.error("E401", format!("no 'defaults' section named {} above", target.quoted()));
+                let names = self.defaults.iter().take(SIMILAR_NAMES_MAX).map(|defaults| defaults.proxy.name.as_str());
                 let diagnostic = match nearest(&name, names) {
                     Some(near) => error.label(format!("did you mean '{near}'?")),
                     None => error,
@@ -247,18 +208,13 @@ impl Reader<'_> {
             "'defaults {}' (line {}) is used with 'from' at line {} and, as the last one above, at line {}",
             defaults.proxy.name, defaults.proxy.at.line, named.line, implicit.line
         );
-        self.diagnostics.push(
-            word.warning("W120", message)
-                .help("write 'from' in every section, or in none"),
-        );
+        self.diagnostics.push(word.warning("W120", message).help("write 'from' in every section, or in none"));
     }
 
     fn keyword(&mut self, words: &[Word]) {
         let (prefix, words) = match words {
             [no, rest @ ..] if no.is("no") && !rest.is_empty() => (Prefix::No, rest),
-            [default, rest @ ..] if default.is("default") && !rest.is_empty() => {
-                (Prefix::Default, rest)
-            }
+            [default, rest @ ..] if default.is("default") && !rest.is_empty() => (Prefix::Default, rest),
             _ => (Prefix::None, words),
         };
         let (table, here, section) = match self.section {
@@ -267,11 +223,7 @@ impl Reader<'_> {
             _ => match self.drafts.proxies.last().map(|proxy| proxy.kind) {
                 Some(ProxyKind::Frontend) => (Table::Proxy, Places::FRONTEND, "frontend"),
                 Some(ProxyKind::Backend) => (Table::Proxy, Places::BACKEND, "backend"),
-                _ => (
-                    Table::Proxy,
-                    Places::FRONTEND.and(Places::BACKEND),
-                    "listen",
-                ),
+                _ => (Table::Proxy, Places::FRONTEND.and(Places::BACKEND), "listen"),
             },
         };
         let Some((keyword, name, name_words)) = find(table, words) else {
@@ -281,8 +233,7 @@ impl Reader<'_> {
         let word = &words[0];
         let arguments = &words[name_words..];
         if prefix != Prefix::None && !takes_prefix(keyword, prefix) {
-            let message =
-                "'no' and 'default' can only stand before 'option', 'no' also before 'log'";
+            let message = "'no' and 'default' can only stand before 'option', 'no' also before 'log'";
             self.diagnostics.push(word.error("E102", message));
             return;
         }
@@ -295,29 +246,17 @@ impl Reader<'_> {
             return;
         }
         if arguments.len() < *keyword.arguments.start() {
-            let message = format!(
-                "'{name}' needs {}",
-                keywords::counted(*keyword.arguments.start())
-            );
-            self.diagnostics
-                .push(word.error("E102", message).help(usage(keyword)));
+            let message = format!("'{name}' needs {}", keywords::counted(*keyword.arguments.start()));
+            self.diagnostics.push(word.error("E102", message).help(usage(keyword)));
             return;
         }
         if arguments.len() > *keyword.arguments.end() {
             let extra = &arguments[*keyword.arguments.end()];
-            let error = extra.error(
-                "E102",
-                format!("{} is too much for '{name}'", extra.quoted()),
-            );
+            let error = extra.error("E102", format!("{} is too much for '{name}'", extra.quoted()));
             self.diagnostics.push(error.help(usage(keyword)));
             return;
         }
-        let line = Line {
-            keyword,
-            word,
-            arguments,
-            prefix,
-        };
+        let line = Line { keyword, word, arguments, prefix };
         self.apply(&line);
     }
 
@@ -333,10 +272,7 @@ impl Reader<'_> {
             None => global.seen.get(line.keyword.name),
         };
         if let Some(first) = seen.filter(|_| !line.keyword.repeats) {
-            let message = format!(
-                "'{}' is given twice (first at line {first})",
-                line.keyword.name
-            );
+            let message = format!("'{}' is given twice (first at line {first})", line.keyword.name);
             self.diagnostics.push(line.word.error("E105", message));
             return;
         }
@@ -359,15 +295,11 @@ impl Reader<'_> {
         let in_defaults = matches!(self.section, Section::Defaults);
         match (&keyword.action, self.drafts.proxies.last_mut()) {
             (Action::Http | Action::HttpTimeout, _) if in_defaults => {
-                self.diagnostics
-                    .inert(name, keyword.doc, &word.at, word.length);
+                self.diagnostics.inert(name, keyword.doc, &word.at, word.length);
             }
             // Whether this is an error of its own is known at the end of the section.
             (Action::Http, Some(proxy)) => {
-                proxy.http_lines.push((
-                    keyword.name,
-                    refusal(keywords::Subject::Http, name, word, ""),
-                ));
+                proxy.http_lines.push((keyword.name, refusal(keywords::Subject::Http, name, word, "")));
             }
             _ => keywords::refuse(keyword, name, word, self.diagnostics),
         }
@@ -380,11 +312,7 @@ impl Reader<'_> {
             self.diagnostics.push(unknown_second(kind, what, words));
             return;
         }
-        let elsewhere = if table == Table::Global {
-            Table::Proxy
-        } else {
-            Table::Global
-        };
+        let elsewhere = if table == Table::Global { Table::Proxy } else { Table::Global };
         if let Some((keyword, _, _)) = find(elsewhere, words) {
             self.diagnostics.push(misplaced(keyword, word, section));
             return;
@@ -395,38 +323,28 @@ impl Reader<'_> {
             return;
         }
         if words::knows(table.kind(), &name) {
-            self.diagnostics
-                .push(refusal(keywords::Subject::Other, &name, word, "remove it"));
+            self.diagnostics.push(refusal(keywords::Subject::Other, &name, word, "remove it"));
             return;
         }
-        let error = word.error(
-            "E101",
-            format!("unknown keyword {} in '{section}'", word.quoted()),
-        );
+        let error = word.error("E101", format!("unknown keyword {} in '{section}'", word.quoted()));
         // A mistyped section is better than a far-fetched keyword: what follows belongs to it.
         let sections = ["global", "defaults", "frontend", "backend", "listen"];
         if let Some(near) = nearest(&name, sections.into_iter()) {
-            self.diagnostics
-                .push(error.label(format!("did you mean '{near}'?")));
+            self.diagnostics.push(error.label(format!("did you mean '{near}'?")));
             self.skip_section();
             return;
         }
-        self.diagnostics.push(
-            match nearest(&name, table.names().chain(words::all(table.kind()))) {
-                Some(near) => error.label(format!("did you mean '{near}'?")),
-                None => error,
-            },
-        );
+        self.diagnostics.push(match nearest(&name, table.names().chain(words::all(table.kind()))) {
+            Some(near) => error.label(format!("did you mean '{near}'?")),
+            None => error,
+        });
     }
 }
 
 /// The row of a line, its name as written, and how many words the name has.
 fn find(table: Table, words: &[Word]) -> Option<(&'static Keyword, String, usize)> {
     let first = std::str::from_utf8(&words.first()?.text).ok()?;
-    if let Some(second) = words
-        .get(1)
-        .and_then(|word| std::str::from_utf8(&word.text).ok())
-    {
+    if let Some(second) = words.get(1).and_then(|word| std::str::from_utf8(&word.text).ok()) {
         // No keyword is longer; a long argument need not be copied.
         if second.len() <= 64 {
             let both = format!("{first} {second}");
@@ -435,9 +353,7 @@ fn find(table: Table, words: &[Word]) -> Option<(&'static Keyword, String, usize
             }
         }
     }
-    table
-        .find(first)
-        .map(|keyword| (keyword, first.to_owned(), 1))
+    table.find(first).map(|keyword| (keyword, first.to_owned(), 1))
 }
 
 /// The kind of the second word of a two-word keyword, and what it is called.
@@ -459,9 +375,7 @@ fn unknown_second(kind: Kind, what: &str, words: &[Word]) -> Diagnostic {
     }
     let error = word.error("E101", format!("unknown {what} {}", word.quoted()));
     let prefix = format!("{what} ");
-    let ours = Table::Proxy
-        .names()
-        .filter_map(|row| row.strip_prefix(prefix.as_str()));
+    let ours = Table::Proxy.names().filter_map(|row| row.strip_prefix(prefix.as_str()));
     match nearest(&name, ours.chain(words::all(kind))) {
         Some(near) => error.label(format!("did you mean '{near}'?")),
         None => error,
@@ -472,11 +386,7 @@ fn unknown_second(kind: Kind, what: &str, words: &[Word]) -> Diagnostic {
 fn takes_prefix(keyword: &Keyword, prefix: Prefix) -> bool {
     let switch = matches!(
         keyword.name,
-        "strict-limits"
-            | "busy-polling"
-            | "set-dumpable"
-            | "numa-cpu-mapping"
-            | "insecure-fork-wanted"
+        "strict-limits" | "busy-polling" | "set-dumpable" | "numa-cpu-mapping" | "insecure-fork-wanted"
     );
     keyword.name.starts_with("option ") || switch || (keyword.name == "log" && prefix == Prefix::No)
 }
@@ -484,30 +394,12 @@ fn takes_prefix(keyword: &Keyword, prefix: Prefix) -> bool {
 /// A keyword in the wrong section: ignored with a warning where HAProxy does that, else an error.
 fn misplaced(keyword: &Keyword, word: &Word, section: &str) -> Diagnostic {
     let name = keyword.name;
-    let places: Vec<String> = keyword
-        .places
-        .names()
-        .iter()
-        .map(|place| format!("'{place}'"))
-        .collect();
-    let ignored =
-        matches!(section, "frontend" | "backend") && matches!(keyword.action, Action::Proxy(_));
+    let places: Vec<String> = keyword.places.names().iter().map(|place| format!("'{place}'")).collect();
+    let ignored = matches!(section, "frontend" | "backend") && matches!(keyword.action, Action::Proxy(_));
     if ignored && !matches!(name, "server" | "default-server") {
-        return word.warning(
-            "W110",
-            format!(
-                "'{name}' has no effect in a {section}; it is for {}",
-                places.join(", ")
-            ),
-        );
+        return word.warning("W110", format!("'{name}' has no effect in a {section}; it is for {}", places.join(", ")));
     }
-    word.error(
-        "E106",
-        format!(
-            "'{name}' does not belong into '{section}'; it is for {}",
-            places.join(", ")
-        ),
-    )
+    word.error("E106", format!("'{name}' does not belong into '{section}'; it is for {}", places.join(", ")))
 }
 
 /// Sections of HAProxy that are not here.
@@ -526,14 +418,11 @@ fn refused_section(name: &str, word: &Word) -> Diagnostic {
         "log-forward" => "this program does not receive logs",
         "log-profile" => "the formats of log lines are fixed",
         "mailers" => "this program sends no mail",
-        "userlist" | "cache" | "http-errors" | "fcgi-app" => {
-            "this program relays bytes and does not parse HTTP"
-        }
+        "userlist" | "cache" | "http-errors" | "fcgi-app" => "this program relays bytes and does not parse HTTP",
         "program" => "this program runs no other programs",
         "traces" => "this program has no traces",
         "acme" => "use an ACME client such as certbot, and reload after a renewal",
         _ => "this program has nothing like it",
     };
-    word.error("E110", format!("section '{name}' is HAProxy's; {why}"))
-        .help("remove the section")
+    word.error("E110", format!("section '{name}' is HAProxy's; {why}")).help("remove the section")
 }

@@ -65,30 +65,16 @@ pub(crate) fn split(
     number: u32,
     lookup: Lookup<'_>,
 ) -> Result<Vec<Word>, Box<Diagnostic>> {
-    let mut splitter = Splitter {
-        line,
-        file,
-        number,
-        position: 0,
-        words: Vec::new(),
-        open: None,
-        expanded: 0,
-    };
+    let mut splitter = Splitter { line, file, number, position: 0, words: Vec::new(), open: None, expanded: 0 };
     splitter.run(lookup)?;
     Ok(splitter.words)
 }
 
 /// The first word of a line without looking at quotes: enough to find `.if` and `.endif` in a part that is skipped.
 pub(crate) fn first_bare_word(line: &[u8]) -> &[u8] {
-    let start = line
-        .iter()
-        .position(|byte| !is_blank(*byte))
-        .unwrap_or(line.len());
+    let start = line.iter().position(|byte| !is_blank(*byte)).unwrap_or(line.len());
     let rest = &line[start..];
-    let end = rest
-        .iter()
-        .position(|byte| is_blank(*byte) || *byte == b'#')
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| is_blank(*byte) || *byte == b'#').unwrap_or(rest.len());
     &rest[..end]
 }
 
@@ -113,20 +99,11 @@ pub(crate) fn variables(text: &[u8]) -> BTreeSet<String> {
 fn defined_names(line: &[u8], names: &mut BTreeSet<String>) {
     const PREDICATE: &[u8] = b"defined(";
     let mut rest = line;
-    while let Some(found) = rest
-        .windows(PREDICATE.len())
-        .position(|window| window == PREDICATE)
-    {
+    while let Some(found) = rest.windows(PREDICATE.len()).position(|window| window == PREDICATE) {
         rest = &rest[found + PREDICATE.len()..];
         let bare = rest.trim_ascii_start();
-        let bare = bare
-            .strip_prefix(b"\"")
-            .or(bare.strip_prefix(b"'"))
-            .unwrap_or(bare);
-        let length = bare
-            .iter()
-            .position(|byte| !is_name(*byte))
-            .unwrap_or(bare.len());
+        let bare = bare.strip_prefix(b"\"").or(bare.strip_prefix(b"'")).unwrap_or(bare);
+        let length = bare.iter().position(|byte| !is_name(*byte)).unwrap_or(bare.len());
         if let Ok(name) = std::str::from_utf8(&bare[..length]) {
             if !name.is_empty() {
                 names.insert(name.to_owned());
@@ -176,11 +153,7 @@ impl Splitter<'_> {
                 b'"' => self.double_quoted(lookup)?,
                 b'\\' => self.escape(false)?,
                 0 => {
-                    return Err(self.error(
-                        self.position,
-                        1,
-                        "a NUL byte: this is not a text file",
-                    ));
+                    return Err(self.error(self.position, 1, "a NUL byte: this is not a text file"));
                 }
                 byte => {
                     self.word().text.push(byte);
@@ -192,27 +165,16 @@ impl Splitter<'_> {
     }
 
     fn location(&self, position: usize) -> Location {
-        Location {
-            file: self.file.clone(),
-            line: self.number,
-            column: saturated(position + 1),
-        }
+        Location { file: self.file.clone(), line: self.number, column: saturated(position + 1) }
     }
 
     fn error(&self, position: usize, length: usize, message: &str) -> Box<Diagnostic> {
-        Box::new(
-            Diagnostic::error("E100", &self.location(position), message).span(saturated(length)),
-        )
+        Box::new(Diagnostic::error("E100", &self.location(position), message).span(saturated(length)))
     }
 
     fn word(&mut self) -> &mut Open {
         let start = self.position;
-        self.open.get_or_insert_with(|| Open {
-            start,
-            text: Vec::new(),
-            unset: Vec::new(),
-            vanishes: false,
-        })
+        self.open.get_or_insert_with(|| Open { start, text: Vec::new(), unset: Vec::new(), vanishes: false })
     }
 
     fn close(&mut self) -> Result<(), Box<Diagnostic>> {
@@ -226,12 +188,7 @@ impl Splitter<'_> {
             return Err(self.error(open.start, 1, "too many words on one line"));
         }
         let length = saturated(self.position - open.start);
-        self.words.push(Word {
-            text: open.text,
-            at: self.location(open.start),
-            length,
-            unset: open.unset,
-        });
+        self.words.push(Word { text: open.text, at: self.location(open.start), length, unset: open.unset });
         Ok(())
     }
 
@@ -244,11 +201,7 @@ impl Splitter<'_> {
             return Err(self.error(quote, 1, "this quote is never closed"));
         };
         if let Some(nul) = rest[..length].iter().position(|byte| *byte == 0) {
-            return Err(self.error(
-                self.position + nul,
-                1,
-                "a NUL byte: this is not a text file",
-            ));
+            return Err(self.error(self.position + nul, 1, "a NUL byte: this is not a text file"));
         }
         self.word().text.extend_from_slice(&rest[..length]);
         self.position += length + 1;
@@ -269,11 +222,7 @@ impl Splitter<'_> {
                 Some(b'\\') => self.escape(true)?,
                 Some(b'$') => self.variable(lookup)?,
                 Some(0) => {
-                    return Err(self.error(
-                        self.position,
-                        1,
-                        "a NUL byte: this is not a text file",
-                    ));
+                    return Err(self.error(self.position, 1, "a NUL byte: this is not a text file"));
                 }
                 Some(&byte) => {
                     self.word().text.push(byte);
@@ -296,19 +245,11 @@ impl Splitter<'_> {
                 let value = digits.and_then(|d| Some(hex_digit(d[0])? << 4 | hex_digit(d[1])?));
                 match value {
                     Some(0) => {
-                        return Err(self.error(
-                            self.position,
-                            4,
-                            "a word can not contain a NUL byte",
-                        ));
+                        return Err(self.error(self.position, 4, "a word can not contain a NUL byte"));
                     }
                     Some(value) => (value, 4),
                     None => {
-                        return Err(self.error(
-                            self.position,
-                            2,
-                            r"'\x' needs two hexadecimal digits",
-                        ));
+                        return Err(self.error(self.position, 2, r"'\x' needs two hexadecimal digits"));
                     }
                 }
             }
@@ -326,26 +267,21 @@ impl Splitter<'_> {
         let brace = self.line.get(dollar + 1) == Some(&b'{');
         let name_start = dollar + 1 + usize::from(brace);
         let rest = self.line.get(name_start..).unwrap_or_default();
-        let name_length = rest
-            .iter()
-            .position(|byte| !is_name(*byte))
-            .unwrap_or(rest.len());
+        let name_length = rest.iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len());
         if rest.first() == Some(&b'.') {
-            let message =
-                "pseudo variables such as '.LINE' are valid HAProxy but not implemented yet";
-            return Err(Box::new(
-                Diagnostic::error("E120", &self.location(dollar), message).span(1),
-            ));
+            let message = "pseudo variables such as '.LINE' are valid HAProxy but not implemented yet";
+            return Err(Box::new(Diagnostic::error("E120", &self.location(dollar), message).span(1)));
         }
-        let name =
-            match std::str::from_utf8(&rest[..name_length]) {
-                Ok(name) if !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() => name,
-                _ => return Err(self.error(
+        let name = match std::str::from_utf8(&rest[..name_length]) {
+            Ok(name) if !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() => name,
+            _ => {
+                return Err(self.error(
                     dollar,
                     1,
                     r"'$' must be followed by the name of a variable; write '\$' for a dollar sign",
-                )),
-            };
+                ));
+            }
+        };
         let mut end = name_start + name_length;
         let mut splits = false;
         let mut default: Option<&[u8]> = None;
@@ -373,31 +309,18 @@ impl Splitter<'_> {
             };
             end += length + 1;
         }
-        let value = lookup(name)
-            .map(String::into_bytes)
-            .or(default.map(<[u8]>::to_vec));
+        let value = lookup(name).map(String::into_bytes).or(default.map(<[u8]>::to_vec));
         if value.is_none() {
-            let unset = Unset {
-                name: name.to_owned(),
-                column: saturated(dollar + 1),
-            };
+            let unset = Unset { name: name.to_owned(), column: saturated(dollar + 1) };
             self.word().unset.push(unset);
         }
         let value = value.unwrap_or_default();
         self.expanded += value.len();
         if self.expanded > LINE_MAX {
-            return Err(self.error(
-                dollar,
-                1,
-                "the line grows too long with the values of its variables",
-            ));
+            return Err(self.error(dollar, 1, "the line grows too long with the values of its variables"));
         }
         if value.contains(&0) {
-            return Err(self.error(
-                dollar,
-                end - dollar,
-                "the value of this variable contains a NUL byte",
-            ));
+            return Err(self.error(dollar, end - dollar, "the value of this variable contains a NUL byte"));
         }
         if splits {
             self.insert_words(&value, end)?;
@@ -410,9 +333,7 @@ impl Splitter<'_> {
 
     /// The value of a `[*]` variable: its first part joins what stands before, its last part what comes after.
     fn insert_words(&mut self, value: &[u8], end: usize) -> Result<(), Box<Diagnostic>> {
-        let mut parts = value
-            .split(u8::is_ascii_whitespace)
-            .filter(|part| !part.is_empty());
+        let mut parts = value.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
         let Some(first) = parts.next() else {
             let word = self.word();
             // "${A[*]}" alone must leave nothing; an unset list is how one says "none", so it is not worth a warning.
@@ -425,21 +346,14 @@ impl Splitter<'_> {
         for part in parts {
             self.position = end;
             self.close()?;
-            self.open = Some(Open {
-                start,
-                text: part.to_vec(),
-                unset: Vec::new(),
-                vanishes: false,
-            });
+            self.open = Some(Open { start, text: part.to_vec(), unset: Vec::new(), vanishes: false });
         }
         Ok(())
     }
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    (byte as char)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Columns and lengths are 32 bits; a line that does not fit is shown at its end.

@@ -15,33 +15,15 @@ const MILLISECONDS_MAX: u64 = (1 << 31) - 1;
 const SUSPICIOUS_MILLISECONDS: u64 = 100;
 
 /// A decimal number in a range. Stricter than HAProxy, which ignores what follows the digits.
-pub(crate) fn number(
-    word: &Word,
-    range: RangeInclusive<u32>,
-    diagnostics: &mut Diagnostics,
-) -> Option<u32> {
+pub(crate) fn number(word: &Word, range: RangeInclusive<u32>, diagnostics: &mut Diagnostics) -> Option<u32> {
     let digits = !word.text.is_empty() && word.text.iter().all(u8::is_ascii_digit);
-    let value = if digits {
-        std::str::from_utf8(&word.text)
-            .ok()
-            .and_then(|text| text.parse::<u32>().ok())
-    } else {
-        None
-    };
+    let value =
+        if digits { std::str::from_utf8(&word.text).ok().and_then(|text| text.parse::<u32>().ok()) } else { None };
     match value {
         Some(value) if range.contains(&value) => Some(value),
         _ => {
-            let what = if digits {
-                "is out of range"
-            } else {
-                "is not a number"
-            };
-            let message = format!(
-                "{} {what}; expected {} to {}",
-                word.quoted(),
-                range.start(),
-                range.end()
-            );
+            let what = if digits { "is out of range" } else { "is not a number" };
+            let message = format!("{} {what}; expected {} to {}", word.quoted(), range.start(), range.end());
             diagnostics.push(word.error("E103", message));
             None
         }
@@ -58,27 +40,14 @@ pub(crate) enum Unit {
 }
 
 /// A time (HAProxy manual, 2.5). `name` is the keyword, for messages.
-pub(crate) fn duration(
-    name: &str,
-    word: &Word,
-    unit: Unit,
-    diagnostics: &mut Diagnostics,
-) -> Option<Duration> {
+pub(crate) fn duration(name: &str, word: &Word, unit: Unit, diagnostics: &mut Diagnostics) -> Option<Duration> {
     match parse_duration(&word.text, unit) {
-        Ok(Time {
-            microseconds,
-            has_unit,
-        }) => {
+        Ok(Time { microseconds, has_unit }) => {
             let milliseconds = microseconds / 1000;
-            if unit == Unit::Milliseconds
-                && !has_unit
-                && (1..SUSPICIOUS_MILLISECONDS).contains(&milliseconds)
-            {
+            if unit == Unit::Milliseconds && !has_unit && (1..SUSPICIOUS_MILLISECONDS).contains(&milliseconds) {
                 let shown = word.quoted();
                 let number = shown.trim_matches('\'');
-                let message = format!(
-                    "'{name} {number}' is {number} milliseconds; write '{number}s' or '{number}ms'"
-                );
+                let message = format!("'{name} {number}' is {number} milliseconds; write '{number}s' or '{number}ms'");
                 diagnostics.push(word.warning("W101", message));
             }
             Some(Duration::from_micros(microseconds))
@@ -96,19 +65,13 @@ struct Time {
 }
 
 fn parse_duration(text: &[u8], unit: Unit) -> Result<Time, String> {
-    let digits = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     if number.is_empty() {
         return Err("is not a time; write '30s'".into());
     }
     let too_long = || "is too long a time; at most 2147483647ms (24 days)".to_owned();
-    let value: u64 = std::str::from_utf8(number)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(too_long)?;
+    let value: u64 = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()).ok_or_else(too_long)?;
     let scale = match suffix {
         b"" if unit == Unit::Seconds => 1_000_000,
         b"" | b"ms" => 1000,
@@ -118,10 +81,7 @@ fn parse_duration(text: &[u8], unit: Unit) -> Result<Time, String> {
         b"h" => 3_600_000_000,
         b"d" => 86_400_000_000,
         _ if suffix[0] == b'.' => {
-            return Err(format!(
-                "is not a time (whole numbers only){}",
-                whole(value, suffix)
-            ));
+            return Err(format!("is not a time (whole numbers only){}", whole(value, suffix)));
         }
         _ => return Err(format!("is not a time{}", corrected(value, suffix))),
     };
@@ -129,19 +89,12 @@ fn parse_duration(text: &[u8], unit: Unit) -> Result<Time, String> {
     if microseconds > MILLISECONDS_MAX * 1000 {
         return Err(too_long());
     }
-    let resolution = if unit == Unit::Seconds {
-        1_000_000
-    } else {
-        1000
-    };
+    let resolution = if unit == Unit::Seconds { 1_000_000 } else { 1000 };
     if microseconds > 0 && microseconds < resolution {
         let smallest = if unit == Unit::Seconds { "1s" } else { "1ms" };
         return Err(format!("is too short a time; the shortest is '{smallest}'"));
     }
-    Ok(Time {
-        microseconds,
-        has_unit: !suffix.is_empty(),
-    })
+    Ok(Time { microseconds, has_unit: !suffix.is_empty() })
 }
 
 /// `; write '30s'` for units that people spell out.
@@ -161,10 +114,7 @@ fn corrected(value: u64, suffix: &[u8]) -> String {
 /// `; write '1500ms'` for `1.5s`.
 fn whole(value: u64, suffix: &[u8]) -> String {
     let rest = &suffix[1..];
-    let digits = rest
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
     let (fraction, unit) = rest.split_at(digits);
     let (scale, smaller) = match unit {
         b"s" => (1000, "ms"),
@@ -177,10 +127,7 @@ fn whole(value: u64, suffix: &[u8]) -> String {
         return String::new();
     }
     let divisor = 10_u64.pow(u32::try_from(fraction.len()).unwrap_or(0));
-    let fraction: u64 = std::str::from_utf8(fraction)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let fraction: u64 = std::str::from_utf8(fraction).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     match value.checked_mul(scale) {
         Some(whole) if fraction * scale % divisor == 0 => {
             format!("; write '{}{smaller}'", whole + fraction * scale / divisor)
@@ -194,10 +141,7 @@ pub(crate) fn text(word: &Word, diagnostics: &mut Diagnostics) -> Option<String>
     match std::str::from_utf8(&word.text) {
         Ok(text) if !text.chars().any(char::is_control) => Some(text.to_owned()),
         _ => {
-            diagnostics.push(word.error(
-                "E103",
-                format!("{} is not printable UTF-8 text", word.quoted()),
-            ));
+            diagnostics.push(word.error("E103", format!("{} is not printable UTF-8 text", word.quoted())));
             None
         }
     }
@@ -205,8 +149,7 @@ pub(crate) fn text(word: &Word, diagnostics: &mut Diagnostics) -> Option<String>
 
 /// The name of a section or a server: letters, digits, `-`, `_`, `.`, `:`.
 pub(crate) fn name(word: &Word, what: &str, diagnostics: &mut Diagnostics) -> Option<String> {
-    let allowed =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     match word.text.iter().find(|byte| !allowed(byte)) {
         None => String::from_utf8(word.text.clone()).ok(),
         Some(byte) => {
@@ -215,10 +158,8 @@ pub(crate) fn name(word: &Word, what: &str, diagnostics: &mut Diagnostics) -> Op
                 word.quoted(),
                 byte.escape_ascii()
             );
-            diagnostics.push(
-                word.error("E103", message)
-                    .help("names are made of letters, digits, '-', '_', '.' and ':'"),
-            );
+            diagnostics
+                .push(word.error("E103", message).help("names are made of letters, digits, '-', '_', '.' and ':'"));
             None
         }
     }

@@ -203,11 +203,11 @@ fn failure_line(slot: &Slot, reason: &CloseReason, proxy: bool, heard: bool, lin
                 record.alert_sent = failure.alert;
                 record.sni = failure.sni.as_deref().map(str::as_bytes);
                 if let Some(refusal) = &failure.refusal {
-                    record.reason = Some(&refusal.reason);
-                    record.certificate = refusal.certificate.as_ref().map(|certificate| ClientCertificate {
-                        subject: certificate.subject.as_bytes(),
-                        issuer: certificate.issuer.as_bytes(),
-                        serial: &certificate.serial,
+                    record.reason = Some(&refusal.words);
+                    record.certificate = Some(ClientCertificate {
+                        subject: refusal.subject.as_deref(),
+                        issuer: refusal.issuer.as_deref(),
+                        serial: refusal.serial.as_deref(),
                     });
                 }
             }

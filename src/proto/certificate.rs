@@ -40,7 +40,7 @@ const SHORT_NAMES: [(&str, &str); 26] = [
 
 /// `ssl_c_s_dn`, `ssl_c_i_dn`: `/O=Example/CN=alice`, the entries in the certificate's order and nothing escaped. `None`: the
 /// name is empty, or an entry has no value.
-pub fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
+pub(super) fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     for attribute in name.iter_attributes() {
         let oid = attribute.attr_type().to_id_string();
@@ -55,12 +55,12 @@ pub fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
 }
 
 /// PP2_SUBTYPE_SSL_CN: the first common name, UTF-8. `None`: there is none, or it has no value.
-pub fn common_name(name: &X509Name<'_>) -> Option<Vec<u8>> {
+pub(super) fn common_name(name: &X509Name<'_>) -> Option<Vec<u8>> {
     entry(name.iter_common_name().next()?)
 }
 
 /// `ssl_c_serial`: the bytes of the number without a sign byte. `None` for a negative one (RFC 5280, 4.1.2.2 forbids them).
-pub fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+pub(super) fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
     match certificate.raw_serial() {
         [0, rest @ ..] if !rest.is_empty() => Some(rest),
         [first, ..] if *first >= 0x80 => None,
@@ -70,7 +70,7 @@ pub fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
 }
 
 /// `ssl_c_notbefore`, `ssl_c_notafter`: `YYMMDDhhmmssZ`. `None` outside of this century, as in HAProxy.
-pub fn date(time: &ASN1Time) -> Option<Vec<u8>> {
+pub(super) fn date(time: &ASN1Time) -> Option<Vec<u8>> {
     let date = time.to_datetime();
     if !(2000..2100).contains(&date.year()) {
         return None;

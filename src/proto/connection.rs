@@ -474,7 +474,7 @@ impl Connection {
                     moved += 1;
                     self.client_ended(now, wire);
                 }
-                Read::Broken(_) => {
+                Read::Broken => {
                     self.client_broke(wire);
                     moved += 1;
                 }
@@ -547,7 +547,7 @@ impl Connection {
         let Phase::Greeting { greeting, fed } = &mut self.phase else { return None };
         let policy = self.route.tls.as_ref()?;
         scratch.outgoing.clear();
-        let offer = match greeting.get_or_insert_default().read(&bytes[*fed..], &mut scratch.outgoing) {
+        let offer = match greeting.get_or_insert_default().read(policy, &bytes[*fed..], &mut scratch.outgoing) {
             Ok(Some(offer)) => offer,
             Ok(None) => {
                 *fed = bytes.len();
@@ -790,7 +790,7 @@ impl Connection {
                     self.to_client.flow = Flow::Ending;
                     moved += 1;
                 }
-                Read::Broken(_) => {
+                Read::Broken => {
                     self.backend_broke(now, scratch);
                     moved += 1;
                 }

@@ -230,7 +230,7 @@ fn fixture() -> Fixture {
     bind.ca_file = Some(test_pki::at("/s/ca.pem".into()));
     let tickets = Arc::new(TicketKeys::new(Instant::now()));
     let (policy, problems) =
-        policy::build(&bind, &files, &tickets, Duration::from_secs(300), "simulation", UnixTime::now());
+        policy::build(&bind, &files, &tickets, Duration::from_secs(300), "simulation", UnixTime::now(), None);
     let policy = policy.unwrap_or_else(|| panic!("{problems:?}"));
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).unwrap();

@@ -124,7 +124,7 @@ pub(super) enum Read {
     Bytes(usize),
     Blocked,
     End,
-    Broken(io::Error),
+    Broken,
 }
 
 /// Reads once, keeping `ready` true: the only place that looks for `WouldBlock` on reading.
@@ -145,7 +145,7 @@ pub(super) fn read<W: Wire>(wire: &mut W, side: Side, ready: &mut Ready, space: 
                     return Read::Blocked;
                 }
                 io::ErrorKind::Interrupted => {}
-                _ => return Read::Broken(error),
+                _ => return Read::Broken,
             },
         }
     }

@@ -48,15 +48,8 @@ impl ClientPolicy {
     }
 
     /// `verify optional` or `verify required`.
-    pub(super) fn asking(
-        digest: PolicyDigest,
-        required: bool,
-        verifier: Arc<ClientVerifier>,
-    ) -> Self {
-        Self {
-            digest,
-            asks: Some(Asks { required, verifier }),
-        }
+    pub(super) fn asking(digest: PolicyDigest, required: bool, verifier: Arc<ClientVerifier>) -> Self {
+        Self { digest, asks: Some(Asks { required, verifier }) }
     }
 
     /// Its identity, to be kept by a connection whose handshake ran under it.
@@ -103,20 +96,11 @@ pub fn judge(
         }
         return Ok(Verdict::new(Client::Anonymous));
     };
-    if handshake
-        != (Handshake::Full {
-            verified_by: policy.digest,
-        })
-    {
-        asks.verifier
-            .verify(leaf, intermediates, now)
-            .map_err(|refused| refused.refusal)?;
+    if handshake != (Handshake::Full { verified_by: policy.digest }) {
+        asks.verifier.verify(leaf, intermediates, now).map_err(|refused| refused.refusal)?;
     }
     let leaf = leaf.clone().into_owned();
-    Ok(Verdict::new(Client::Verified {
-        leaf,
-        resumed: handshake == Handshake::Resumed,
-    }))
+    Ok(Verdict::new(Client::Verified { leaf, resumed: handshake == Handshake::Resumed }))
 }
 
 /// Why a client was refused.
@@ -166,13 +150,7 @@ pub struct Refusal {
 impl Refusal {
     fn without_certificate() -> Self {
         let words = "no certificate was sent".to_owned();
-        Self {
-            reason: Reason::NoCertificate,
-            words,
-            subject: None,
-            issuer: None,
-            serial: None,
-        }
+        Self { reason: Reason::NoCertificate, words, subject: None, issuer: None, serial: None }
     }
 
     fn of(leaf: &CertificateDer<'_>, reason: Reason, words: String) -> Self {
@@ -190,13 +168,8 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(subject), Some(issuer), Some(serial)) =
-            (&self.subject, &self.issuer, &self.serial)
-        {
-            write!(
-                f,
-                "certificate \"{subject}\" serial {serial} of \"{issuer}\": "
-            )?;
+        if let (Some(subject), Some(issuer), Some(serial)) = (&self.subject, &self.issuer, &self.serial) {
+            write!(f, "certificate \"{subject}\" serial {serial} of \"{issuer}\": ")?;
         }
         f.write_str(&self.words)
     }
@@ -230,11 +203,7 @@ struct Refused {
 impl ClientVerifier {
     /// `webpki` was made from `trust`.
     pub(super) fn new(webpki: Arc<dyn ClientCertVerifier>, trust: Trust, required: bool) -> Self {
-        Self {
-            webpki,
-            trust,
-            required,
-        }
+        Self { webpki, trust, required }
     }
 
     pub(super) fn trust(&self) -> &Trust {
@@ -247,22 +216,13 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Box<Refused>> {
-        let refused = |error, reason, words| {
-            Box::new(Refused {
-                error,
-                refusal: Refusal::of(leaf, reason, words),
-            })
-        };
+        let refused = |error, reason, words| Box::new(Refused { error, refusal: Refusal::of(leaf, reason, words) });
         let total = intermediates.iter().map(|der| der.len()).sum::<usize>() + leaf.len();
         if intermediates.len() > INTERMEDIATES_MAX || total > CHAIN_MAX || leaf.len() > LEAF_MAX {
             let count = intermediates.len() + 1;
             let words = format!("too large: {count} certificates of {total} bytes were sent");
             // What OpenSSL answers to a chain that is too long.
-            return Err(refused(
-                CertificateError::UnknownIssuer,
-                Reason::TooLarge,
-                words,
-            ));
+            return Err(refused(CertificateError::UnknownIssuer, Reason::TooLarge, words));
         }
         let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).collect();
         let expired_issuer = || {
@@ -275,11 +235,7 @@ impl ClientVerifier {
             Ok(verified) => expired_issuer().map_or(Ok(verified), Err),
             Err(error) => {
                 let (error, reason, words) = explain(error, leaf, now);
-                let by_date = if reason == Reason::UnknownCa {
-                    expired_issuer()
-                } else {
-                    None
-                };
+                let by_date = if reason == Reason::UnknownCa { expired_issuer() } else { None };
                 Err(by_date.unwrap_or_else(|| refused(error, reason, words)))
             }
         }
@@ -299,37 +255,21 @@ impl ClientVerifier {
 }
 
 /// The error whose alert says most to the client, and the words for the log.
-fn explain(
-    error: Error,
-    leaf: &CertificateDer<'_>,
-    now: UnixTime,
-) -> (CertificateError, Reason, String) {
+fn explain(error: Error, leaf: &CertificateDer<'_>, now: UnixTime) -> (CertificateError, Reason, String) {
     let error = match error {
         Error::InvalidCertificate(error) => error,
         Error::InvalidCertRevocationList(error) => {
             // Alert unknown_ca, as for every CRL that does not help; rustls alone would say handshake_failure.
             let words = format!("the CRL of its issuer cannot be used: {error:?}");
-            return (
-                CertificateError::UnknownRevocationStatus,
-                Reason::RevocationUnknown,
-                words,
-            );
+            return (CertificateError::UnknownRevocationStatus, Reason::RevocationUnknown, words);
         }
         other => {
-            return (
-                CertificateError::BadEncoding,
-                Reason::Other,
-                other.to_string(),
-            );
+            return (CertificateError::BadEncoding, Reason::Other, other.to_string());
         }
     };
     let validity = Certificate::parse(leaf).map(|leaf| leaf.validity());
     let which = |is_leaf: bool| {
-        if is_leaf {
-            "it"
-        } else {
-            "a certificate of its chain"
-        }
+        if is_leaf { "it" } else { "a certificate of its chain" }
     };
     use CertificateError as E;
     let (reason, words) = match &error {
@@ -339,10 +279,7 @@ fn explain(
                 E::ExpiredContext { not_after, .. } => format!(" on {}", x509::date(*not_after)),
                 _ => String::new(),
             };
-            (
-                Reason::Expired,
-                format!("{} has expired{date}", which(is_leaf)),
-            )
+            (Reason::Expired, format!("{} has expired{date}", which(is_leaf)))
         }
         E::NotValidYet | E::NotValidYetContext { .. } => {
             let is_leaf = validity.is_some_and(|(not_before, _)| not_before > now);
@@ -352,23 +289,13 @@ fn explain(
                 }
                 _ => " yet".to_owned(),
             };
-            (
-                Reason::NotYetValid,
-                format!("{} is not valid{date}", which(is_leaf)),
-            )
+            (Reason::NotYetValid, format!("{} is not valid{date}", which(is_leaf)))
         }
-        E::Revoked => (
-            Reason::Revoked,
-            "it is revoked, or a certificate of its chain is".to_owned(),
-        ),
-        E::UnknownIssuer => (
-            Reason::UnknownCa,
-            "no CA of 'ca-file' has issued it".to_owned(),
-        ),
-        E::UnknownRevocationStatus => (
-            Reason::RevocationUnknown,
-            "'crl-file' has no CRL for an issuer of its chain".to_owned(),
-        ),
+        E::Revoked => (Reason::Revoked, "it is revoked, or a certificate of its chain is".to_owned()),
+        E::UnknownIssuer => (Reason::UnknownCa, "no CA of 'ca-file' has issued it".to_owned()),
+        E::UnknownRevocationStatus => {
+            (Reason::RevocationUnknown, "'crl-file' has no CRL for an issuer of its chain".to_owned())
+        }
         E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => {
             let date = match &error {
                 E::ExpiredRevocationListContext { next_update, .. } => {
@@ -376,32 +303,21 @@ fn explain(
                 }
                 _ => String::new(),
             };
-            (
-                Reason::CrlExpired,
-                format!("the CRL of its issuer has expired{date}"),
-            )
+            (Reason::CrlExpired, format!("the CRL of its issuer has expired{date}"))
         }
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => (
-            Reason::WrongPurpose,
-            "its extended key usage does not include clientAuth".to_owned(),
-        ),
-        E::BadSignature => (
-            Reason::BadSignature,
-            "a signature of its chain is wrong".to_owned(),
-        ),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            (Reason::WrongPurpose, "its extended key usage does not include clientAuth".to_owned())
+        }
+        E::BadSignature => (Reason::BadSignature, "a signature of its chain is wrong".to_owned()),
         E::BadEncoding => (Reason::Malformed, "it is damaged".to_owned()),
-        E::UnhandledCriticalExtension => (
-            Reason::Malformed,
-            "it has a critical extension that is not supported".to_owned(),
-        ),
-        E::UnsupportedSignatureAlgorithmContext { .. }
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
-            Reason::Malformed,
-            "it is signed with an algorithm that is not supported, such as SHA-1".to_owned(),
-        ),
+        E::UnhandledCriticalExtension => {
+            (Reason::Malformed, "it has a critical extension that is not supported".to_owned())
+        }
+        E::UnsupportedSignatureAlgorithmContext { .. } | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            (Reason::Malformed, "it is signed with an algorithm that is not supported, such as SHA-1".to_owned())
+        }
         E::Other(other) => {
-            return explain_webpki(&other.to_string())
-                .unwrap_or_else(|words| (error, Reason::Other, words));
+            return explain_webpki(&other.to_string()).unwrap_or_else(|words| (error, Reason::Other, words));
         }
         other => (Reason::Other, other.to_string()),
     };
@@ -412,32 +328,18 @@ fn explain(
 fn explain_webpki(name: &str) -> Result<(CertificateError, Reason, String), String> {
     use CertificateError::{BadEncoding, InvalidPurpose, UnknownIssuer};
     let (error, reason, words) = match name {
-        "CaUsedAsEndEntity" => (
-            InvalidPurpose,
-            Reason::WrongPurpose,
-            "it is a CA certificate",
-        ),
-        "EndEntityUsedAsCa" => (
-            UnknownIssuer,
-            Reason::UnknownCa,
-            "it was issued by a certificate that is no CA",
-        ),
+        "CaUsedAsEndEntity" => (InvalidPurpose, Reason::WrongPurpose, "it is a CA certificate"),
+        "EndEntityUsedAsCa" => (UnknownIssuer, Reason::UnknownCa, "it was issued by a certificate that is no CA"),
         "UnsupportedCertVersion" => (BadEncoding, Reason::Malformed, "it is not X.509 version 3"),
-        "NameConstraintViolation" => (
-            UnknownIssuer,
-            Reason::UnknownCa,
-            "a CA of its chain is not allowed to issue this name",
-        ),
-        "PathLenConstraintViolated" => (
-            UnknownIssuer,
-            Reason::UnknownCa,
-            "its chain is longer than one of its CAs allows",
-        ),
-        _ if name.starts_with("Maximum") => (
-            UnknownIssuer,
-            Reason::TooLarge,
-            "its chain cannot be followed in reasonable time",
-        ),
+        "NameConstraintViolation" => {
+            (UnknownIssuer, Reason::UnknownCa, "a CA of its chain is not allowed to issue this name")
+        }
+        "PathLenConstraintViolated" => {
+            (UnknownIssuer, Reason::UnknownCa, "its chain is longer than one of its CAs allows")
+        }
+        _ if name.starts_with("Maximum") => {
+            (UnknownIssuer, Reason::TooLarge, "its chain cannot be followed in reasonable time")
+        }
         _ => return Err(format!("it does not verify: {name}")),
     };
     Ok((error, reason, words.to_owned()))
@@ -464,8 +366,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         // What an earlier connection has left must not be taken for this one's.
         LAST.set(None);
-        self.verify(end_entity, intermediates, now)
-            .map_err(|refused| Self::record(*refused))
+        self.verify(end_entity, intermediates, now).map_err(|refused| Self::record(*refused))
     }
 
     fn verify_tls12_signature(

@@ -70,17 +70,9 @@ impl Credential {
 
     /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
     pub fn describe(&self) -> String {
-        let Facts {
-            subject,
-            serial,
-            not_after,
-            server_key_alg,
-            ..
-        } = &self.facts;
+        let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
         let (expiry, path) = (x509::date(*not_after), self.path.display());
-        format!(
-            "certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'"
-        )
+        format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'")
     }
 
     /// What is wrong with it at `now`, without being an error.
@@ -90,23 +82,16 @@ impl Credential {
         if self.facts.not_after < now {
             let date = x509::date(self.facts.not_after);
             let message = format!("certificate \"{subject}\" in '{path}' has expired on {date}");
-            warnings.push(
-                Problem::warning(at, "W222", message).note("clients will refuse it; renew it"),
-            );
+            warnings.push(Problem::warning(at, "W222", message).note("clients will refuse it; renew it"));
         }
         if self.facts.not_before > now {
             let date = x509::date(self.facts.not_before);
-            let message =
-                format!("certificate \"{subject}\" in '{path}' is not valid before {date}");
-            warnings.push(
-                Problem::warning(at, "W223", message).note("is the clock of this machine right?"),
-            );
+            let message = format!("certificate \"{subject}\" in '{path}' is not valid before {date}");
+            warnings.push(Problem::warning(at, "W223", message).note("is the clock of this machine right?"));
         }
         if let Some(path) = &self.exposed_key {
             let message = format!("everybody may read the private key in '{}'", path.display());
-            warnings.push(
-                Problem::warning(at, "W221", message).note(format!("chmod o-r {}", path.display())),
-            );
+            warnings.push(Problem::warning(at, "W221", message).note(format!("chmod o-r {}", path.display())));
         }
         warnings
     }
@@ -114,10 +99,7 @@ impl Credential {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential")
-            .field("path", &self.path)
-            .field("facts", &self.facts)
-            .finish_non_exhaustive()
+        f.debug_struct("Credential").field("path", &self.path).field("facts", &self.facts).finish_non_exhaustive()
     }
 }
 
@@ -128,16 +110,11 @@ pub fn companions(path: &Path) -> [PathBuf; 2] {
 
 /// Does a file of this name in a `crt` directory hold a certificate?
 pub fn is_certificate_name(name: &str) -> bool {
-    !name.starts_with('.')
-        && !["key", "issuer", "ocsp", "sctl"]
-            .iter()
-            .any(|skipped| has_extension(name, skipped))
+    !name.starts_with('.') && !["key", "issuer", "ocsp", "sctl"].iter().any(|skipped| has_extension(name, skipped))
 }
 
 pub(super) fn has_extension(name: &str, extension: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|found| found == extension)
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -155,27 +132,20 @@ pub(super) fn load(
     now: UnixTime,
     before: &[Arc<Credential>],
 ) -> (Vec<Arc<Credential>>, Vec<Problem>) {
-    let before: HashMap<&Path, &Arc<Credential>> =
-        before.iter().map(|known| (known.path(), known)).collect();
+    let before: HashMap<&Path, &Arc<Credential>> = before.iter().map(|known| (known.path(), known)).collect();
     let mut credentials = Vec::new();
     let mut problems = Vec::new();
-    let mut load_file =
-        |path: &Path, file: &FileBytes, at: &Location, problems: &mut Vec<Problem>| {
-            let source = Source {
-                path,
-                file,
-                files,
-                at,
-            };
-            match source.load(provider, before.get(path).copied()) {
-                Ok(credential) => {
-                    problems.extend(credential.warnings(at, now));
-                    problems.extend(source.unused_staple());
-                    credentials.push(credential);
-                }
-                Err(problem) => problems.push(*problem),
+    let mut load_file = |path: &Path, file: &FileBytes, at: &Location, problems: &mut Vec<Problem>| {
+        let source = Source { path, file, files, at };
+        match source.load(provider, before.get(path).copied()) {
+            Ok(credential) => {
+                problems.extend(credential.warnings(at, now));
+                problems.extend(source.unused_staple());
+                credentials.push(credential);
             }
-        };
+            Err(problem) => problems.push(*problem),
+        }
+    };
     for crt in &bind.crt {
         match files.entry(&crt.value) {
             Some(Entry::File(file)) => load_file(&crt.value, file, &crt.at, &mut problems),
@@ -190,15 +160,10 @@ pub(super) fn load(
                     }
                 }
                 if empty && !bind.strict_sni {
-                    let message =
-                        format!("no certificate in the directory '{}'", crt.value.display());
+                    let message = format!("no certificate in the directory '{}'", crt.value.display());
                     let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
                     let strict = "an empty directory is accepted with 'strict-sni'";
-                    problems.push(
-                        Problem::error(&crt.at, "E228", message)
-                            .note(hint)
-                            .note(strict),
-                    );
+                    problems.push(Problem::error(&crt.at, "E228", message).note(hint).note(strict));
                 }
             }
             other => problems.push(unreadable(&crt.value, other, &crt.at)),
@@ -223,12 +188,7 @@ pub(super) fn unreadable(path: &Path, entry: Option<&Entry>, at: &Location) -> P
 }
 
 /// Reads PEM, or says what is wrong with the file.
-pub(super) fn parse_pem(
-    path: &Path,
-    bytes: &[u8],
-    at: &Location,
-    code: &'static str,
-) -> Result<Pem, Box<Problem>> {
+pub(super) fn parse_pem(path: &Path, bytes: &[u8], at: &Location, code: &'static str) -> Result<Pem, Box<Problem>> {
     pem::parse(bytes).map_err(|error| {
         let path = path.display().to_string();
         let problem = Problem::error(at, code, format!("'{path}' {error}"));
@@ -268,10 +228,9 @@ impl Source<'_> {
         let (key, key_path, mode) = self.private_key(&mut pem)?;
         let key = provider.key_provider.load_private_key(key).map_err(|_| {
             let mut problem = self.error("E227", "the private key cannot be used");
-            problem.notes.push(
-                "usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519"
-                    .to_owned(),
-            );
+            problem
+                .notes
+                .push("usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519".to_owned());
             problem
         })?;
         self.check_key(&certificate, &pem.certificates, &*key)?;
@@ -308,10 +267,7 @@ impl Source<'_> {
     }
 
     /// The key, the file where it was, and the mode of that file.
-    fn private_key(
-        &self,
-        pem: &mut Pem,
-    ) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Problem>> {
+    fn private_key(&self, pem: &mut Pem) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Problem>> {
         if let Some(key) = self.only_key(self.path, pem)? {
             return Ok((key, self.path.to_owned(), self.file.mode));
         }
@@ -333,20 +289,11 @@ impl Source<'_> {
             count => format!("{count} certificates"),
         };
         let message = format!("no private key for '{}'", self.path.display());
-        let note = format!(
-            "looked in the file itself ({count}, 0 keys) and in '{}' ({beside})",
-            key_path.display()
-        );
-        Err(Box::new(
-            Problem::error(self.at, "E220", message).note(note),
-        ))
+        let note = format!("looked in the file itself ({count}, 0 keys) and in '{}' ({beside})", key_path.display());
+        Err(Box::new(Problem::error(self.at, "E220", message).note(note)))
     }
 
-    fn only_key(
-        &self,
-        path: &Path,
-        pem: &mut Pem,
-    ) -> Result<Option<PrivateKeyDer<'static>>, Box<Problem>> {
+    fn only_key(&self, path: &Path, pem: &mut Pem) -> Result<Option<PrivateKeyDer<'static>>, Box<Problem>> {
         let name = path.display();
         if pem.keys.len() + pem.encrypted_keys > 1 {
             let count = pem.keys.len() + pem.encrypted_keys;
@@ -354,13 +301,10 @@ impl Source<'_> {
             return Err(Box::new(Problem::error(self.at, "E224", message)));
         }
         if pem.encrypted_keys > 0 {
-            let message = format!(
-                "the private key in '{name}' is encrypted, and there is nobody to ask for a password"
-            );
+            let message =
+                format!("the private key in '{name}' is encrypted, and there is nobody to ask for a password");
             let note = format!("decrypt it: openssl pkey -in {name} -out {name}.plain");
-            return Err(Box::new(
-                Problem::error(self.at, "E225", message).note(note),
-            ));
+            return Err(Box::new(Problem::error(self.at, "E225", message).note(note)));
         }
         Ok(pem.keys.pop())
     }
@@ -373,27 +317,19 @@ impl Source<'_> {
         key: &dyn SigningKey,
     ) -> Result<(), Box<Problem>> {
         let Some(public) = key.public_key() else {
-            return Err(self.error(
-                "E226",
-                "the private key does not tell whether it belongs to the certificate",
-            ));
+            return Err(self.error("E226", "the private key does not tell whether it belongs to the certificate"));
         };
         if public.as_ref() == certificate.key().raw {
             return Ok(());
         }
         let subject = certificate.printed_subject();
-        let mut problem = self.error(
-            "E226",
-            &format!("the private key does not belong to the certificate \"{subject}\""),
-        );
-        let belongs = |der: &CertificateDer<'_>| {
-            Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref())
-        };
+        let mut problem =
+            self.error("E226", &format!("the private key does not belong to the certificate \"{subject}\""));
+        let belongs =
+            |der: &CertificateDer<'_>| Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref());
         if let Some(index) = chain.iter().position(belongs) {
             let place = index + 1;
-            problem.notes.push(format!(
-                "it belongs to certificate {place} of the file: that one must come first"
-            ));
+            problem.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));
         }
         Err(problem)
     }
@@ -404,8 +340,7 @@ impl Source<'_> {
         let exists = matches!(self.files.entry(&staple), Some(Entry::File(_)));
         exists.then(|| {
             let message = format!("the OCSP response '{}' is not used", staple.display());
-            Problem::notice(self.at, "N224", message)
-                .note("this version does not staple OCSP responses")
+            Problem::notice(self.at, "N224", message).note("this version does not staple OCSP responses")
         })
     }
 
@@ -418,18 +353,11 @@ impl Source<'_> {
             found.push("X509 CRL".to_owned());
         }
         let message = format!("no certificate in '{}'", self.path.display());
-        Box::new(
-            Problem::error(self.at, "E223", message)
-                .note(format!("it has only: {}", found.join(", "))),
-        )
+        Box::new(Problem::error(self.at, "E223", message).note(format!("it has only: {}", found.join(", "))))
     }
 
     fn error(&self, code: &'static str, what: &str) -> Box<Problem> {
-        Box::new(Problem::error(
-            self.at,
-            code,
-            format!("'{}': {what}", self.path.display()),
-        ))
+        Box::new(Problem::error(self.at, code, format!("'{}': {what}", self.path.display())))
     }
 }
 

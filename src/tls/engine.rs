@@ -54,15 +54,17 @@ impl Failure {
     }
 
     fn refused(refusal: Refusal) -> Box<Self> {
-        Box::new(Self { reason: refusal.reason.clone(), alert: None, refusal: Some(refusal), sni: None })
+        Box::new(Self { reason: refusal.words.clone(), alert: None, refusal: Some(refusal), sni: None })
     }
 }
 
-/// What the ClientHello asks for, as far as it decides the configuration.
+/// What the ClientHello asks for, and what was chosen for it.
 pub struct Offer {
     sni: Option<String>,
-    alpn: Vec<Vec<u8>>,
     schemes: Vec<SignatureScheme>,
+    alpn_overlaps: bool,
+    /// `None`: no certificate for that name, under `strict-sni`.
+    credential: Option<Arc<Credential>>,
 }
 
 /// Waits for the ClientHello.
@@ -75,7 +77,12 @@ impl Greeting {
     /// Takes further bytes from the client; answers once the ClientHello is whole.
     ///
     /// On failure the alert to send is appended to `output`.
-    pub fn read(&mut self, mut bytes: &[u8], output: &mut Outgoing) -> Result<Option<Offer>, Box<Failure>> {
+    pub fn read(
+        &mut self,
+        policy: &TlsPolicy,
+        mut bytes: &[u8],
+        output: &mut Outgoing,
+    ) -> Result<Option<Offer>, Box<Failure>> {
         while !bytes.is_empty() {
             if self.acceptor.read_tls(&mut bytes).is_err() {
                 return Err(Failure::words("ClientHello too large"));
@@ -86,8 +93,9 @@ impl Greeting {
                     let hello = accepted.client_hello();
                     return Ok(Some(Offer {
                         sni: hello.server_name().map(str::to_ascii_lowercase),
-                        alpn: hello.alpn().map(|names| names.map(<[u8]>::to_vec).collect()).unwrap_or_default(),
                         schemes: hello.signature_schemes().to_vec(),
+                        alpn_overlaps: policy.alpn_overlaps(&hello),
+                        credential: policy.choose(&hello).cloned(),
                     }));
                 }
                 Err((error, mut alert)) => {
@@ -125,7 +133,6 @@ struct HandshakeState {
     policy: Arc<TlsPolicy>,
     credential: Arc<Credential>,
     offer: Offer,
-    alpn_overlaps: bool,
     first_authentication: Option<Instant>,
     /// Set as soon as a resumed session's stored chain has been judged.
     resumed: Option<Verdict>,
@@ -151,7 +158,7 @@ impl Engine {
         now: Now,
         output: &mut Outgoing,
     ) -> Result<(Self, Progress), Box<Failure>> {
-        let Some(credential) = policy.choose(offer.sni.as_deref(), &offer.schemes) else {
+        let Some(credential) = offer.credential.clone() else {
             output.extend(&UNRECOGNIZED_NAME);
             return Err(Box::new(Failure {
                 reason: match &offer.sni {
@@ -163,8 +170,7 @@ impl Engine {
                 sni: offer.sni,
             }));
         };
-        let credential = Arc::clone(credential);
-        let alpn_overlaps = policy.alpn().iter().any(|ours| offer.alpn.contains(ours));
+        let alpn_overlaps = offer.alpn_overlaps;
         let fresh = |honour_tickets: bool| {
             UnbufferedServerConnection::new(Arc::clone(policy.config(alpn_overlaps, honour_tickets)))
                 .map_err(|error| describe(&error))
@@ -175,7 +181,6 @@ impl Engine {
                 policy: Arc::clone(policy),
                 credential,
                 offer,
-                alpn_overlaps,
                 first_authentication: None,
                 resumed: None,
             })),
@@ -258,7 +263,7 @@ impl Engine {
                     self.append_alert(output);
                     let mut failure = describe(&error);
                     failure.alert = alert_name(&output.bytes()[start..]).or_else(|| encrypted_alert(&error));
-                    if matches!(error, Error::InvalidCertificate(_) | Error::NoCertificatesPresented) {
+                    if matches!(error, Error::InvalidCertificate(_)) {
                         failure.refusal = client_auth::take_refusal();
                     }
                     failure.sni = self.handshake.as_ref().and_then(|handshake| handshake.offer.sni.clone());
@@ -323,8 +328,9 @@ impl Engine {
             (true, Some(verdict)) => verdict,
             (true, None) => return Err(Failure::words("resumed session was not judged")),
             (false, _) => {
-                client_auth::judge(handshake.policy.client(), self.connection.peer_certificates(), Handshake::Full, now)
-                    .map_err(Failure::refused)?
+                let policy = handshake.policy.client();
+                let full = Handshake::Full { verified_by: policy.digest() };
+                client_auth::judge(policy, self.connection.peer_certificates(), full, now).map_err(Failure::refused)?
             }
         };
         let version = self.connection.protocol_version();

@@ -53,31 +53,21 @@ impl Candidates {
 
     /// Each kind from `self`, else from `fallback`.
     fn or(self, fallback: Self) -> Self {
-        Self {
-            ec: self.ec.or(fallback.ec),
-            rsa: self.rsa.or(fallback.rsa),
-            other: self.other.or(fallback.other),
-        }
+        Self { ec: self.ec.or(fallback.ec), rsa: self.rsa.or(fallback.rsa), other: self.other.or(fallback.other) }
     }
 }
 
 impl SniTable {
     /// `credentials` in the order of the configuration: the first one is the default, and for a name that is in several the
     /// first one counts. `strict`: no default.
-    pub(super) fn build(
-        credentials: Vec<Arc<Credential>>,
-        strict: bool,
-        at: &Location,
-    ) -> (Self, Vec<Problem>) {
+    pub(super) fn build(credentials: Vec<Arc<Credential>>, strict: bool, at: &Location) -> (Self, Vec<Problem>) {
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut duplicates = Pairs::default();
         for (index, credential) in credentials.iter().enumerate() {
             for name in &credential.facts().names {
                 let candidates = match name.strip_prefix('*') {
-                    Some(parent)
-                        if parent.len() > 1 && parent.starts_with('.') && !parent.contains('*') =>
-                    {
+                    Some(parent) if parent.len() > 1 && parent.starts_with('.') && !parent.contains('*') => {
                         wildcard.entry(parent.into()).or_default()
                     }
                     None if !name.contains('*') => exact.entry(name.as_str().into()).or_default(),
@@ -90,17 +80,10 @@ impl SniTable {
             }
         }
         let default = default_candidates(&credentials);
-        let table = Self {
-            credentials,
-            exact,
-            wildcard,
-            default,
-            strict,
-        };
+        let table = Self { credentials, exact, wildcard, default, strict };
         let mut problems = duplicates.problems(
             |later, first, names| {
-                let message =
-                    format!("{names} of '{later}' is served by '{first}', which comes first");
+                let message = format!("{names} of '{later}' is served by '{first}', which comes first");
                 Problem::warning(at, "W131", message)
             },
             &table.credentials,
@@ -121,21 +104,10 @@ impl SniTable {
 
     /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
     /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours.
-    pub fn choose(
-        &self,
-        wish: Wish<'_>,
-        suites: &[SupportedCipherSuite],
-    ) -> Option<&Arc<Credential>> {
-        let named = wish
-            .sni
-            .map_or(Candidates::default(), |sni| self.named(sni));
-        let default = if self.strict {
-            Candidates::default()
-        } else {
-            self.default
-        };
-        self.pick(named, wish, suites)
-            .or_else(|| self.pick(default, wish, suites))
+    pub fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+        let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
+        let default = if self.strict { Candidates::default() } else { self.default };
+        self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))
     }
 
     fn named(&self, sni: &str) -> Candidates {
@@ -143,10 +115,7 @@ impl SniTable {
         let name = lower.strip_suffix('.').unwrap_or(&lower);
         let exact = self.exact.get(name).copied().unwrap_or_default();
         let parent = name.find('.').map(|dot| &name[dot..]);
-        let wildcard = parent
-            .and_then(|parent| self.wildcard.get(parent))
-            .copied()
-            .unwrap_or_default();
+        let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).copied().unwrap_or_default();
         exact.or(wildcard)
     }
 
@@ -158,32 +127,19 @@ impl SniTable {
         suites: &[SupportedCipherSuite],
     ) -> Option<&Arc<Credential>> {
         let ordered = [candidates.ec, candidates.rsa, candidates.other];
-        let ordered = ordered
-            .iter()
-            .flatten()
-            .map(|index| &self.credentials[*index]);
-        ordered
-            .clone()
-            .find(|credential| suits(credential, wish, suites))
-            .or_else(|| ordered.clone().next())
+        let ordered = ordered.iter().flatten().map(|index| &self.credentials[*index]);
+        ordered.clone().find(|credential| suits(credential, wish, suites)).or_else(|| ordered.clone().next())
     }
 
     /// Exact RSA names that no client which knows ECDSA will see.
     fn shadowed(&self) -> Pairs {
         let mut shadowed = Pairs::default();
         for (name, candidates) in &self.exact {
-            let Candidates {
-                ec: None,
-                rsa: Some(exact),
-                ..
-            } = *candidates
-            else {
+            let Candidates { ec: None, rsa: Some(exact), .. } = *candidates else {
                 continue;
             };
             let parent = name.find('.').map(|dot| &name[dot..]);
-            let wildcard = parent
-                .and_then(|parent| self.wildcard.get(parent))
-                .and_then(|candidates| candidates.ec);
+            let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).and_then(|candidates| candidates.ec);
             if let Some(wildcard) = wildcard {
                 shadowed.add(exact, wildcard, name);
             }
@@ -196,8 +152,7 @@ impl SniTable {
 fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> bool {
     let algorithm = credential.certified().key.algorithm();
     let usable = |suite: &SupportedCipherSuite| {
-        wish.cipher_suites.contains(&suite.suite())
-            && suite.usable_for_signature_algorithm(algorithm)
+        wish.cipher_suites.contains(&suite.suite()) && suite.usable_for_signature_algorithm(algorithm)
     };
     suites.iter().any(usable) && credential.suits(wish.signature_schemes)
 }
@@ -216,8 +171,7 @@ fn default_candidates(credentials: &[Arc<Credential>]) -> Candidates {
     let names = sorted_names(first);
     for (index, credential) in credentials.iter().enumerate() {
         let free = default.of(credential.facts().key_type);
-        let is_twin =
-            || credential.facts().names.len() == names.len() && sorted_names(credential) == names;
+        let is_twin = || credential.facts().names.len() == names.len() && sorted_names(credential) == names;
         if index == 0 || (free.is_none() && is_twin()) {
             *free = Some(index);
         }
@@ -231,17 +185,10 @@ struct Pairs(std::collections::BTreeMap<(usize, usize), Vec<String>>);
 
 impl Pairs {
     fn add(&mut self, left: usize, right: usize, name: &str) {
-        self.0
-            .entry((left, right))
-            .or_default()
-            .push(name.to_owned());
+        self.0.entry((left, right)).or_default().push(name.to_owned());
     }
 
-    fn problems(
-        self,
-        problem: impl Fn(&str, &str, &str) -> Problem,
-        credentials: &[Arc<Credential>],
-    ) -> Vec<Problem> {
+    fn problems(self, problem: impl Fn(&str, &str, &str) -> Problem, credentials: &[Arc<Credential>]) -> Vec<Problem> {
         let path = |index: usize| credentials[index].path().display().to_string();
         let pairs = self.0.into_iter().map(|((left, right), mut names)| {
             names.sort();
@@ -269,10 +216,7 @@ mod tests {
     const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
 
     /// A table of certificates named like their file, each with these names and kind of key.
-    fn table(
-        strict: bool,
-        certificates: &[(&str, &[&str], rcgen::KeyPair)],
-    ) -> (SniTable, Vec<Problem>) {
+    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Problem>) {
         let ca = Ca::root("Root");
         let issued = certificates.iter().map(|(path, names, key)| {
             let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
@@ -281,8 +225,7 @@ mod tests {
         let files = files(issued.collect::<Vec<_>>());
         let paths: Vec<&str> = certificates.iter().map(|(path, ..)| *path).collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let (credentials, problems) =
-            credential::load(&bind(&paths), &files, &provider, now(), &[]);
+        let (credentials, problems) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
         assert_eq!(problems, []);
         SniTable::build(credentials, strict, &location())
     }
@@ -291,19 +234,9 @@ mod tests {
         rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES.to_vec()
     }
 
-    fn chosen<'a>(
-        table: &'a SniTable,
-        sni: Option<&str>,
-        signature_schemes: &[SignatureScheme],
-    ) -> Option<&'a str> {
-        let wish = Wish {
-            sni,
-            signature_schemes,
-            cipher_suites: TLS13,
-        };
-        table
-            .choose(wish, &ours())
-            .map(|credential| credential.path().to_str().unwrap())
+    fn chosen<'a>(table: &'a SniTable, sni: Option<&str>, signature_schemes: &[SignatureScheme]) -> Option<&'a str> {
+        let wish = Wish { sni, signature_schemes, cipher_suites: TLS13 };
+        table.choose(wish, &ours()).map(|credential| credential.path().to_str().unwrap())
     }
 
     #[test]
@@ -322,10 +255,7 @@ mod tests {
         assert_eq!(chosen(&table, Some("a.example."), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("b.example"), MODERN), Some("/c/wild"));
         // A wildcard stands for one label exactly.
-        assert_eq!(
-            chosen(&table, Some("a.b.example"), MODERN),
-            Some("/c/default")
-        );
+        assert_eq!(chosen(&table, Some("a.b.example"), MODERN), Some("/c/default"));
         assert_eq!(chosen(&table, Some("example"), MODERN), Some("/c/default"));
         assert_eq!(chosen(&table, Some("*.example"), MODERN), Some("/c/wild"));
         assert_eq!(chosen(&table, None, MODERN), Some("/c/default"));
@@ -346,10 +276,7 @@ mod tests {
     fn ecdsa_before_rsa_as_far_as_the_client_knows_it() {
         let names: &[&str] = &["a.example", "b.example"];
         let reversed: &[&str] = &["b.example", "a.example"];
-        let (table, problems) = table(
-            false,
-            &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())],
-        );
+        let (table, problems) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
         assert_eq!(problems, []);
         for sni in [Some("a.example"), Some("unknown.example"), None] {
             assert_eq!(chosen(&table, sni, MODERN), Some("/c/ec"));
@@ -358,49 +285,26 @@ mod tests {
         }
         // A TLS 1.2 client that offers no ECDSA suite cannot use the certificate, whatever its schemes say.
         let suites = &[CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
-        let wish = Wish {
-            sni: None,
-            signature_schemes: MODERN,
-            cipher_suites: suites,
-        };
-        assert_eq!(
-            table.choose(wish, &ours()).unwrap().path().to_str(),
-            Some("/c/rsa")
-        );
+        let wish = Wish { sni: None, signature_schemes: MODERN, cipher_suites: suites };
+        assert_eq!(table.choose(wish, &ours()).unwrap().path().to_str(), Some("/c/rsa"));
     }
 
     #[test]
     fn the_default_of_the_other_kind_must_have_the_same_names() {
-        let (table, _) = table(
-            false,
-            &[
-                ("/c/rsa", &["a.example"], rsa_key()),
-                ("/c/ec", &["b.example"], ec_key()),
-            ],
-        );
+        let (table, _) = table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
         assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
     }
 
     #[test]
     fn wildcard_ecdsa_shadows_exact_rsa_with_a_warning() {
-        let (table, problems) = table(
-            false,
-            &[
-                ("/c/exact", &["a.example"], rsa_key()),
-                ("/c/wild", &["*.example"], ec_key()),
-            ],
-        );
+        let (table, problems) =
+            table(false, &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())]);
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/wild"));
-        assert_eq!(
-            chosen(&table, Some("a.example"), ONLY_RSA),
-            Some("/c/exact")
-        );
+        assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].code, "W130");
         assert!(
-            problems[0]
-                .message
-                .starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"),
+            problems[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"),
             "{problems:?}"
         );
     }
@@ -411,40 +315,23 @@ mod tests {
             false,
             &[
                 ("/c/1", &["a.example", "b.example", "*.c.example"], ec_key()),
-                (
-                    "/c/2",
-                    &["*.c.example", "b.example", "a.example", "d.example"],
-                    ec_key(),
-                ),
+                ("/c/2", &["*.c.example", "b.example", "a.example", "d.example"], ec_key()),
             ],
         );
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/1"));
         assert_eq!(chosen(&table, Some("x.c.example"), MODERN), Some("/c/1"));
         assert_eq!(chosen(&table, Some("d.example"), MODERN), Some("/c/2"));
-        let message =
-            "the name '*.c.example' (and 2 more) of '/c/2' is served by '/c/1', which comes first";
-        assert_eq!(
-            problems
-                .iter()
-                .map(|p| (p.code, p.message.as_str()))
-                .collect::<Vec<_>>(),
-            [("W131", message)]
-        );
+        let message = "the name '*.c.example' (and 2 more) of '/c/2' is served by '/c/1', which comes first";
+        assert_eq!(problems.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W131", message)]);
     }
 
     #[test]
     fn ten_thousand_names_are_found() {
-        let names: Vec<String> = (0..10_000)
-            .map(|number| format!("n{number}.example"))
-            .collect();
+        let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.example")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let (table, problems) = table(true, &[("/c/many", &names, ec_key())]);
         assert_eq!(problems, []);
-        assert!(
-            names
-                .iter()
-                .all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many"))
-        );
+        assert!(names.iter().all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many")));
         assert_eq!(chosen(&table, Some("n10000.example"), MODERN), None);
     }
 }

@@ -83,17 +83,11 @@ impl fmt::Display for PemError {
             Self::Utf16 => f.write_str("is UTF-16 text, PEM is ASCII"),
             Self::NoBlock => f.write_str("has no PEM block"),
             Self::Unterminated { line, label } => {
-                write!(
-                    f,
-                    "is cut off: the block '{label}' that begins on line {line} has no END line"
-                )
+                write!(f, "is cut off: the block '{label}' that begins on line {line} has no END line")
             }
             Self::BadBegin { line } => write!(f, "has a damaged BEGIN line on line {line}"),
             Self::BadBase64 { line, label } => {
-                write!(
-                    f,
-                    "is damaged: the block '{label}' that begins on line {line} is not base64"
-                )
+                write!(f, "is damaged: the block '{label}' that begins on line {line} is not base64")
             }
         }
     }
@@ -163,40 +157,22 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block<'_>>, PemError> {
         let line = line.trim_ascii_end();
         if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
             if let Some((line, _, label)) = open {
-                return Err(PemError::Unterminated {
-                    line,
-                    label: text(label),
-                });
+                return Err(PemError::Unterminated { line, label: text(label) });
             }
-            let label = rest
-                .strip_suffix(b"-----")
-                .filter(|label| !label.ends_with(b"-"));
+            let label = rest.strip_suffix(b"-----").filter(|label| !label.ends_with(b"-"));
             let label = label.ok_or(PemError::BadBegin { line: number + 1 })?;
             open = Some((number + 1, start, label));
         } else if let Some(rest) = line.strip_prefix(b"-----END ") {
             if let Some((line, start, label)) = open.take() {
-                if !rest
-                    .strip_prefix(label)
-                    .is_some_and(|dashes| dashes.starts_with(b"-----"))
-                {
-                    return Err(PemError::Unterminated {
-                        line,
-                        label: text(label),
-                    });
+                if !rest.strip_prefix(label).is_some_and(|dashes| dashes.starts_with(b"-----")) {
+                    return Err(PemError::Unterminated { line, label: text(label) });
                 }
-                blocks.push(Block {
-                    line,
-                    label,
-                    text: &bytes[start..offset.min(bytes.len())],
-                });
+                blocks.push(Block { line, label, text: &bytes[start..offset.min(bytes.len())] });
             }
         }
     }
     match open {
-        Some((line, _, label)) => Err(PemError::Unterminated {
-            line,
-            label: text(label),
-        }),
+        Some((line, _, label)) => Err(PemError::Unterminated { line, label: text(label) }),
         None => Ok(blocks),
     }
 }
@@ -204,17 +180,15 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block<'_>>, PemError> {
 impl Block<'_> {
     fn decode(&self, pem: &mut Pem) -> Result<(), PemError> {
         // "Proc-Type: 4,ENCRYPTED" is the header of an encrypted PKCS#1 or SEC1 key (RFC 1421, 4.6.1.1).
-        let encrypted = self.text.split(|byte| *byte == b'\n').any(|line| {
-            line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED")
-        });
+        let encrypted = self
+            .text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED"));
         if encrypted || self.label == b"ENCRYPTED PRIVATE KEY" {
             pem.encrypted_keys += 1;
             return Ok(());
         }
-        let damaged = || PemError::BadBase64 {
-            line: self.line,
-            label: text(self.label),
-        };
+        let damaged = || PemError::BadBase64 { line: self.line, label: text(self.label) };
         match rustls_pemfile::read_one_from_slice(self.text).map_err(|_| damaged())? {
             Some((Item::X509Certificate(der), _)) => pem.certificates.push(der),
             Some((Item::Pkcs8Key(key), _)) => pem.keys.push(key.into()),
@@ -234,46 +208,27 @@ impl Block<'_> {
 
 /// A label as text for a message: printable ASCII, at most 64 bytes.
 fn text(label: &[u8]) -> String {
-    label
-        .iter()
-        .take(64)
-        .map(|byte| {
-            if (0x20..0x7f).contains(byte) {
-                char::from(*byte)
-            } else {
-                '?'
-            }
-        })
-        .collect()
+    label.iter().take(64).map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' }).collect()
 }
 
 fn no_block(bytes: &[u8]) -> PemError {
-    let is_text = bytes
-        .iter()
-        .take(512)
-        .all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace());
+    let is_text = bytes.iter().take(512).all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace());
     if bytes.first() != Some(&0x30) {
-        return if is_text {
-            PemError::NoBlock
-        } else {
-            PemError::Binary(Der::Unknown)
-        };
+        return if is_text { PemError::NoBlock } else { PemError::Binary(Der::Unknown) };
     }
     // ASCII text may begin with '0', which is 0x30, too.
     if is_text && std::str::from_utf8(bytes).is_ok() {
         return PemError::NoBlock;
     }
-    PemError::Binary(
-        if x509_parser::certificate::X509Certificate::from_der(bytes).is_ok() {
-            Der::Certificate
-        } else if x509_parser::revocation_list::CertificateRevocationList::from_der(bytes).is_ok() {
-            Der::Crl
-        } else if is_pkcs12(bytes) {
-            Der::Pkcs12
-        } else {
-            Der::Other
-        },
-    )
+    PemError::Binary(if x509_parser::certificate::X509Certificate::from_der(bytes).is_ok() {
+        Der::Certificate
+    } else if x509_parser::revocation_list::CertificateRevocationList::from_der(bytes).is_ok() {
+        Der::Crl
+    } else if is_pkcs12(bytes) {
+        Der::Pkcs12
+    } else {
+        Der::Other
+    })
 }
 
 /// PFX ::= SEQUENCE { version INTEGER 3, authSafe SEQUENCE … } (RFC 7292, 4).
@@ -292,11 +247,7 @@ mod tests {
 
     fn certificate() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
-        rcgen::CertificateParams::new(vec!["a.example".to_owned()])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap()
-            .pem()
+        rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap().pem()
     }
 
     fn key() -> String {
@@ -311,38 +262,27 @@ mod tests {
             key()
         );
         let pem = parse(file.as_bytes()).unwrap();
-        assert_eq!(
-            (pem.certificates.len(), pem.keys.len(), pem.crls.len()),
-            (1, 1, 0)
-        );
+        assert_eq!((pem.certificates.len(), pem.keys.len(), pem.crls.len()), (1, 1, 0));
         assert_eq!(pem.others, ["DH PARAMETERS"]);
     }
 
     #[test]
     fn sec1_and_pkcs1_keys_are_keys() {
         for label in ["EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY"] {
-            let pem =
-                parse(format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----").as_bytes())
-                    .unwrap();
+            let pem = parse(format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----").as_bytes()).unwrap();
             assert_eq!(pem.keys.len(), 1, "{label}");
         }
     }
 
     #[test]
     fn byte_order_mark_and_crlf_do_no_harm() {
-        let file = format!(
-            "\u{feff}{}",
-            certificate().replace("\r\n", "\n").replace('\n', "\r\n")
-        );
+        let file = format!("\u{feff}{}", certificate().replace("\r\n", "\n").replace('\n', "\r\n"));
         assert_eq!(parse(file.as_bytes()).unwrap().certificates.len(), 1);
     }
 
     #[test]
     fn the_six_dash_dh_parameters_of_hitch_are_no_block() {
-        let file = format!(
-            "------BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n{}",
-            certificate()
-        );
+        let file = format!("------BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n{}", certificate());
         let pem = parse(file.as_bytes()).unwrap();
         assert_eq!((pem.certificates.len(), pem.others.len()), (1, 0));
     }
@@ -351,48 +291,26 @@ mod tests {
     fn a_cut_off_block_is_named_with_its_line() {
         let whole = certificate();
         let cut = &whole[..whole.len() / 2];
-        let unterminated = PemError::Unterminated {
-            line: 3,
-            label: "CERTIFICATE".to_owned(),
-        };
-        assert_eq!(
-            parse(format!("a\nb\n{cut}").as_bytes()).unwrap_err(),
-            unterminated
-        );
+        let unterminated = PemError::Unterminated { line: 3, label: "CERTIFICATE".to_owned() };
+        assert_eq!(parse(format!("a\nb\n{cut}").as_bytes()).unwrap_err(), unterminated);
         // A decoder that only looks for END lines would join the two halves.
-        assert_eq!(
-            parse(format!("a\nb\n{cut}\n{whole}").as_bytes()).unwrap_err(),
-            unterminated
-        );
+        assert_eq!(parse(format!("a\nb\n{cut}\n{whole}").as_bytes()).unwrap_err(), unterminated);
         let other = "-----END X509 CRL-----\n";
-        assert_eq!(
-            parse(format!("a\nb\n{cut}\n{other}").as_bytes()).unwrap_err(),
-            unterminated
-        );
+        assert_eq!(parse(format!("a\nb\n{cut}\n{other}").as_bytes()).unwrap_err(), unterminated);
     }
 
     #[test]
     fn damaged_blocks_are_named_with_their_line() {
         let file = "\n-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
-        let error = PemError::BadBase64 {
-            line: 2,
-            label: "CERTIFICATE".to_owned(),
-        };
+        let error = PemError::BadBase64 { line: 2, label: "CERTIFICATE".to_owned() };
         assert_eq!(parse(file.as_bytes()).unwrap_err(), error);
-        assert_eq!(
-            parse(b"-----BEGIN CERTIFICATE---\nAAAA").unwrap_err(),
-            PemError::BadBegin { line: 1 }
-        );
-        assert_eq!(
-            parse(b"-----BEGIN CERTIFICATE------\nAAAA").unwrap_err(),
-            PemError::BadBegin { line: 1 }
-        );
+        assert_eq!(parse(b"-----BEGIN CERTIFICATE---\nAAAA").unwrap_err(), PemError::BadBegin { line: 1 });
+        assert_eq!(parse(b"-----BEGIN CERTIFICATE------\nAAAA").unwrap_err(), PemError::BadBegin { line: 1 });
     }
 
     #[test]
     fn encrypted_keys_are_counted_and_not_decoded() {
-        let pkcs8 =
-            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
         let pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-128-CBC,AA\r\n\r\nAAAA\r\n-----END RSA PRIVATE KEY-----\n";
         let pem = parse(format!("{pkcs8}{pkcs1}").as_bytes()).unwrap();
         assert_eq!((pem.encrypted_keys, pem.keys.len()), (2, 0));
@@ -405,25 +323,13 @@ mod tests {
         assert_eq!(parse(b"hello").unwrap_err(), PemError::NoBlock);
         assert_eq!(parse(b"0 hello").unwrap_err(), PemError::NoBlock);
         assert_eq!(parse(b"\xFF\xFE-\0-\0").unwrap_err(), PemError::Utf16);
-        assert_eq!(
-            parse(b"\x7fELF\x00\x01").unwrap_err(),
-            PemError::Binary(Der::Unknown)
-        );
-        let der = parse(certificate().as_bytes())
-            .unwrap()
-            .certificates
-            .remove(0);
+        assert_eq!(parse(b"\x7fELF\x00\x01").unwrap_err(), PemError::Binary(Der::Unknown));
+        let der = parse(certificate().as_bytes()).unwrap().certificates.remove(0);
         assert_eq!(parse(&der).unwrap_err(), PemError::Binary(Der::Certificate));
         let der = rcgen::KeyPair::generate().unwrap().serialize_der();
         assert_eq!(parse(&der).unwrap_err(), PemError::Binary(Der::Other));
-        assert_eq!(
-            parse(b"\x30\x82\x01\x00\x02\x01\x03\x30\xff").unwrap_err(),
-            PemError::Binary(Der::Pkcs12)
-        );
+        assert_eq!(parse(b"\x30\x82\x01\x00\x02\x01\x03\x30\xff").unwrap_err(), PemError::Binary(Der::Pkcs12));
         let remedy = PemError::Binary(Der::Certificate).remedy("/x.crt").unwrap();
-        assert_eq!(
-            remedy,
-            "convert it: openssl x509 -inform DER -in /x.crt -out /x.crt.pem"
-        );
+        assert_eq!(remedy, "convert it: openssl x509 -inform DER -in /x.crt -out /x.crt.pem");
     }
 }

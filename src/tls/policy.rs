@@ -6,9 +6,7 @@ use std::time::Duration;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::pki_types::UnixTime;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
@@ -47,9 +45,7 @@ impl TlsPolicy {
     /// Does rustls find a protocol if it is told of ours? A client that offers none does not mind. Without overlap rustls
     /// would refuse (RFC 7301, 3.2), where HAProxy goes on without ALPN.
     pub fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
-        hello.alpn().is_none_or(|mut offered| {
-            offered.any(|protocol| self.alpn.iter().any(|ours| ours == protocol))
-        })
+        hello.alpn().is_none_or(|mut offered| offered.any(|protocol| self.alpn.iter().any(|ours| ours == protocol)))
     }
 
     /// The configuration for a connection. With `honour_tickets` false every handshake is a full one, which gives a client
@@ -65,18 +61,8 @@ impl TlsPolicy {
 
     /// Lines for the log: certificates, CAs, CRLs.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self
-            .names
-            .credentials()
-            .iter()
-            .map(|credential| credential.describe())
-            .collect();
-        lines.extend(
-            self.client
-                .verifier()
-                .into_iter()
-                .flat_map(|verifier| verifier.trust().describe()),
-        );
+        let mut lines: Vec<String> = self.names.credentials().iter().map(|credential| credential.describe()).collect();
+        lines.extend(self.client.verifier().into_iter().flat_map(|verifier| verifier.trust().describe()));
         lines
     }
 }
@@ -94,21 +80,13 @@ pub fn build(
     now: UnixTime,
     before: Option<&TlsPolicy>,
 ) -> (Option<TlsPolicy>, Vec<Problem>) {
-    let nowhere = Location {
-        file: listener.into(),
-        line: 0,
-        column: 0,
-    };
+    let nowhere = Location { file: listener.into(), line: 0, column: 0 };
     let at = bind.crt.first().map_or(&nowhere, |crt| &crt.at);
     let provider = Arc::new(provider(bind));
     let known = before.map_or(&[][..], |before| before.names.credentials());
     let (credentials, mut problems) = credential::load(bind, files, &provider, now, known);
     if bind.crt.is_empty() {
-        problems.push(Problem::error(
-            at,
-            "E228",
-            format!("no 'crt' for {listener}"),
-        ));
+        problems.push(Problem::error(at, "E228", format!("no 'crt' for {listener}")));
     }
     let (names, shadows) = SniTable::build(credentials, bind.strict_sni, at);
     problems.extend(shadows);
@@ -120,39 +98,20 @@ pub fn build(
     let suites = provider.cipher_suites.clone();
     let config = |alpn: &[Vec<u8>], honoured| {
         let ticketer = Ticketer::new(tickets.clone(), client.digest().0, lifetime, honoured);
-        let resolver = Resolver {
-            names: names.clone(),
-            suites: suites.clone(),
-        };
+        let resolver = Resolver { names: names.clone(), suites: suites.clone() };
         server_config(bind, &provider, &client, resolver, ticketer, alpn).map(Arc::new)
     };
     let configs = || -> Result<_, rustls::Error> {
         let alpn = &bind.alpn;
-        Ok([
-            [config(&[], false)?, config(&[], true)?],
-            [config(alpn, false)?, config(alpn, true)?],
-        ])
+        Ok([[config(&[], false)?, config(&[], true)?], [config(alpn, false)?, config(alpn, true)?]])
     };
     match configs() {
         Ok(configs) => {
             let alpn = bind.alpn.clone();
-            (
-                Some(TlsPolicy {
-                    names,
-                    client,
-                    alpn,
-                    suites,
-                    configs,
-                }),
-                problems,
-            )
+            (Some(TlsPolicy { names, client, alpn, suites, configs }), problems)
         }
         Err(error) => {
-            problems.push(Problem::error(
-                at,
-                "E250",
-                format!("TLS cannot be set up: {error}"),
-            ));
+            problems.push(Problem::error(at, "E250", format!("TLS cannot be set up: {error}")));
             (None, problems)
         }
     }
@@ -179,12 +138,7 @@ fn client_policy(
         return None;
     };
     let crl_file = bind.crl_file.as_ref();
-    let (trust, found) = Trust::load(
-        ca_file,
-        crl_file,
-        files,
-        &provider.signature_verification_algorithms,
-    );
+    let (trust, found) = Trust::load(ca_file, crl_file, files, &provider.signature_verification_algorithms);
     problems.extend(found);
     let mut trust = trust?;
     let crl_at = crl_file.map_or(&ca_file.at, |crl_file| &crl_file.at);
@@ -245,10 +199,7 @@ fn provider(bind: &BindTls) -> CryptoProvider {
     if allows(bind, TlsVersion::Tls12) {
         suites.extend(SUITES_TLS12);
     }
-    CryptoProvider {
-        cipher_suites: suites,
-        ..aws_lc_rs::default_provider()
-    }
+    CryptoProvider { cipher_suites: suites, ..aws_lc_rs::default_provider() }
 }
 
 fn server_config(
@@ -259,17 +210,11 @@ fn server_config(
     ticketer: Ticketer,
     alpn: &[Vec<u8>],
 ) -> Result<ServerConfig, rustls::Error> {
-    let known: [(TlsVersion, &'static SupportedProtocolVersion); 2] = [
-        (TlsVersion::Tls13, &rustls::version::TLS13),
-        (TlsVersion::Tls12, &rustls::version::TLS12),
-    ];
-    let versions: Vec<_> = known
-        .iter()
-        .filter(|(version, _)| allows(bind, *version))
-        .map(|(_, known)| *known)
-        .collect();
-    let builder =
-        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
+    let known: [(TlsVersion, &'static SupportedProtocolVersion); 2] =
+        [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)];
+    let versions: Vec<_> =
+        known.iter().filter(|(version, _)| allows(bind, *version)).map(|(_, known)| *known).collect();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
     let builder = match client.verifier() {
         Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),

@@ -72,13 +72,7 @@ impl Problem {
     }
 
     fn new(at: &Location, severity: Severity, code: &'static str, message: String) -> Self {
-        Self {
-            at: at.clone(),
-            severity,
-            code,
-            message,
-            notes: Vec::new(),
-        }
+        Self { at: at.clone(), severity, code, message, notes: Vec::new() }
     }
 
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -24,9 +24,7 @@ pub(crate) fn now() -> UnixTime {
 
 /// `now` moved by `seconds`.
 pub(crate) fn at_second(seconds: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(
-        now().as_secs().checked_add_signed(seconds).unwrap(),
-    ))
+    UnixTime::since_unix_epoch(Duration::from_secs(now().as_secs().checked_add_signed(seconds).unwrap()))
 }
 
 macro_rules! moved {
@@ -53,9 +51,7 @@ pub(crate) struct Issued {
 fn ca_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "Example");
+    params.distinguished_name.push(DnType::OrganizationName, "Example");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -74,33 +70,19 @@ impl Ca {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            params,
-            key,
-            der: certificate.der().clone(),
-            pem: certificate.pem(),
-        }
+        Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         self.intermediate_with(name, |_| ())
     }
 
-    pub(crate) fn intermediate_with(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Self {
+    pub(crate) fn intermediate_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = ca_params(name);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
-        Self {
-            params,
-            key,
-            der: certificate.der().clone(),
-            pem: certificate.pem(),
-        }
+        Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
     }
 
     fn issuer(&self) -> Issuer<'_, &KeyPair> {
@@ -110,9 +92,7 @@ impl Ca {
     /// A client certificate: serial number 7, valid for 30 days, no extended key usage, unless changed.
     pub(crate) fn client(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         self.issue(KeyPair::generate().unwrap(), |params| {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, "Example");
+            params.distinguished_name.push(DnType::OrganizationName, "Example");
             params.distinguished_name.push(DnType::CommonName, name);
             change(params);
         })
@@ -121,23 +101,14 @@ impl Ca {
     /// A server certificate for `names`, the first of them also as CN.
     pub(crate) fn server(&self, names: &[&str], key: KeyPair) -> Issued {
         self.issue(key, |params| {
-            let with_names = CertificateParams::new(
-                names
-                    .iter()
-                    .map(|name| (*name).to_owned())
-                    .collect::<Vec<_>>(),
-            );
+            let with_names = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
             params.subject_alt_names = with_names.unwrap().subject_alt_names;
             params.distinguished_name.push(DnType::CommonName, names[0]);
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         })
     }
 
-    pub(crate) fn issue(
-        &self,
-        key: KeyPair,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Issued {
+    pub(crate) fn issue(&self, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(7));
@@ -145,11 +116,7 @@ impl Ca {
         params.not_after = moved!(30 * DAY);
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
-        Issued {
-            key,
-            der: certificate.der().clone(),
-            pem: certificate.pem(),
-        }
+        Issued { key, der: certificate.der().clone(), pem: certificate.pem() }
     }
 
     /// A CRL of this CA in PEM; times relative to [`now`].
@@ -196,18 +163,11 @@ pub(crate) fn valid(from: i64, to: i64) -> impl FnOnce(&mut CertificateParams) {
 }
 
 pub(crate) fn location() -> Location {
-    Location {
-        file: Arc::from("bowline.cfg"),
-        line: 9,
-        column: 25,
-    }
+    Location { file: Arc::from("bowline.cfg"), line: 9, column: 25 }
 }
 
 pub(crate) fn at<T>(value: T) -> At<T> {
-    At {
-        value,
-        at: location(),
-    }
+    At { value, at: location() }
 }
 
 /// Files with mode 0600, by path; a `Directory` entry is added for every parent.
@@ -226,9 +186,7 @@ pub(crate) fn add_file(files: &mut Files, path: &str, bytes: Vec<u8>, mode: u32)
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
         names.sort();
     }
-    files
-        .entries
-        .insert(path.to_owned(), Entry::File(FileBytes { bytes, mode }));
+    files.entries.insert(path.to_owned(), Entry::File(FileBytes { bytes, mode }));
 }
 
 /// A `bind` line with these certificates and nothing else.

@@ -60,32 +60,22 @@ impl Key {
         random.fill(&mut name).ok()?;
         random.fill(&mut *bytes).ok()?;
         let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*bytes).ok()?);
-        Some(Self {
-            name,
-            born: now,
-            aead,
-        })
+        Some(Self { name, born: now, aead })
     }
 }
 
 impl TicketKeys {
     /// Keys are drawn when they are first needed. No ticket can be older than `epoch`.
     pub fn new(epoch: Instant) -> Self {
-        Self {
-            epoch,
-            keys: RwLock::default(),
-        }
+        Self { epoch, keys: RwLock::default() }
     }
 
     /// Forgets the keys that are too old at `now`. Sealing and opening do it as well; an idle process may call this.
     pub fn rotate(&self, now: Instant, lifetime: Duration) {
         let interval = lifetime.max(ROTATION);
-        let due = |key: &Option<Key>, age| {
-            key.as_ref()
-                .is_some_and(|key| now.saturating_duration_since(key.born) >= age)
-        };
-        let is_due =
-            |keys: &Keys| due(&keys.current, interval) || due(&keys.previous, 2 * interval);
+        let due =
+            |key: &Option<Key>, age| key.as_ref().is_some_and(|key| now.saturating_duration_since(key.born) >= age);
+        let is_due = |keys: &Keys| due(&keys.current, interval) || due(&keys.previous, 2 * interval);
         if !is_due(&self.keys.read().unwrap_or_else(PoisonError::into_inner)) {
             return;
         }
@@ -107,8 +97,7 @@ impl TicketKeys {
         policy: &[u8; 32],
         plain: &[u8],
     ) -> Option<Vec<u8>> {
-        if now.saturating_duration_since(first) >= lifetime || plain.len() > ENVELOPE_MAX - OVERHEAD
-        {
+        if now.saturating_duration_since(first) >= lifetime || plain.len() > ENVELOPE_MAX - OVERHEAD {
             return None;
         }
         self.rotate(now, lifetime);
@@ -121,9 +110,7 @@ impl TicketKeys {
         let mut envelope = Vec::with_capacity(OVERHEAD + plain.len());
         self.with_current(now, |key| {
             let aad = Aad::from(*policy);
-            key.aead
-                .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
-                .ok()?;
+            key.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
             envelope.extend_from_slice(&key.name);
             Some(())
         })?;
@@ -147,13 +134,7 @@ impl TicketKeys {
 
     /// The plaintext and the time of the first authentication. `None` for everything that was not sealed under this policy
     /// with a key that still exists, or whose lifetime is over.
-    fn open(
-        &self,
-        now: Instant,
-        lifetime: Duration,
-        policy: &[u8; 32],
-        envelope: &[u8],
-    ) -> Option<(Vec<u8>, Instant)> {
+    fn open(&self, now: Instant, lifetime: Duration, policy: &[u8; 32], envelope: &[u8]) -> Option<(Vec<u8>, Instant)> {
         if envelope.len() < OVERHEAD || envelope.len() > ENVELOPE_MAX {
             return None;
         }
@@ -166,10 +147,7 @@ impl TicketKeys {
             let mut known = [&keys.current, &keys.previous].into_iter().flatten();
             let key = known.find(|key| key.name == name)?;
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-            key.aead
-                .open_in_place(nonce, Aad::from(*policy), &mut sealed)
-                .ok()?
-                .len()
+            key.aead.open_in_place(nonce, Aad::from(*policy), &mut sealed).ok()?.len()
         };
         sealed.truncate(plain_len);
         let time = u64::from_be_bytes(sealed.get(..TIME_LEN)?.try_into().ok()?);
@@ -194,18 +172,8 @@ pub struct Ticketer {
 impl Ticketer {
     /// `policy` is the digest of all that a ticket must have in common with the connection that shows it. With `honoured`
     /// false no ticket opens, which makes rustls do a full handshake, but new ones are issued.
-    pub(super) fn new(
-        keys: Arc<TicketKeys>,
-        policy: [u8; 32],
-        lifetime: Duration,
-        honoured: bool,
-    ) -> Self {
-        Self {
-            keys,
-            policy,
-            lifetime,
-            honoured,
-        }
+    pub(super) fn new(keys: Arc<TicketKeys>, policy: [u8; 32], lifetime: Duration, honoured: bool) -> Self {
+        Self { keys, policy, lifetime, honoured }
     }
 }
 
@@ -217,22 +185,14 @@ impl ProducesTickets for Ticketer {
     /// The hint to the client (RFC 8446 4.6.1): what is left of the lifetime, in seconds. Never 0, which would mean
     /// "unspecified" in TLS 1.2 (RFC 5077, 3.3).
     fn lifetime(&self) -> u32 {
-        let age = SCOPE
-            .get()
-            .and_then(|scope| Some(scope.now.saturating_duration_since(scope.first?)));
+        let age = SCOPE.get().and_then(|scope| Some(scope.now.saturating_duration_since(scope.first?)));
         let left = self.lifetime.saturating_sub(age.unwrap_or_default());
         u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let Frame { now, first } = SCOPE.get()?;
-        self.keys.seal(
-            now,
-            first.unwrap_or(now),
-            self.lifetime,
-            &self.policy,
-            plain,
-        )
+        self.keys.seal(now, first.unwrap_or(now), self.lifetime, &self.policy, plain)
     }
 
     fn decrypt(&self, envelope: &[u8]) -> Option<Vec<u8>> {
@@ -284,14 +244,8 @@ pub struct Scope {
 impl Scope {
     /// `now` is the monotonic time; `first_authentication` is what the last scope of this connection left.
     pub fn enter(now: Instant, first_authentication: Option<Instant>) -> Self {
-        let outer = SCOPE.replace(Some(Frame {
-            now,
-            first: first_authentication,
-        }));
-        Self {
-            outer,
-            not_send: PhantomData,
-        }
+        let outer = SCOPE.replace(Some(Frame { now, first: first_authentication }));
+        Self { outer, not_send: PhantomData }
     }
 
     /// Ends it and answers with the time of the first authentication, if it was given or a ticket that opened told it.
@@ -321,10 +275,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let start = Instant::now();
-            Self {
-                start,
-                keys: Arc::new(TicketKeys::new(start)),
-            }
+            Self { start, keys: Arc::new(TicketKeys::new(start)) }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -350,16 +301,8 @@ mod tests {
         let fixture = Fixture::new();
         let ticket = fixture.seal(5, b"state").unwrap();
         assert_eq!(ticket.len(), OVERHEAD + 5);
-        assert_eq!(
-            fixture.open(6, &ticket),
-            Some((b"state".to_vec(), fixture.at(5)))
-        );
-        assert_eq!(
-            fixture
-                .keys
-                .open(fixture.at(6), LIFETIME, &[2; 32], &ticket),
-            None
-        );
+        assert_eq!(fixture.open(6, &ticket), Some((b"state".to_vec(), fixture.at(5))));
+        assert_eq!(fixture.keys.open(fixture.at(6), LIFETIME, &[2; 32], &ticket), None);
         assert_eq!(Fixture::new().open(6, &ticket), None);
     }
 
@@ -370,18 +313,8 @@ mod tests {
         assert!(fixture.open(304, &ticket).is_some());
         assert!(fixture.open(305, &ticket).is_none());
         let first = fixture.at(5);
-        assert!(
-            fixture
-                .keys
-                .seal(fixture.at(304), first, LIFETIME, &POLICY, b"state")
-                .is_some()
-        );
-        assert!(
-            fixture
-                .keys
-                .seal(fixture.at(305), first, LIFETIME, &POLICY, b"state")
-                .is_none()
-        );
+        assert!(fixture.keys.seal(fixture.at(304), first, LIFETIME, &POLICY, b"state").is_some());
+        assert!(fixture.keys.seal(fixture.at(305), first, LIFETIME, &POLICY, b"state").is_none());
     }
 
     #[test]
@@ -394,10 +327,7 @@ mod tests {
             assert_eq!(fixture.open(0, &damaged), None, "byte {index}");
             assert_eq!(fixture.open(0, &ticket[..index]), None, "length {index}");
         }
-        assert_eq!(
-            fixture.open(0, &[ticket.as_slice(), &[0; 70_000]].concat()),
-            None
-        );
+        assert_eq!(fixture.open(0, &[ticket.as_slice(), &[0; 70_000]].concat()), None);
         assert_eq!(fixture.open(0, &[0; ENVELOPE_MAX]), None);
         let longest = ENVELOPE_MAX - OVERHEAD;
         let ticket = fixture.seal(0, &vec![0; longest]).unwrap();
@@ -413,10 +343,7 @@ mod tests {
         let sealed_at = |second: u64| {
             fixture.keys.rotate(fixture.at(second), LIFETIME);
             let now = fixture.at(second);
-            fixture
-                .keys
-                .seal(now, now, Duration::from_secs(1), &POLICY, b"state")
-                .unwrap()
+            fixture.keys.seal(now, now, Duration::from_secs(1), &POLICY, b"state").unwrap()
         };
         let opens = |ticket: &[u8]| {
             let epoch = fixture.start;
@@ -439,10 +366,7 @@ mod tests {
     fn every_ticket_has_its_own_nonce() {
         let fixture = Fixture::new();
         let nonce = |ticket: Vec<u8>| ticket[NAME_LEN..NAME_LEN + NONCE_LEN].to_vec();
-        assert_ne!(
-            nonce(fixture.seal(0, b"state").unwrap()),
-            nonce(fixture.seal(0, b"state").unwrap())
-        );
+        assert_ne!(nonce(fixture.seal(0, b"state").unwrap()), nonce(fixture.seal(0, b"state").unwrap()));
     }
 
     #[test]
@@ -474,10 +398,7 @@ mod tests {
     fn the_oldest_of_several_tickets_counts() {
         let fixture = Fixture::new();
         let ticketer = fixture.ticketer(POLICY, true);
-        let (old, new) = (
-            fixture.seal(1, b"old").unwrap(),
-            fixture.seal(50, b"new").unwrap(),
-        );
+        let (old, new) = (fixture.seal(1, b"old").unwrap(), fixture.seal(50, b"new").unwrap());
         let scope = Scope::enter(fixture.at(60), None);
         ticketer.decrypt(&old).unwrap();
         ticketer.decrypt(&new).unwrap();

@@ -77,33 +77,18 @@ impl Trust {
             }
         }
         let complete = !problems.iter().any(Problem::is_error);
-        (
-            complete.then_some(Self {
-                anchors,
-                crls,
-                has_crl_file: crl_file.is_some(),
-            }),
-            problems,
-        )
+        (complete.then_some(Self { anchors, crls, has_crl_file: crl_file.is_some() }), problems)
     }
 
     /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
-    pub(super) fn problems(
-        &self,
-        ca_at: &Location,
-        crl_at: &Location,
-        now: UnixTime,
-    ) -> Vec<Problem> {
+    pub(super) fn problems(&self, ca_at: &Location, crl_at: &Location, now: UnixTime) -> Vec<Problem> {
         let mut problems = Vec::new();
         for anchor in &self.anchors {
             let (subject, path) = (&anchor.subject, anchor.path.display());
             if anchor.not_after < now {
                 let date = x509::date(anchor.not_after);
                 let message = format!("the CA \"{subject}\" in '{path}' has expired on {date}");
-                problems.push(
-                    Problem::warning(ca_at, "W232", message)
-                        .note("certificates that it issued are refused"),
-                );
+                problems.push(Problem::warning(ca_at, "W232", message).note("certificates that it issued are refused"));
             }
             if self.has_crl_file && !anchor.has_crl {
                 let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
@@ -113,78 +98,41 @@ impl Trust {
         }
         for crl in &self.crls {
             let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
-            let soon = UnixTime::since_unix_epoch(
-                Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING),
-            );
+            let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING));
             let problem = if crl.this_update > now {
                 let date = x509::date(crl.this_update);
-                Problem::error(
-                    crl_at,
-                    "E241",
-                    format!("the CRL of \"{issuer}\" is not valid before {date}"),
-                )
-                .note("is the clock of this machine right?")
+                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" is not valid before {date}"))
+                    .note("is the clock of this machine right?")
             } else if crl.next_update <= now {
-                Problem::error(
-                    crl_at,
-                    "E241",
-                    format!("the CRL of \"{issuer}\" has expired on {date}"),
-                )
-                .note("every client of this CA would be refused; fetch a new CRL")
+                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" has expired on {date}"))
+                    .note("every client of this CA would be refused; fetch a new CRL")
             } else if crl.next_update <= soon {
-                Problem::warning(
-                    crl_at,
-                    "W241",
-                    format!("the CRL of \"{issuer}\" expires on {date}"),
-                )
-                .note("from then on every client of this CA is refused")
+                Problem::warning(crl_at, "W241", format!("the CRL of \"{issuer}\" expires on {date}"))
+                    .note("from then on every client of this CA is refused")
             } else {
                 continue;
             };
             problems.push(problem);
         }
-        let hints: usize = self
-            .anchors
-            .iter()
-            .map(|anchor| anchor.raw_subject.len() + 2)
-            .sum();
+        let hints: usize = self.anchors.iter().map(|anchor| anchor.raw_subject.len() + 2).sum();
         if hints > HINTS_MAX {
-            let message = format!(
-                "the names of {} CAs are too long to be sent to clients",
-                self.anchors.len()
-            );
-            problems.push(
-                Problem::warning(ca_at, "W234", message)
-                    .note("clients are asked without naming a CA"),
-            );
+            let message = format!("the names of {} CAs are too long to be sent to clients", self.anchors.len());
+            problems.push(Problem::warning(ca_at, "W234", message).note("clients are asked without naming a CA"));
         }
         problems
     }
 
     /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
     /// name. webpki does not look at the dates of its anchors.
-    pub(super) fn expired_issuer(
-        &self,
-        chain: &[&CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Option<&str> {
+    pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
         if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
             return None;
         }
-        chain
-            .iter()
-            .filter_map(|der| Certificate::parse(der))
-            .find_map(|certificate| {
-                let mut named = self
-                    .anchors
-                    .iter()
-                    .filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
-                let all_expired = named.clone().all(|anchor| anchor.not_after < now);
-                named
-                    .next()
-                    .filter(|_| all_expired)
-                    .map(|anchor| anchor.subject.as_str())
-            })
+        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
+            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
+            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        })
     }
 
     /// webpki with the CAs that have not expired and the CRLs: revocation of the whole chain, unknown status refused, expiry
@@ -201,11 +149,7 @@ impl Trust {
             let _ = roots.add(anchor.der.clone());
         }
         if roots.is_empty() {
-            return Err(Box::new(Problem::error(
-                at,
-                "E231",
-                "every CA in 'ca-file' has expired",
-            )));
+            return Err(Box::new(Problem::error(at, "E231", "every CA in 'ca-file' has expired")));
         }
         let roots = Arc::new(roots);
         let all: Vec<_> = self.crls.iter().map(|crl| crl.der.clone()).collect();
@@ -234,10 +178,7 @@ impl Trust {
     pub(super) fn describe(&self) -> Vec<String> {
         let anchors = self.anchors.iter().map(|anchor| {
             let (subject, path) = (&anchor.subject, anchor.path.display());
-            format!(
-                "client CA \"{subject}\" expires {} from '{path}'",
-                x509::date(anchor.not_after)
-            )
+            format!("client CA \"{subject}\" expires {} from '{path}'", x509::date(anchor.not_after))
         });
         let crls = self.crls.iter().map(|crl| {
             let (from, to) = (x509::date(crl.this_update), x509::date(crl.next_update));
@@ -248,11 +189,7 @@ impl Trust {
 
     /// Digest of the set of CAs and CRLs, whatever the order.
     pub(super) fn digest(&self) -> [u8; 32] {
-        let mut anchors: Vec<_> = self
-            .anchors
-            .iter()
-            .map(|anchor| x509::sha256(&anchor.der))
-            .collect();
+        let mut anchors: Vec<_> = self.anchors.iter().map(|anchor| x509::sha256(&anchor.der)).collect();
         let mut crls: Vec<_> = self.crls.iter().map(|crl| crl.digest).collect();
         anchors.sort_unstable();
         crls.sort_unstable();
@@ -270,17 +207,10 @@ fn build(
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     // RUSTSEC-2026-0104: the parser of CRLs has panicked before.
     let built = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-                .with_crls(crls)
-                .enforce_revocation_expiration();
-        if roots
-            .subjects()
-            .iter()
-            .map(|name| name.as_ref().len() + 2)
-            .sum::<usize>()
-            > HINTS_MAX
-        {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .with_crls(crls)
+            .enforce_revocation_expiration();
+        if roots.subjects().iter().map(|name| name.as_ref().len() + 2).sum::<usize>() > HINTS_MAX {
             builder = builder.clear_root_hint_subjects();
         }
         builder.build().map_err(|error| error.to_string())
@@ -291,30 +221,20 @@ fn build(
 fn load_anchors(ca_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>) -> Vec<Anchor> {
     let mut anchors = Vec::new();
     match files.entry(&ca_file.value) {
-        Some(Entry::File(file)) => {
-            add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, problems)
-        }
+        Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, problems),
         Some(Entry::Directory(names)) => {
             let is_ca = |name: &&String| {
-                !name.starts_with('.')
-                    && ["pem", "crt", "cer"]
-                        .iter()
-                        .any(|extension| has_extension(name, extension))
+                !name.starts_with('.') && ["pem", "crt", "cer"].iter().any(|extension| has_extension(name, extension))
             };
             for name in names.iter().filter(is_ca) {
                 let path = ca_file.value.join(name);
                 match files.entry(&path) {
-                    Some(Entry::File(file)) => {
-                        add_anchors(&path, file, &ca_file.at, &mut anchors, problems)
-                    }
+                    Some(Entry::File(file)) => add_anchors(&path, file, &ca_file.at, &mut anchors, problems),
                     other => problems.push(unreadable(&path, other, &ca_file.at)),
                 }
             }
             if !names.iter().any(|name| is_ca(&name)) {
-                let message = format!(
-                    "no CA certificate in the directory '{}'",
-                    ca_file.value.display()
-                );
+                let message = format!("no CA certificate in the directory '{}'", ca_file.value.display());
                 let hint = "files count if they end in .pem .crt or .cer";
                 problems.push(Problem::error(&ca_file.at, "E231", message).note(hint));
             }
@@ -324,23 +244,13 @@ fn load_anchors(ca_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem
     anchors
 }
 
-fn add_anchors(
-    path: &Path,
-    file: &FileBytes,
-    at: &Location,
-    anchors: &mut Vec<Anchor>,
-    problems: &mut Vec<Problem>,
-) {
+fn add_anchors(path: &Path, file: &FileBytes, at: &Location, anchors: &mut Vec<Anchor>, problems: &mut Vec<Problem>) {
     let pem = match parse_pem(path, &file.bytes, at, "E231") {
         Ok(pem) => pem,
         Err(problem) => return problems.push(*problem),
     };
     if pem.certificates.is_empty() {
-        problems.push(Problem::error(
-            at,
-            "E231",
-            format!("no CA certificate in '{}'", path.display()),
-        ));
+        problems.push(Problem::error(at, "E231", format!("no CA certificate in '{}'", path.display())));
     }
     if !pem.crls.is_empty() {
         let message = format!("CRLs in '{}' are not used", path.display());
@@ -352,31 +262,16 @@ fn add_anchors(
         }
         let parsed = Certificate::parse(&der).map(|certificate| {
             let (_, not_after) = certificate.validity();
-            (
-                certificate.raw_subject().to_vec(),
-                certificate.printed_subject(),
-                not_after,
-            )
+            (certificate.raw_subject().to_vec(), certificate.printed_subject(), not_after)
         });
         // The store is the judge of what can anchor; one certificate costs nothing.
         match parsed.filter(|_| RootCertStore::empty().add(der.clone()).is_ok()) {
             Some((raw_subject, subject, not_after)) => {
                 let path = path.to_owned();
-                anchors.push(Anchor {
-                    der,
-                    path,
-                    raw_subject,
-                    subject,
-                    not_after,
-                    has_crl: false,
-                });
+                anchors.push(Anchor { der, path, raw_subject, subject, not_after, has_crl: false });
             }
             None => {
-                let message = format!(
-                    "certificate {} in '{}' is damaged or cannot be a CA",
-                    index + 1,
-                    path.display()
-                );
+                let message = format!("certificate {} in '{}' is damaged or cannot be a CA", index + 1, path.display());
                 problems.push(Problem::error(at, "E231", message));
             }
         }
@@ -397,19 +292,13 @@ fn load_crls(crl_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>)
         }
     };
     if pem.crls.is_empty() {
-        let note =
-            "without a CRL no revocation could be checked; remove 'crl-file' if that is meant";
-        problems
-            .push(Problem::error(at, "E240", format!("no CRL in '{}'", path.display())).note(note));
+        let note = "without a CRL no revocation could be checked; remove 'crl-file' if that is meant";
+        problems.push(Problem::error(at, "E240", format!("no CRL in '{}'", path.display())).note(note));
     }
     let mut newest: HashMap<(Vec<u8>, Option<Vec<u8>>), Crl> = HashMap::new();
     for (index, der) in pem.crls.into_iter().enumerate() {
         let Some(crl) = Crl::parse(der) else {
-            let message = format!(
-                "CRL {} in '{}' is damaged or has no nextUpdate",
-                index + 1,
-                path.display()
-            );
+            let message = format!("CRL {} in '{}' is damaged or has no nextUpdate", index + 1, path.display());
             problems.push(Problem::error(at, "E240", message));
             continue;
         };
@@ -427,17 +316,11 @@ fn load_crls(crl_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>)
             }
         };
         let (issuer, date) = (&older.issuer, x509::date(older.this_update));
-        let message = format!(
-            "'{}' has a newer CRL of \"{issuer}\" than the one of {date}",
-            path.display()
-        );
-        problems
-            .push(Problem::notice(at, "N240", message).note("only the newest one of a CA is used"));
+        let message = format!("'{}' has a newer CRL of \"{issuer}\" than the one of {date}", path.display());
+        problems.push(Problem::notice(at, "N240", message).note("only the newest one of a CA is used"));
     }
     let mut crls: Vec<Crl> = newest.into_values().collect();
-    crls.sort_by(|left, right| {
-        (&left.raw_issuer, &left.scope).cmp(&(&right.raw_issuer, &right.scope))
-    });
+    crls.sort_by(|left, right| (&left.raw_issuer, &left.scope).cmp(&(&right.raw_issuer, &right.scope)));
     crls
 }
 
@@ -450,22 +333,15 @@ fn match_signer(
     problems: &mut Vec<Problem>,
 ) {
     let (mut named, mut signed) = (false, false);
-    for anchor in anchors
-        .iter_mut()
-        .filter(|anchor| anchor.raw_subject == crl.raw_issuer)
-    {
+    for anchor in anchors.iter_mut().filter(|anchor| anchor.raw_subject == crl.raw_issuer) {
         named = true;
-        let is_signer = Certificate::parse(&anchor.der).is_some_and(|certificate| {
-            is_signed_by(&crl.der, certificate.key().raw, algorithms) == Some(true)
-        });
+        let is_signer = Certificate::parse(&anchor.der)
+            .is_some_and(|certificate| is_signed_by(&crl.der, certificate.key().raw, algorithms) == Some(true));
         signed |= is_signer;
         anchor.has_crl |= is_signer;
     }
     if named && !signed {
-        let message = format!(
-            "the CRL of \"{}\" is not signed by the CA of this name in 'ca-file'",
-            crl.issuer
-        );
+        let message = format!("the CRL of \"{}\" is not signed by the CA of this name in 'ca-file'", crl.issuer);
         let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
         problems.push(Problem::error(at, "E242", message).note(note));
     }
@@ -493,18 +369,9 @@ impl Crl {
         };
         let (raw_issuer, complete) = (issuer.whole.to_vec(), rest.is_empty());
         let issuer = x509::printed_raw_name(&raw_issuer);
-        let (this_update, next_update) =
-            (x509::unix_time(this_update), x509::unix_time(next_update));
+        let (this_update, next_update) = (x509::unix_time(this_update), x509::unix_time(next_update));
         let digest = x509::sha256(&der);
-        complete.then_some(Self {
-            der,
-            digest,
-            raw_issuer,
-            issuer,
-            scope,
-            this_update,
-            next_update,
-        })
+        complete.then_some(Self { der, digest, raw_issuer, issuer, scope, this_update, next_update })
     }
 }
 
@@ -525,11 +392,7 @@ fn distribution_point(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
 }
 
 /// Is the certificate or CRL `signed` signed with the key `spki`? `None` if one of them is damaged or the algorithm unknown.
-fn is_signed_by(
-    signed: &[u8],
-    spki: &[u8],
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Option<bool> {
+fn is_signed_by(signed: &[u8], spki: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> Option<bool> {
     let (signed, _) = element(signed, SEQUENCE)?;
     let (message, after) = element(signed.content, SEQUENCE)?;
     let (signature_algorithm, after) = element(after, SEQUENCE)?;
@@ -538,19 +401,12 @@ fn is_signed_by(
     let (key_algorithm, after) = element(spki.content, SEQUENCE)?;
     let (key, _) = element(after, BIT_STRING)?;
     // The first byte counts the unused bits, of which keys and signatures have none.
-    let (key, signature) = (
-        key.content.strip_prefix(&[0])?,
-        signature.content.strip_prefix(&[0])?,
-    );
+    let (key, signature) = (key.content.strip_prefix(&[0])?, signature.content.strip_prefix(&[0])?);
     let mut matching = algorithms.all.iter().filter(|algorithm| {
         algorithm.public_key_alg_id().as_ref() == key_algorithm.content
             && algorithm.signature_alg_id().as_ref() == signature_algorithm.content
     });
-    Some(matching.any(|algorithm| {
-        algorithm
-            .verify_signature(key, message.whole, signature)
-            .is_ok()
-    }))
+    Some(matching.any(|algorithm| algorithm.verify_signature(key, message.whole, signature).is_ok()))
 }
 
 const INTEGER: u8 = 0x02;
@@ -576,19 +432,8 @@ fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
         if length.is_empty() || length.len() > 4 {
             return None;
         }
-        (
-            length
-                .iter()
-                .fold(0, |length, byte| length << 8 | usize::from(*byte)),
-            rest,
-        )
+        (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
     };
     let (content, rest) = rest.split_at_checked(length)?;
-    (found == tag).then_some((
-        Element {
-            whole: &der[..der.len() - rest.len()],
-            content,
-        },
-        rest,
-    ))
+    (found == tag).then_some((Element { whole: &der[..der.len() - rest.len()], content }, rest))
 }

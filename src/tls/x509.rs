@@ -96,10 +96,7 @@ impl<'a> Certificate<'a> {
     /// First and last second of the validity.
     pub fn validity(&self) -> (UnixTime, UnixTime) {
         let validity = self.x509.validity();
-        (
-            unix_time(validity.not_before),
-            unix_time(validity.not_after),
-        )
+        (unix_time(validity.not_before), unix_time(validity.not_after))
     }
 
     /// SHA-256 of the whole certificate.
@@ -117,11 +114,7 @@ impl<'a> Certificate<'a> {
     /// OpenSSL's short name of the key's algorithm: `id-ecPublicKey`, `rsaEncryption`; `UNDEF` if unknown
     /// (`ssl_c_key_alg`).
     pub fn key_algorithm(&self) -> &'static str {
-        find(
-            KEY_ALGORITHMS,
-            &self.key().algorithm.algorithm.to_id_string(),
-        )
-        .unwrap_or("UNDEF")
+        find(KEY_ALGORITHMS, &self.key().algorithm.algorithm.to_id_string()).unwrap_or("UNDEF")
     }
 
     /// Which kind of key it is.
@@ -156,14 +149,8 @@ impl<'a> Certificate<'a> {
                 names.push(name);
             }
         };
-        let alternatives = self
-            .x509
-            .extensions()
-            .iter()
-            .find(|extension| extension.oid.to_id_string() == "2.5.29.17");
-        if let Some((_, alternatives)) =
-            alternatives.and_then(|san| SubjectAlternativeName::from_der(san.value).ok())
-        {
+        let alternatives = self.x509.extensions().iter().find(|extension| extension.oid.to_id_string() == "2.5.29.17");
+        if let Some((_, alternatives)) = alternatives.and_then(|san| SubjectAlternativeName::from_der(san.value).ok()) {
             for name in &alternatives.general_names {
                 if let GeneralName::DNSName(name) = name {
                     add(name.as_bytes());
@@ -202,12 +189,7 @@ impl<'a> Certificate<'a> {
     pub(super) fn printed_serial(&self) -> String {
         let serial = self.serial();
         let cut = if serial.len() > 20 { "..." } else { "" };
-        serial
-            .iter()
-            .take(20)
-            .map(|byte| format!("{byte:02X}"))
-            .collect::<String>()
-            + cut
+        serial.iter().take(20).map(|byte| format!("{byte:02X}")).collect::<String>() + cut
     }
 }
 
@@ -255,12 +237,7 @@ pub(super) fn date(time: UnixTime) -> String {
     match seconds.and_then(|seconds| ASN1Time::from_timestamp(seconds).ok()) {
         Some(time) => {
             let time = time.to_datetime();
-            format!(
-                "{:04}-{:02}-{:02}",
-                time.year(),
-                u8::from(time.month()),
-                time.day()
-            )
+            format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
         }
         None => "never".to_owned(),
     }
@@ -268,9 +245,7 @@ pub(super) fn date(time: UnixTime) -> String {
 
 /// Times before 1970 become 1970: long past, either way.
 pub(super) fn unix_time(time: ASN1Time) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-        u64::try_from(time.timestamp()).unwrap_or(0),
-    ))
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -280,8 +255,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn entries<'n>(name: &'n X509Name<'_>) -> impl Iterator<Item = (String, &'n [u8])> {
-    name.iter_attributes()
-        .map(|attribute| (entry_name(attribute.attr_type()), attribute.as_slice()))
+    name.iter_attributes().map(|attribute| (entry_name(attribute.attr_type()), attribute.as_slice()))
 }
 
 fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
@@ -297,20 +271,13 @@ fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
 }
 
 fn name_entry<'n>(name: &'n X509Name<'_>, wanted: &str, position: i32) -> Option<&'n [u8]> {
-    let mut matching: Vec<&[u8]> = entries(name)
-        .filter(|(entry, _)| entry.eq_ignore_ascii_case(wanted))
-        .map(|(_, value)| value)
-        .collect();
+    let mut matching: Vec<&[u8]> =
+        entries(name).filter(|(entry, _)| entry.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect();
     if position < 0 {
         matching.reverse();
     }
-    let index = usize::try_from(position.unsigned_abs())
-        .ok()?
-        .checked_sub(1)?;
-    matching
-        .get(index)
-        .copied()
-        .filter(|value| !value.contains(&0))
+    let index = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(1)?;
+    matching.get(index).copied().filter(|value| !value.contains(&0))
 }
 
 fn entry_name(oid: &Oid<'_>) -> String {
@@ -326,10 +293,7 @@ fn two_digit_time(time: ASN1Time) -> Option<String> {
     }
     let (month, day) = (u8::from(time.month()), time.day());
     let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-    Some(format!(
-        "{:02}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z",
-        year - 2000
-    ))
+    Some(format!("{:02}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z", year - 2000))
 }
 
 fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
@@ -338,17 +302,11 @@ fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
     };
     let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
     let modulus = &key.modulus[zeros..];
-    modulus.first().map_or(0, |first| {
-        modulus.len() * 8 - first.leading_zeros() as usize
-    })
+    modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize)
 }
 
 fn ec_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
-    let curve = key
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|curve| curve.as_oid().ok());
+    let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
     match curve.map(|oid| oid.to_id_string()).as_deref() {
         Some("1.2.840.10045.3.1.7") => 256,
         Some("1.3.132.0.34") => 384,
@@ -358,10 +316,7 @@ fn ec_bits(key: &SubjectPublicKeyInfo<'_>) -> usize {
 }
 
 fn find(table: &[(&str, &'static str)], oid: &str) -> Option<&'static str> {
-    table
-        .iter()
-        .find(|(known, _)| *known == oid)
-        .map(|(_, name)| *name)
+    table.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name)
 }
 
 /// OpenSSL's short names (`crypto/objects/objects.txt`).

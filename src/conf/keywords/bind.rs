@@ -83,50 +83,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         alpn,
         "Application protocols in order of preference. If the client knows none of them, the connection goes on without.",
     ),
-    parameter(
-        "no-alpn",
-        "",
-        0,
-        |bind, _, _| bind.alpn.clear(),
-        "No application protocols.",
-    ),
-    parameter(
-        "ssl-min-ver",
-        "TLSv1.2|TLSv1.3",
-        1,
-        version,
-        "Lowest version of TLS; default TLSv1.2.",
-    ),
-    parameter(
-        "ssl-max-ver",
-        "TLSv1.2|TLSv1.3",
-        1,
-        version,
-        "Highest version of TLS; default TLSv1.3.",
-    ),
+    parameter("no-alpn", "", 0, |bind, _, _| bind.alpn.clear(), "No application protocols."),
+    parameter("ssl-min-ver", "TLSv1.2|TLSv1.3", 1, version, "Lowest version of TLS; default TLSv1.2."),
+    parameter("ssl-max-ver", "TLSv1.2|TLSv1.3", 1, version, "Highest version of TLS; default TLSv1.3."),
     parameter("force-tlsv12", "", 0, switch, "TLS 1.2 only."),
     parameter("force-tlsv13", "", 0, switch, "TLS 1.3 only."),
-    parameter(
-        "no-sslv3",
-        "",
-        0,
-        switch,
-        "Without effect: SSL 3 does not exist here.",
-    ),
-    parameter(
-        "no-tlsv10",
-        "",
-        0,
-        switch,
-        "Without effect: TLS 1.0 does not exist here.",
-    ),
-    parameter(
-        "no-tlsv11",
-        "",
-        0,
-        switch,
-        "Without effect: TLS 1.1 does not exist here.",
-    ),
+    parameter("no-sslv3", "", 0, switch, "Without effect: SSL 3 does not exist here."),
+    parameter("no-tlsv10", "", 0, switch, "Without effect: TLS 1.0 does not exist here."),
+    parameter("no-tlsv11", "", 0, switch, "Without effect: TLS 1.1 does not exist here."),
     parameter(
         "strict-sni",
         "",
@@ -134,13 +98,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         switch,
         "A client that asks for no name, or for one that no certificate has, is refused (alert 112).",
     ),
-    parameter(
-        "no-strict-sni",
-        "",
-        0,
-        switch,
-        "Undo 'strict-sni' of 'ssl-default-bind-options'.",
-    ),
+    parameter("no-strict-sni", "", 0, switch, "Undo 'strict-sni' of 'ssl-default-bind-options'."),
     parameter(
         "accept-proxy",
         "",
@@ -149,20 +107,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "Every connection must begin with a PROXY protocol header, version 1 or 2, which tells the client's address. Whoever can \
          connect is believed: let only your load balancer reach this socket.",
     ),
-    parameter(
-        "backlog",
-        "<number>",
-        1,
-        backlog,
-        "Connections that may wait to be accepted.",
-    ),
-    parameter(
-        "maxconn",
-        "<number>",
-        1,
-        maxconn,
-        "Most connections at a time over the addresses of this line.",
-    ),
+    parameter("backlog", "<number>", 1, backlog, "Connections that may wait to be accepted."),
+    parameter("maxconn", "<number>", 1, maxconn, "Most connections at a time over the addresses of this line."),
     parameter(
         "name",
         "<text>",
@@ -184,29 +130,11 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         |bind, _, _| bind.v6only = true,
         "An IPv6 wildcard address takes IPv6 clients only; wins over 'v4v6'.",
     ),
-    parameter(
-        "mode",
-        "<octal>",
-        1,
-        mode,
-        "Permissions of a unix socket, such as 660.",
-    ),
+    parameter("mode", "<octal>", 1, mode, "Permissions of a unix socket, such as 660."),
     parameter("user", "<name>", 1, owner, "Owner of a unix socket."),
-    parameter(
-        "uid",
-        "<number>",
-        1,
-        owner,
-        "Owner of a unix socket, by number.",
-    ),
+    parameter("uid", "<number>", 1, owner, "Owner of a unix socket, by number."),
     parameter("group", "<name>", 1, owner, "Group of a unix socket."),
-    parameter(
-        "gid",
-        "<number>",
-        1,
-        owner,
-        "Group of a unix socket, by number.",
-    ),
+    parameter("gid", "<number>", 1, owner, "Group of a unix socket, by number."),
 ];
 
 /// Parameters without meaning on a plaintext socket.
@@ -262,10 +190,7 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
     let mut offset = 0;
     for (count, part) in word.text.split(|byte| *byte == b',').enumerate() {
         if count == ADDRESSES_MAX {
-            diagnostics.push(word.error(
-                "E103",
-                format!("more than {ADDRESSES_MAX} addresses on one line"),
-            ));
+            diagnostics.push(word.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
             return;
         }
         let mut place = word.clone();
@@ -274,10 +199,7 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
             place.length = saturated(part.len());
         }
         match address::bind(part) {
-            Ok(value) => bind.addresses.push(At {
-                value,
-                at: place.at,
-            }),
+            Ok(value) => bind.addresses.push(At { value, at: place.at }),
             Err(error) => diagnostics.push(log::from_address(&place, error)),
         }
         offset += part.len() + 1;
@@ -287,18 +209,13 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
 /// A path and where it was written.
 fn path(line: &Line<'_>) -> At<std::path::PathBuf> {
     let word = &line.arguments[0];
-    At {
-        value: value::path(word),
-        at: word.at.clone(),
-    }
+    At { value: value::path(word), at: word.at.clone() }
 }
 
 fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if line.arguments[0].text.starts_with(b"@") {
-        diagnostics.push(
-            not_yet("crt @<store>/<name>", &line.arguments[0])
-                .help("until then: write the path of the file"),
-        );
+        diagnostics
+            .push(not_yet("crt @<store>/<name>", &line.arguments[0]).help("until then: write the path of the file"));
         return;
     }
     bind.crt.push(path(line));
@@ -306,7 +223,8 @@ fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
 
 fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if line.arguments[0].text.starts_with(b"@") {
-        let help = "until then: name the file, /etc/ssl/certs/ca-certificates.crt; better, your own authority's certificate";
+        let help =
+            "until then: name the file, /etc/ssl/certs/ca-certificates.crt; better, your own authority's certificate";
         diagnostics.push(not_yet("ca-file @system-ca", &line.arguments[0]).help(help));
         return;
     }
@@ -326,57 +244,31 @@ fn verify(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) 
         b"optional" => Verify::Optional,
         b"required" => Verify::Required,
         _ => {
-            diagnostics.push(word.error(
-                "E103",
-                format!(
-                    "{}: 'verify' takes none, optional or required",
-                    word.quoted()
-                ),
-            ));
+            diagnostics
+                .push(word.error("E103", format!("{}: 'verify' takes none, optional or required", word.quoted())));
             // What was meant is unknown: no further finding about it.
             return;
         }
     };
-    bind.verify = Some(At {
-        value,
-        at: line.word.at.clone(),
-    });
+    bind.verify = Some(At { value, at: line.word.at.clone() });
 }
 
 fn alpn(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
-    let protocols: Vec<Vec<u8>> = word
-        .text
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::to_vec)
-        .collect();
+    let protocols: Vec<Vec<u8>> = word.text.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect();
     if protocols.iter().any(Vec::is_empty) {
-        diagnostics.push(word.error(
-            "E103",
-            format!(
-                "{}: a protocol name is missing beside a comma",
-                word.quoted()
-            ),
-        ));
-    } else if protocols.iter().any(|name| name.len() > PROTOCOL_MAX)
-        || word.text.len() >= PROTOCOLS_MAX
-    {
-        diagnostics.push(word.error(
-            "E103",
-            format!("a protocol name has at most {PROTOCOL_MAX} bytes, the list {PROTOCOLS_MAX}"),
-        ));
+        diagnostics.push(word.error("E103", format!("{}: a protocol name is missing beside a comma", word.quoted())));
+    } else if protocols.iter().any(|name| name.len() > PROTOCOL_MAX) || word.text.len() >= PROTOCOLS_MAX {
+        diagnostics.push(
+            word.error("E103", format!("a protocol name has at most {PROTOCOL_MAX} bytes, the list {PROTOCOLS_MAX}")),
+        );
     } else {
         bind.alpn = protocols;
     }
 }
 
 fn version(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    global::limit_version(
-        &mut bind.options,
-        line.keyword.name,
-        &line.arguments[0],
-        diagnostics,
-    );
+    global::limit_version(&mut bind.options, line.keyword.name, &line.arguments[0], diagnostics);
 }
 
 fn switch(bind: &mut BindDraft, line: &Line<'_>, _: &mut Diagnostics) {
@@ -398,22 +290,12 @@ pub(super) fn positive(word: &Word, diagnostics: &mut Diagnostics) -> Option<u32
 
 fn mode(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
-    let digits = std::str::from_utf8(&word.text)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)));
-    bind.unix.mode = digits
-        .and_then(|text| u32::from_str_radix(text, 8).ok())
-        .filter(|mode| *mode <= 0o777);
+    let digits =
+        std::str::from_utf8(&word.text).ok().filter(|text| text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)));
+    bind.unix.mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
     if bind.unix.mode.is_none() {
-        let error = word.error(
-            "E103",
-            format!(
-                "{} is not a file mode; write it in octal, such as 660",
-                word.quoted()
-            ),
-        );
-        diagnostics
-            .push(error.help("on a 'bind' line, 'mode' is about the permissions of a unix socket"));
+        let error = word.error("E103", format!("{} is not a file mode; write it in octal, such as 660", word.quoted()));
+        diagnostics.push(error.help("on a 'bind' line, 'mode' is about the permissions of a unix socket"));
     }
 }
 
@@ -421,21 +303,12 @@ fn owner(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
     let name = line.keyword.name;
     let value = match name {
-        "uid" | "gid" => {
-            value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string())
-        }
+        "uid" | "gid" => value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string()),
         _ => value::text(word, diagnostics),
     };
-    let target = if matches!(name, "user" | "uid") {
-        &mut bind.unix.user
-    } else {
-        &mut bind.unix.group
-    };
+    let target = if matches!(name, "user" | "uid") { &mut bind.unix.user } else { &mut bind.unix.group };
     if target.is_some() {
-        diagnostics.push(line.word.error(
-            "E105",
-            format!("'{name}' is given, but this line has said who already"),
-        ));
+        diagnostics.push(line.word.error("E105", format!("'{name}' is given, but this line has said who already")));
         return;
     }
     *target = value;

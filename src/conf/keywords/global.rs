@@ -111,9 +111,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         doc: "Put in front of relative paths of 'crt'.",
         arguments: 1..=1,
         repeats: false,
-        action: Action::Global(|global, line, _| {
-            global.crt_base = Some(value::path(&line.arguments[0]))
-        }),
+        action: Action::Global(|global, line, _| global.crt_base = Some(value::path(&line.arguments[0]))),
     },
     Keyword {
         name: "ca-base",
@@ -123,9 +121,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         doc: "Put in front of relative paths of 'ca-file' and 'crl-file'.",
         arguments: 1..=1,
         repeats: false,
-        action: Action::Global(|global, line, _| {
-            global.ca_base = Some(value::path(&line.arguments[0]))
-        }),
+        action: Action::Global(|global, line, _| global.ca_base = Some(value::path(&line.arguments[0]))),
     },
     Keyword {
         name: "log",
@@ -208,64 +204,37 @@ fn account(target: &mut Option<At<String>>, line: &Line<'_>, diagnostics: &mut D
     };
     let Some(value) = value else { return };
     if let Some(first) = target {
-        let message = format!(
-            "'{}' is given, but line {} has said who already",
-            line.keyword.name, first.at.line
-        );
+        let message = format!("'{}' is given, but line {} has said who already", line.keyword.name, first.at.line);
         diagnostics.push(line.word.error("E105", message));
         return;
     }
-    *target = Some(At {
-        value,
-        at: word.at.clone(),
-    });
+    *target = Some(At { value, at: word.at.clone() });
 }
 
 fn nbthread(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
-    let number = value::number(word, 1..=THREADS_MAX, diagnostics)
-        .and_then(|number| u16::try_from(number).ok());
-    global.process.threads = number.map(|value| At {
-        value,
-        at: word.at.clone(),
-    });
+    let number = value::number(word, 1..=THREADS_MAX, diagnostics).and_then(|number| u16::try_from(number).ok());
+    global.process.threads = number.map(|value| At { value, at: word.at.clone() });
 }
 
 fn maxconn(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
-    let number =
-        value::number(word, 0..=i32::MAX.unsigned_abs(), diagnostics).filter(|number| *number > 0);
-    global.process.maxconn = number.map(|value| At {
-        value,
-        at: word.at.clone(),
-    });
+    let number = value::number(word, 0..=i32::MAX.unsigned_abs(), diagnostics).filter(|number| *number > 0);
+    global.process.maxconn = number.map(|value| At { value, at: word.at.clone() });
 }
 
 fn pidfile(global: &mut Global, line: &Line<'_>, _: &mut Diagnostics) {
     let word = &line.arguments[0];
-    global.process.pidfile = Some(At {
-        value: value::path(word),
-        at: word.at.clone(),
-    });
+    global.process.pidfile = Some(At { value: value::path(word), at: word.at.clone() });
 }
 
 fn hard_stop_after(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    let time = value::duration(
-        "hard-stop-after",
-        &line.arguments[0],
-        Unit::Milliseconds,
-        diagnostics,
-    );
+    let time = value::duration("hard-stop-after", &line.arguments[0], Unit::Milliseconds, diagnostics);
     global.process.hard_stop_after = time.filter(|time| !time.is_zero());
 }
 
 fn session_lifetime(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    global.session_lifetime = value::duration(
-        "tune.ssl.lifetime",
-        &line.arguments[0],
-        Unit::Seconds,
-        diagnostics,
-    );
+    global.session_lifetime = value::duration("tune.ssl.lifetime", &line.arguments[0], Unit::Seconds, diagnostics);
 }
 
 /// Words of `ssl-default-bind-options` that are understood, for suggestions.
@@ -289,10 +258,7 @@ fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut 
         let name = String::from_utf8_lossy(&word.text);
         if matches!(&*name, "ssl-min-ver" | "ssl-max-ver") {
             let [version, after @ ..] = rest else {
-                diagnostics.push(word.error(
-                    "E102",
-                    format!("'{name}' needs a version: TLSv1.2 or TLSv1.3"),
-                ));
+                diagnostics.push(word.error("E102", format!("'{name}' needs a version: TLSv1.2 or TLSv1.3")));
                 return;
             };
             rest = after;
@@ -305,30 +271,13 @@ fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut 
 
 fn unknown_bind_option(word: &Word, name: &str) -> Diagnostic {
     match name {
-        "force-sslv3" | "force-tlsv10" | "force-tlsv11" => {
-            super::refusal(super::Subject::TlsVersion, name, word, "")
+        "force-sslv3" | "force-tlsv10" | "force-tlsv11" => super::refusal(super::Subject::TlsVersion, name, word, ""),
+        "no-tlsv12" | "no-tlsv13" | "no-tls-tickets" | "tls-tickets" | "prefer-client-ciphers" | "allow-0rtt" => {
+            super::not_yet(name, word).help("until then: remove it")
         }
-        "no-tlsv12"
-        | "no-tlsv13"
-        | "no-tls-tickets"
-        | "tls-tickets"
-        | "prefer-client-ciphers"
-        | "allow-0rtt" => super::not_yet(name, word).help("until then: remove it"),
         _ => {
-            let error = word.error(
-                "E101",
-                format!(
-                    "unknown word {} in 'ssl-default-bind-options'",
-                    word.quoted()
-                ),
-            );
-            match nearest(
-                name,
-                BIND_OPTIONS
-                    .iter()
-                    .copied()
-                    .chain(words::all(words::Kind::Bind)),
-            ) {
+            let error = word.error("E101", format!("unknown word {} in 'ssl-default-bind-options'", word.quoted()));
+            match nearest(name, BIND_OPTIONS.iter().copied().chain(words::all(words::Kind::Bind))) {
                 Some(near) => error.label(format!("did you mean '{near}'?")),
                 None => error,
             }
@@ -341,12 +290,8 @@ pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
     match name {
         "strict-sni" => options.strict_sni = Some(true),
         "no-strict-sni" => options.strict_sni = Some(false),
-        "force-tlsv12" => {
-            (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12))
-        }
-        "force-tlsv13" => {
-            (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13))
-        }
+        "force-tlsv12" => (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12)),
+        "force-tlsv13" => (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13)),
         // They are off already.
         "no-sslv3" | "no-tlsv10" | "no-tlsv11" => {}
         _ => return false,
@@ -355,24 +300,14 @@ pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
 }
 
 /// `ssl-min-ver` and `ssl-max-ver`.
-pub(super) fn limit_version(
-    options: &mut TlsOptions,
-    name: &str,
-    word: &Word,
-    diagnostics: &mut Diagnostics,
-) {
+pub(super) fn limit_version(options: &mut TlsOptions, name: &str, word: &Word, diagnostics: &mut Diagnostics) {
     let version = match word.text.as_slice() {
         b"TLSv1.2" => Some(TlsVersion::Tls12),
         b"TLSv1.3" => Some(TlsVersion::Tls13),
         b"SSLv3" | b"TLSv1.0" | b"TLSv1.1" => None,
         _ => {
-            let error = word.error(
-                "E103",
-                format!(
-                    "{} is not a version of TLS; write TLSv1.2 or TLSv1.3",
-                    word.quoted()
-                ),
-            );
+            let error =
+                word.error("E103", format!("{} is not a version of TLS; write TLSv1.2 or TLSv1.3", word.quoted()));
             diagnostics.push(error);
             return;
         }

@@ -1,27 +1,10 @@
 //! What HAProxy has and this program has not, or not yet: accepted without effect, or refused with what to do instead.
 
-use super::{
-    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, PROXIES, Places, Subject,
-};
+use super::{Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, PROXIES, Places, Subject};
 
 /// A row; arguments of a keyword without effect are not looked at.
-const fn row(
-    name: &'static str,
-    places: Places,
-    class: Class,
-    action: Action,
-    doc: &'static str,
-) -> Keyword {
-    Keyword {
-        name,
-        places,
-        usage: "…",
-        class,
-        doc,
-        arguments: 0..=usize::MAX,
-        repeats: true,
-        action,
-    }
+const fn row(name: &'static str, places: Places, class: Class, action: Action, doc: &'static str) -> Keyword {
+    Keyword { name, places, usage: "…", class, doc, arguments: 0..=usize::MAX, repeats: true, action }
 }
 
 /// Part of a later step of the core language.
@@ -30,11 +13,7 @@ pub(super) const fn must(name: &'static str, places: Places, until_then: &'stati
 }
 
 /// Second in line.
-pub(super) const fn should(
-    name: &'static str,
-    places: Places,
-    until_then: &'static str,
-) -> Keyword {
+pub(super) const fn should(name: &'static str, places: Places, until_then: &'static str) -> Keyword {
     row(name, places, Class::Should, Action::NotYet, until_then)
 }
 
@@ -43,12 +22,7 @@ pub(super) const fn later(name: &'static str, places: Places, until_then: &'stat
     row(name, places, Class::Later, Action::NotYet, until_then)
 }
 
-pub(super) const fn never(
-    name: &'static str,
-    places: Places,
-    subject: Subject,
-    instead: &'static str,
-) -> Keyword {
+pub(super) const fn never(name: &'static str, places: Places, subject: Subject, instead: &'static str) -> Keyword {
     row(name, places, Class::Never, Action::Refuse(subject), instead)
 }
 
@@ -63,8 +37,7 @@ pub(super) const fn inert(name: &'static str, places: Places, why: &'static str)
 const CPU: &str = "threads go to the CPUs that the process may use";
 pub(super) const NO_SUCH_PART: &str = "it tunes a part of HAProxy that does not exist here";
 pub(super) const LABEL: &str = "it is a label";
-const NO_TLS_TO_SERVERS: &str =
-    "it is about TLS towards servers, which this program does not speak";
+const NO_TLS_TO_SERVERS: &str = "it is about TLS towards servers, which this program does not speak";
 const POLLERS: &str = "there is one way to wait for events";
 const KEPT: &str = "it is about HTTP (line kept for HAProxy)";
 pub(super) const REMOVE: &str = "remove it";
@@ -72,16 +45,8 @@ pub(super) const REMOVE: &str = "remove it";
 const G: Places = Places::GLOBAL;
 
 pub(super) static GLOBAL: &[Keyword] = &[
-    should(
-        "chroot",
-        G,
-        "remove it; the worker runs without access to the file system where the kernel has Landlock",
-    ),
-    should(
-        "cpu-map",
-        G,
-        "remove it, or restrict the process with 'CPUAffinity=' in its systemd unit",
-    ),
+    should("chroot", G, "remove it; the worker runs without access to the file system where the kernel has Landlock"),
+    should("cpu-map", G, "remove it, or restrict the process with 'CPUAffinity=' in its systemd unit"),
     inert("cpu-policy", G, CPU),
     inert("cpu-set", G, CPU),
     inert("cpu-affinity", G, CPU),
@@ -101,87 +66,35 @@ pub(super) static GLOBAL: &[Keyword] = &[
     inert("set-dumpable", G, "the worker can not be dumped"),
     inert("insecure-fork-wanted", G, "no program is ever started"),
     inert("insecure-setuid-wanted", G, "no program is ever started"),
-    should(
-        "setcap",
-        G,
-        "use 'AmbientCapabilities=' in the systemd unit",
-    ),
+    should("setcap", G, "use 'AmbientCapabilities=' in the systemd unit"),
     later("grace", G, REMOVE),
     later("close-spread-time", G, "use 'hard-stop-after'"),
-    should(
-        "log-send-hostname",
-        G,
-        "use 'format rfc5424' on the 'log' line",
-    ),
+    should("log-send-hostname", G, "use 'format rfc5424' on the 'log' line"),
     must("stats socket", G, REMOVE),
     must("stats timeout", G, REMOVE),
     must("stats maxconn", G, REMOVE),
-    must(
-        "key-base",
-        G,
-        "keep the key in the file of the certificate, or beside it as <file>.key",
-    ),
-    should(
-        "issuers-chain-path",
-        G,
-        "put the intermediate certificates into the file of the certificate",
-    ),
-    must(
-        "ssl-default-bind-ciphers",
-        G,
-        "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305",
-    ),
-    must(
-        "ssl-default-bind-ciphersuites",
-        G,
-        "remove it; the suites are those of TLS 1.3",
-    ),
-    must(
-        "ssl-default-bind-curves",
-        G,
-        "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384",
-    ),
+    must("key-base", G, "keep the key in the file of the certificate, or beside it as <file>.key"),
+    should("issuers-chain-path", G, "put the intermediate certificates into the file of the certificate"),
+    must("ssl-default-bind-ciphers", G, "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305"),
+    must("ssl-default-bind-ciphersuites", G, "remove it; the suites are those of TLS 1.3"),
+    must("ssl-default-bind-curves", G, "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384"),
     later("ssl-default-bind-sigalgs", G, REMOVE),
     later("ssl-default-bind-client-sigalgs", G, REMOVE),
     inert("ssl-default-server-*", G, NO_TLS_TO_SERVERS),
     inert("ssl-server-verify", G, NO_TLS_TO_SERVERS),
-    must(
-        "ssl-load-extra-files",
-        G,
-        "remove it; the key is looked for in the file and in <file>.key",
-    ),
+    must("ssl-load-extra-files", G, "remove it; the key is looked for in the file and in <file>.key"),
     should("ssl-load-extra-del-ext", G, "name the key <file>.key"),
-    inert(
-        "ssl-dh-param-file",
-        G,
-        "there is no finite-field Diffie-Hellman",
-    ),
-    inert(
-        "tune.ssl.default-dh-param",
-        G,
-        "there is no finite-field Diffie-Hellman",
-    ),
-    should(
-        "ssl-skip-self-issued-ca",
-        G,
-        "leave the root certificate out of the file of the certificate",
-    ),
+    inert("ssl-dh-param-file", G, "there is no finite-field Diffie-Hellman"),
+    inert("tune.ssl.default-dh-param", G, "there is no finite-field Diffie-Hellman"),
+    should("ssl-skip-self-issued-ca", G, "leave the root certificate out of the file of the certificate"),
     inert("ssl-security-level", G, "only suites above level 2 exist"),
     never("ssl-engine", G, Subject::OpenSsl, REMOVE),
     never("ssl-mode-async", G, Subject::OpenSsl, REMOVE),
     never("ssl-provider", G, Subject::OpenSsl, REMOVE),
     never("ssl-provider-path", G, Subject::OpenSsl, REMOVE),
     never("ssl-propquery", G, Subject::OpenSsl, REMOVE),
-    later(
-        "ssl-passphrase-cmd",
-        G,
-        "store the key without a passphrase, readable by the master only",
-    ),
-    must(
-        "tune.ssl.cachesize",
-        G,
-        "remove it; sessions are kept in tickets",
-    ),
+    later("ssl-passphrase-cmd", G, "store the key without a passphrase, readable by the master only"),
+    must("tune.ssl.cachesize", G, "remove it; sessions are kept in tickets"),
     should("tune.ssl.maxrecord", G, REMOVE),
     should("tune.ssl.hard-maxrecord", G, REMOVE),
     should("tune.ssl.certificate-compression", G, REMOVE),
@@ -191,11 +104,7 @@ pub(super) static GLOBAL: &[Keyword] = &[
         G,
         "fetch the staple with a timer and put it beside the certificate as <file>.ocsp",
     ),
-    later(
-        "ocsp-update.*",
-        G,
-        "fetch the staple with a timer and put it beside the certificate as <file>.ocsp",
-    ),
+    later("ocsp-update.*", G, "fetch the staple with a timer and put it beside the certificate as <file>.ocsp"),
     should("tune.bufsize", G, REMOVE),
     should("tune.rcvbuf.client", G, REMOVE),
     should("tune.rcvbuf.server", G, REMOVE),
@@ -204,11 +113,7 @@ pub(super) static GLOBAL: &[Keyword] = &[
     should("tune.notsent-lowat.*", G, REMOVE),
     should("tune.maxaccept", G, REMOVE),
     should("tune.maxpollevents", G, REMOVE),
-    should(
-        "tune.listener.default-shards",
-        G,
-        "remove it; every thread has a socket of its own",
-    ),
+    should("tune.listener.default-shards", G, "remove it; every thread has a socket of its own"),
     inert("tune.*", G, NO_SUCH_PART),
     inert("maxpipes", G, NO_SUCH_PART),
     inert("nosplice", G, NO_SUCH_PART),
@@ -226,27 +131,15 @@ pub(super) static GLOBAL: &[Keyword] = &[
     should("pp2-never-send-local", G, REMOVE),
     should("harden.reject-privileged-ports.tcp", G, REMOVE),
     inert("harden.reject-privileged-ports.quic", G, "there is no QUIC"),
-    should(
-        "unix-bind",
-        G,
-        "write 'mode', 'user' and 'group' on the 'bind' line",
-    ),
+    should("unix-bind", G, "write 'mode', 'user' and 'group' on the 'bind' line"),
     should("setenv", G, "set the variable in the systemd unit"),
     should("presetenv", G, "set the variable in the systemd unit"),
     should("unsetenv", G, "set variables in the systemd unit"),
     should("resetenv", G, "set variables in the systemd unit"),
-    should(
-        "default-path",
-        G,
-        "write absolute paths, or use 'crt-base' and 'ca-base'",
-    ),
+    should("default-path", G, "write absolute paths, or use 'crt-base' and 'ca-base'"),
     inert("description", G, LABEL),
     inert("node", G, LABEL),
-    should(
-        "dns-accept-family",
-        G,
-        "write 'ipv4@' or 'ipv6@' in front of the name of the server",
-    ),
+    should("dns-accept-family", G, "write 'ipv4@' or 'ipv6@' in front of the name of the server"),
     should("quiet", G, "use '-q'"),
     inert("expose-experimental-directives", G, "nothing here needs it"),
     inert("expose-deprecated-directives", G, "nothing here needs it"),
@@ -257,11 +150,7 @@ pub(super) static GLOBAL: &[Keyword] = &[
     inert("anonkey", G, NO_SUCH_PART),
     inert("debug.counters", G, NO_SUCH_PART),
     inert("profiling.*", G, NO_SUCH_PART),
-    inert(
-        "warn-blocked-traffic-after",
-        G,
-        "a watchdog looks after the threads",
-    ),
+    inert("warn-blocked-traffic-after", G, "a watchdog looks after the threads"),
     inert("force-cfg-parser-pause", G, NO_SUCH_PART),
     inert("quick-exit", G, NO_SUCH_PART),
     inert("stats calculate-max-counters", G, NO_SUCH_PART),
@@ -279,12 +168,7 @@ pub(super) static GLOBAL: &[Keyword] = &[
     never("51degrees-*", G, Subject::Other, REMOVE),
     never("deviceatlas-*", G, Subject::Other, REMOVE),
     never("wurfl-*", G, Subject::Other, REMOVE),
-    never(
-        "acme.*",
-        G,
-        Subject::Other,
-        "use an ACME client such as certbot, and reload after a renewal",
-    ),
+    never("acme.*", G, Subject::Other, "use an ACME client such as certbot, and reload after a renewal"),
     never("set-var", G, Subject::Other, REMOVE),
     never("set-var-fmt", G, Subject::Other, REMOVE),
     later("server-state-base", G, REMOVE),
@@ -293,118 +177,49 @@ pub(super) static GLOBAL: &[Keyword] = &[
     later("shm-stats-file*", G, REMOVE),
 ];
 
-const RULES_UNTIL_THEN: &str =
-    "remove the rule, and let 'verify required' and 'ca-file' decide who may connect";
+const RULES_UNTIL_THEN: &str = "remove the rule, and let 'verify required' and 'ca-file' decide who may connect";
 
 pub(super) static PROXY: &[Keyword] = &[
-    must(
-        "use_backend",
-        Places::FRONTEND,
-        "use 'default_backend', and one frontend for each backend",
-    ),
+    must("use_backend", Places::FRONTEND, "use 'default_backend', and one frontend for each backend"),
     must("acl", PROXIES, RULES_UNTIL_THEN),
     must("tcp-request", PROXIES, RULES_UNTIL_THEN),
     must("rate-limit", DEFAULTS_FRONTEND, "use 'maxconn'"),
     must("log-format", DEFAULTS_FRONTEND, "use 'option tcplog'"),
     later("log-format-sd", DEFAULTS_FRONTEND, "use 'option tcplog'"),
-    must(
-        "error-log-format",
-        DEFAULTS_FRONTEND,
-        "remove it; failed handshakes are logged in a fixed format",
-    ),
+    must("error-log-format", DEFAULTS_FRONTEND, "remove it; failed handshakes are logged in a fixed format"),
     should("log-tag", PROXIES, "use 'log-tag' in 'global'"),
     should("log-steps", DEFAULTS_FRONTEND, "use 'option tcplog'"),
     should("option logasap", DEFAULTS_FRONTEND, REMOVE),
     should("option dontlog-normal", DEFAULTS_FRONTEND, REMOVE),
     should("option log-separate-errors", DEFAULTS_FRONTEND, REMOVE),
-    should(
-        "clitcpka-*",
-        DEFAULTS_FRONTEND,
-        "use 'option clitcpka' with the times of the system",
-    ),
-    should(
-        "srvtcpka-*",
-        DEFAULTS_BACKEND,
-        "use 'option srvtcpka' with the times of the system",
-    ),
+    should("clitcpka-*", DEFAULTS_FRONTEND, "use 'option clitcpka' with the times of the system"),
+    should("srvtcpka-*", DEFAULTS_BACKEND, "use 'option srvtcpka' with the times of the system"),
     should("option nolinger", PROXIES, REMOVE),
     should("option abortonclose", PROXIES, REMOVE),
     should("option independent-streams", PROXIES, REMOVE),
-    inert(
-        "option socket-stats",
-        PROXIES,
-        "counters are always kept for each listener",
-    ),
-    inert(
-        "option contstats",
-        PROXIES,
-        "counters are always continuous",
-    ),
-    inert(
-        "option use-small-buffers",
-        PROXIES,
-        "an idle connection has no buffer",
-    ),
-    inert(
-        "option splice-auto",
-        PROXIES,
-        "decrypted bytes can not be spliced",
-    ),
-    inert(
-        "option splice-request",
-        PROXIES,
-        "decrypted bytes can not be spliced",
-    ),
-    inert(
-        "option splice-response",
-        PROXIES,
-        "decrypted bytes can not be spliced",
-    ),
+    inert("option socket-stats", PROXIES, "counters are always kept for each listener"),
+    inert("option contstats", PROXIES, "counters are always continuous"),
+    inert("option use-small-buffers", PROXIES, "an idle connection has no buffer"),
+    inert("option splice-auto", PROXIES, "decrypted bytes can not be spliced"),
+    inert("option splice-request", PROXIES, "decrypted bytes can not be spliced"),
+    inert("option splice-response", PROXIES, "decrypted bytes can not be spliced"),
     inert("option tcp-smart-accept", PROXIES, NO_SUCH_PART),
     inert("option tcp-smart-connect", PROXIES, NO_SUCH_PART),
     inert("option persist", PROXIES, NO_SUCH_PART),
-    should(
-        "unique-id-format",
-        PROXIES,
-        "remove it; the header then has no unique-id",
-    ),
+    should("unique-id-format", PROXIES, "remove it; the header then has no unique-id"),
     inert("description", PROXIES, LABEL),
     inert("id", PROXIES, LABEL),
     inert("guid", PROXIES, LABEL),
-    later(
-        "ssl-f-use",
-        Places::FRONTEND,
-        "put the files on the 'bind' line with 'crt'",
-    ),
-    later(
-        "crt",
-        Places::FRONTEND,
-        "put the files on the 'bind' line with 'crt'",
-    ),
-    must(
-        "balance",
-        DEFAULTS_BACKEND,
-        "one server in each backend, without 'balance'",
-    ),
+    later("ssl-f-use", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
+    later("crt", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
+    must("balance", DEFAULTS_BACKEND, "one server in each backend, without 'balance'"),
     should("hash-type", DEFAULTS_BACKEND, REMOVE),
     later("hash-balance-factor", DEFAULTS_BACKEND, REMOVE),
     later("hash-preserve-affinity", DEFAULTS_BACKEND, REMOVE),
     later("server-template", Places::BACKEND, "write a 'server' line"),
-    must(
-        "timeout queue",
-        DEFAULTS_BACKEND,
-        "remove it; connections do not queue",
-    ),
-    must(
-        "timeout check",
-        DEFAULTS_BACKEND,
-        "remove it; there are no health checks",
-    ),
-    must(
-        "retries",
-        DEFAULTS_BACKEND,
-        "remove it; a connection to the server is tried once",
-    ),
+    must("timeout queue", DEFAULTS_BACKEND, "remove it; connections do not queue"),
+    must("timeout check", DEFAULTS_BACKEND, "remove it; there are no health checks"),
+    must("retries", DEFAULTS_BACKEND, "remove it; a connection to the server is tried once"),
     must("option redispatch", DEFAULTS_BACKEND, REMOVE),
     inert("retry-on", PROXIES, "it is about HTTP"),
     must("option allbackups", DEFAULTS_BACKEND, REMOVE),
@@ -419,36 +234,17 @@ pub(super) static PROXY: &[Keyword] = &[
     later("option ldap-check", DEFAULTS_BACKEND, REMOVE),
     later("option ssl-hello-chk", DEFAULTS_BACKEND, REMOVE),
     never("option spop-check", DEFAULTS_BACKEND, Subject::Scripts, ""),
-    never(
-        "option external-check",
-        DEFAULTS_BACKEND,
-        Subject::Scripts,
-        "",
-    ),
+    never("option external-check", DEFAULTS_BACKEND, Subject::Scripts, ""),
     should("option log-health-checks", DEFAULTS_BACKEND, REMOVE),
-    should(
-        "source",
-        DEFAULTS_BACKEND,
-        "remove it; the system chooses the local address",
-    ),
+    should("source", DEFAULTS_BACKEND, "remove it; the system chooses the local address"),
     should("fullconn", DEFAULTS_BACKEND, REMOVE),
     should("use-server", Places::BACKEND, REMOVE),
     later("load-server-state-from-file", DEFAULTS_BACKEND, REMOVE),
     later("server-state-file-name", DEFAULTS_BACKEND, REMOVE),
     inert("be-unpublished", PROXIES, LABEL),
     never("dispatch", PROXIES, Subject::Other, "use a 'server' line"),
-    never(
-        "transparent",
-        PROXIES,
-        Subject::Other,
-        "use a 'server' line",
-    ),
-    never(
-        "option transparent",
-        PROXIES,
-        Subject::Other,
-        "use a 'server' line",
-    ),
+    never("transparent", PROXIES, Subject::Other, "use a 'server' line"),
+    never("option transparent", PROXIES, Subject::Other, "use a 'server' line"),
     never("stick-table", PROXIES, Subject::Tables, ""),
     never("stick", PROXIES, Subject::Tables, ""),
     never("persist", PROXIES, Subject::Tables, ""),
@@ -459,34 +255,11 @@ pub(super) static PROXY: &[Keyword] = &[
     never("external-check", PROXIES, Subject::Scripts, ""),
     never("quic-initial", PROXIES, Subject::Datagrams, ""),
     never("force-be-switch", PROXIES, Subject::Other, REMOVE),
-    never(
-        "tcp-response",
-        PROXIES,
-        Subject::Other,
-        "rules look at the client only; remove it",
-    ),
+    never("tcp-response", PROXIES, Subject::Other, "rules look at the client only; remove it"),
     never("declare", PROXIES, Subject::Other, REMOVE),
-    row(
-        "timeout http-request",
-        PROXIES,
-        Class::Inert,
-        Action::HttpTimeout,
-        KEPT,
-    ),
-    row(
-        "timeout http-keep-alive",
-        PROXIES,
-        Class::Inert,
-        Action::HttpTimeout,
-        KEPT,
-    ),
-    row(
-        "timeout tarpit",
-        PROXIES,
-        Class::Inert,
-        Action::HttpTimeout,
-        KEPT,
-    ),
+    row("timeout http-request", PROXIES, Class::Inert, Action::HttpTimeout, KEPT),
+    row("timeout http-keep-alive", PROXIES, Class::Inert, Action::HttpTimeout, KEPT),
+    row("timeout tarpit", PROXIES, Class::Inert, Action::HttpTimeout, KEPT),
     http("option http-server-close"),
     http("option httpclose"),
     http("option http-keep-alive"),

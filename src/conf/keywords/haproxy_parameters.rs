@@ -5,146 +5,50 @@ use super::{Keyword, Places, Subject};
 
 /// The same row for a parameter, with the number of words that follow it.
 const fn with(count: usize, keyword: Keyword) -> Keyword {
-    let Keyword {
-        name,
-        places,
-        usage,
-        class,
-        doc,
-        action,
-        ..
-    } = keyword;
-    Keyword {
-        name,
-        places,
-        usage,
-        class,
-        doc,
-        arguments: count..=count,
-        repeats: true,
-        action,
-    }
+    let Keyword { name, places, usage, class, doc, action, .. } = keyword;
+    Keyword { name, places, usage, class, doc, arguments: count..=count, repeats: true, action }
 }
 
-const NO_TLS_TO_SERVERS: &str =
-    "it is about TLS towards servers, which this program does not speak";
+const NO_TLS_TO_SERVERS: &str = "it is about TLS towards servers, which this program does not speak";
 
 const B: Places = Places::BIND;
 
 pub(super) static BIND: &[Keyword] = &[
-    with(
-        1,
-        should(
-            "default-crt",
-            B,
-            "write the default certificate first, with 'crt'",
-        ),
-    ),
+    with(1, should("default-crt", B, "write the default certificate first, with 'crt'")),
     with(1, must("crt-list", B, "write a 'crt' for each file")),
-    with(
-        1,
-        should("ca-verify-file", B, "put all authorities into 'ca-file'"),
-    ),
+    with(1, should("ca-verify-file", B, "put all authorities into 'ca-file'")),
     with(0, should("no-ca-names", B, REMOVE)),
-    with(
-        1,
-        should(
-            "crt-ignore-err",
-            B,
-            "remove it; no error of a certificate is ignored",
-        ),
-    ),
-    with(
-        1,
-        should(
-            "ca-ignore-err",
-            B,
-            "remove it; no error of a certificate is ignored",
-        ),
-    ),
+    with(1, should("crt-ignore-err", B, "remove it; no error of a certificate is ignored")),
+    with(1, should("ca-ignore-err", B, "remove it; no error of a certificate is ignored")),
     with(1, never("npn", B, Subject::Other, "use 'alpn'")),
     with(0, never("force-sslv3", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv10", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv11", B, Subject::TlsVersion, "")),
     with(0, should("no-tlsv12", B, "write 'ssl-min-ver TLSv1.3'")),
     with(0, should("no-tlsv13", B, "write 'ssl-max-ver TLSv1.2'")),
-    with(
-        1,
-        must(
-            "ciphers",
-            B,
-            "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305",
-        ),
-    ),
-    with(
-        1,
-        must(
-            "ciphersuites",
-            B,
-            "remove it; the suites are those of TLS 1.3",
-        ),
-    ),
-    with(
-        1,
-        must(
-            "curves",
-            B,
-            "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384",
-        ),
-    ),
-    with(
-        1,
-        should(
-            "ecdhe",
-            B,
-            "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384",
-        ),
-    ),
+    with(1, must("ciphers", B, "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305")),
+    with(1, must("ciphersuites", B, "remove it; the suites are those of TLS 1.3")),
+    with(1, must("curves", B, "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384")),
+    with(1, should("ecdhe", B, "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384")),
     with(1, later("sigalgs", B, REMOVE)),
     with(1, later("client-sigalgs", B, REMOVE)),
     with(0, should("prefer-client-ciphers", B, REMOVE)),
     with(0, must("no-tls-tickets", B, REMOVE)),
     with(0, must("tls-tickets", B, REMOVE)),
-    with(
-        1,
-        should(
-            "tls-ticket-keys",
-            B,
-            "remove it; keys of tickets are made at the start",
-        ),
-    ),
-    with(
-        0,
-        never(
-            "allow-0rtt",
-            B,
-            Subject::Other,
-            "early data can be replayed; remove it",
-        ),
-    ),
+    with(1, should("tls-ticket-keys", B, "remove it; keys of tickets are made at the start")),
+    with(0, never("allow-0rtt", B, Subject::Other, "early data can be replayed; remove it")),
     with(0, never("generate-certificates", B, Subject::Other, REMOVE)),
     with(1, never("ca-sign-file", B, Subject::Other, REMOVE)),
     with(1, never("ca-sign-pass", B, Subject::Other, REMOVE)),
     with(1, should("ktls", B, REMOVE)),
     with(1, later("ech", B, REMOVE)),
-    with(
-        1,
-        never(
-            "accept-netscaler-cip",
-            B,
-            Subject::Other,
-            "use 'accept-proxy'",
-        ),
-    ),
+    with(1, never("accept-netscaler-cip", B, Subject::Other, "use 'accept-proxy'")),
     with(1, inert("id", B, LABEL)),
     with(1, inert("label", B, LABEL)),
     with(1, inert("guid-prefix", B, LABEL)),
     with(1, inert("nice", B, NO_SUCH_PART)),
     with(1, inert("idle-ping", B, NO_SUCH_PART)),
-    with(
-        1,
-        should("interface", B, "bind to the address of the interface"),
-    ),
+    with(1, should("interface", B, "bind to the address of the interface")),
     with(0, should("tfo", B, REMOVE)),
     with(0, should("defer-accept", B, REMOVE)),
     with(1, should("tcp-ut", B, REMOVE)),
@@ -155,19 +59,9 @@ pub(super) static BIND: &[Keyword] = &[
     with(1, later("namespace", B, REMOVE)),
     with(0, later("transparent", B, REMOVE)),
     with(1, should("thread", B, "remove it; every thread accepts")),
-    with(
-        1,
-        should(
-            "shards",
-            B,
-            "remove it; every thread has a socket of its own",
-        ),
-    ),
+    with(1, should("shards", B, "remove it; every thread has a socket of its own")),
     with(1, must("level", B, "remove it; there is no control socket")),
-    with(
-        1,
-        inert("expose-fd", B, "sockets are handed over without it"),
-    ),
+    with(1, inert("expose-fd", B, "sockets are handed over without it")),
     with(1, later("severity-output", B, REMOVE)),
     with(1, never("proto", B, Subject::Other, REMOVE)),
     with(1, never("nbconn", B, Subject::Other, REMOVE)),
@@ -192,10 +86,7 @@ pub(super) static SERVER: &[Keyword] = &[
     with(1, must("port", S, CHECKS)),
     with(1, must("addr", S, CHECKS)),
     with(0, must("check-send-proxy", S, CHECKS)),
-    with(
-        0,
-        inert("no-check-send-proxy", S, "there are no health checks"),
-    ),
+    with(0, inert("no-check-send-proxy", S, "there are no health checks")),
     with(1, should("init-state", S, CHECKS)),
     with(1, should("track", S, CHECKS)),
     with(1, must("weight", S, ONE_SERVER)),
@@ -203,10 +94,7 @@ pub(super) static SERVER: &[Keyword] = &[
     with(1, later("minconn", S, "use 'maxconn' in the frontend")),
     with(1, should("maxqueue", S, "use 'maxconn' in the frontend")),
     with(0, must("backup", S, ONE_SERVER)),
-    with(
-        0,
-        inert("no-backup", S, "there is one server in each backend"),
-    ),
+    with(0, inert("no-backup", S, "there is one server in each backend")),
     with(0, must("disabled", S, "write 'disabled' in the section")),
     with(0, inert("enabled", S, "it is enabled")),
     with(1, should("slowstart", S, ONE_SERVER)),
@@ -215,42 +103,14 @@ pub(super) static SERVER: &[Keyword] = &[
     with(1, should("observe", S, CHECKS)),
     with(1, should("error-limit", S, CHECKS)),
     with(1, should("on-error", S, CHECKS)),
-    with(
-        1,
-        should(
-            "source",
-            S,
-            "remove it; the system chooses the local address",
-        ),
-    ),
+    with(1, should("source", S, "remove it; the system chooses the local address")),
     with(1, should("tcp-ut", S, REMOVE)),
     with(0, should("tfo", S, REMOVE)),
     with(0, inert("no-tfo", S, "it is off")),
     with(1, should("cc", S, REMOVE)),
-    with(
-        1,
-        should(
-            "init-addr",
-            S,
-            "remove it; the name is looked up at start, and a failure is an error",
-        ),
-    ),
-    with(
-        1,
-        later(
-            "resolvers",
-            S,
-            "remove it; the name is looked up at start and reload",
-        ),
-    ),
-    with(
-        1,
-        later(
-            "resolve-prefer",
-            S,
-            "write 'ipv4@' or 'ipv6@' in front of the name",
-        ),
-    ),
+    with(1, should("init-addr", S, "remove it; the name is looked up at start, and a failure is an error")),
+    with(1, later("resolvers", S, "remove it; the name is looked up at start and reload")),
+    with(1, later("resolve-prefer", S, "write 'ipv4@' or 'ipv6@' in front of the name")),
     with(1, later("resolve-net", S, REMOVE)),
     with(1, later("resolve-opts", S, REMOVE)),
     with(1, inert("id", S, LABEL)),

@@ -12,15 +12,12 @@ const LENGTH_DEFAULT: usize = 1024;
 
 /// Facilities in the order of their numbers (RFC 5424, 6.2.1, with HAProxy's names).
 const FACILITIES: &[&str] = &[
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2",
-    "ftp", "ntp", "audit", "alert", "cron2", "local0", "local1", "local2", "local3", "local4",
-    "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit",
+    "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 
 /// Levels in the order of their numbers (RFC 5424, 6.2.1).
-const LEVELS: &[&str] = &[
-    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
-];
+const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 const FORMATS: &[(&str, LogFraming)] = &[
     ("local", LogFraming::Local),
@@ -54,8 +51,7 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
     loop {
         match rest {
             [word, value, after @ ..] if word.is("len") => {
-                max_length = usize::try_from(value::number(value, 80..=65535, diagnostics)?)
-                    .unwrap_or(LENGTH_DEFAULT);
+                max_length = usize::try_from(value::number(value, 80..=65535, diagnostics)?).unwrap_or(LENGTH_DEFAULT);
                 rest = after;
             }
             [word, value, after @ ..] if word.is("format") => {
@@ -67,12 +63,7 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
                 return None;
             }
             [word, ..] if word.is("profile") => {
-                diagnostics.push(refusal(
-                    super::Subject::Other,
-                    "profile",
-                    word,
-                    "use 'format' instead",
-                ));
+                diagnostics.push(refusal(super::Subject::Other, "profile", word, "use 'format' instead"));
                 return None;
             }
             _ => break,
@@ -80,12 +71,7 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
     }
     let [facility, levels @ ..] = rest else {
         diagnostics.push(
-            line.word
-                .error(
-                    "E102",
-                    "the facility is missing, such as 'local0' or 'daemon'",
-                )
-                .help(usage(line.keyword)),
+            line.word.error("E102", "the facility is missing, such as 'local0' or 'daemon'").help(usage(line.keyword)),
         );
         return None;
     };
@@ -93,30 +79,17 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
     let (max_level, min_level) = match levels {
         [] => (7, 0),
         [max] => (numbered(max, "log level", LEVELS, diagnostics)?, 0),
-        [max, min] => (
-            numbered(max, "log level", LEVELS, diagnostics)?,
-            numbered(min, "log level", LEVELS, diagnostics)?,
-        ),
+        [max, min] => {
+            (numbered(max, "log level", LEVELS, diagnostics)?, numbered(min, "log level", LEVELS, diagnostics)?)
+        }
         [_, _, extra, ..] => {
-            diagnostics.push(extra.error(
-                "E102",
-                format!(
-                    "{} is too much: at most two levels follow the facility",
-                    extra.quoted()
-                ),
-            ));
+            diagnostics.push(
+                extra.error("E102", format!("{} is too much: at most two levels follow the facility", extra.quoted())),
+            );
             return None;
         }
     };
-    Some(LogTarget {
-        sink: sink?,
-        max_length,
-        format,
-        facility,
-        max_level,
-        min_level,
-        at: line.word.at.clone(),
-    })
+    Some(LogTarget { sink: sink?, max_length, format, facility, max_level, min_level, at: line.word.at.clone() })
 }
 
 /// The diagnostic of a wrong address.
@@ -129,12 +102,7 @@ pub(super) fn from_address(word: &Word, error: address::AddressError) -> super::
 }
 
 /// The value that belongs to a name.
-fn one_of<T: Copy>(
-    word: &Word,
-    what: &str,
-    values: &[(&'static str, T)],
-    diagnostics: &mut Diagnostics,
-) -> Option<T> {
+fn one_of<T: Copy>(word: &Word, what: &str, values: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
     let found = values.iter().find(|(name, _)| word.is(name));
     if found.is_none() {
         let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
@@ -144,12 +112,7 @@ fn one_of<T: Copy>(
 }
 
 /// The index of a name in a list that is shorter than 256.
-fn numbered(
-    word: &Word,
-    what: &str,
-    names: &[&'static str],
-    diagnostics: &mut Diagnostics,
-) -> Option<u8> {
+fn numbered(word: &Word, what: &str, names: &[&'static str], diagnostics: &mut Diagnostics) -> Option<u8> {
     let found = names.iter().position(|name| word.is(name));
     if found.is_none() {
         diagnostics.push(unknown(word, what, names));

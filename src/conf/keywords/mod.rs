@@ -59,11 +59,7 @@ impl Places {
 
     /// The names of the places.
     pub fn names(self) -> Vec<&'static str> {
-        Self::NAMES
-            .iter()
-            .filter(|(place, _)| self.overlaps(*place))
-            .map(|(_, name)| *name)
-            .collect()
+        Self::NAMES.iter().filter(|(place, _)| self.overlaps(*place)).map(|(_, name)| *name).collect()
     }
 }
 
@@ -111,10 +107,7 @@ pub struct Keyword {
 impl Keyword {
     /// The keyword has an effect (or is refused for what it would mean) in this version.
     pub fn is_implemented(&self) -> bool {
-        matches!(
-            self.action,
-            Action::Global(_) | Action::Proxy(_) | Action::Bind(_) | Action::Server(_)
-        )
+        matches!(self.action, Action::Global(_) | Action::Proxy(_) | Action::Bind(_) | Action::Server(_))
     }
 }
 
@@ -189,14 +182,10 @@ impl Subject {
             Subject::Http => Some(
                 "remove the line, or terminate TLS here and pass the connection to an HAProxy in 'mode http' with 'server … send-proxy-v2'",
             ),
-            Subject::Datagrams => {
-                Some("use HAProxy for HTTP/3; TCP on the same port can stay here")
-            }
+            Subject::Datagrams => Some("use HAProxy for HTTP/3; TCP on the same port can stay here"),
             Subject::Tables => Some("for a plain limit use 'maxconn'"),
             Subject::Scripts => Some("remove the line"),
-            Subject::TlsVersion => {
-                Some("remove it; clients that need an older version need another terminator")
-            }
+            Subject::TlsVersion => Some("remove it; clients that need an older version need another terminator"),
             Subject::OpenSsl | Subject::Other => None,
         }
     }
@@ -275,15 +264,11 @@ impl Table {
 
     /// The row of a name: exactly, or as one of HAProxy's words of a family such as `tune.h2.*`.
     pub(crate) fn find(self, name: &str) -> Option<&'static Keyword> {
-        static INDEX: LazyLock<[HashMap<&'static str, &'static Keyword>; 4]> =
-            LazyLock::new(|| {
-                [Table::Global, Table::Proxy, Table::Bind, Table::Server].map(|table| {
-                    all()
-                        .filter(|row| row.places.overlaps(table.places()))
-                        .map(|row| (row.name, row))
-                        .collect()
-                })
-            });
+        static INDEX: LazyLock<[HashMap<&'static str, &'static Keyword>; 4]> = LazyLock::new(|| {
+            [Table::Global, Table::Proxy, Table::Bind, Table::Server].map(|table| {
+                all().filter(|row| row.places.overlaps(table.places())).map(|row| (row.name, row)).collect()
+            })
+        });
         if let Some(row) = INDEX[self as usize].get(name) {
             return Some(row);
         }
@@ -292,39 +277,26 @@ impl Table {
         }
         all().find(|row| {
             row.places.overlaps(self.places())
-                && row
-                    .name
-                    .strip_suffix('*')
-                    .is_some_and(|family| name.starts_with(family))
+                && row.name.strip_suffix('*').is_some_and(|family| name.starts_with(family))
         })
     }
 
     /// Names of rows, for suggestions.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
-        all()
-            .filter(move |row| row.places.overlaps(self.places()) && !row.name.ends_with('*'))
-            .map(|row| row.name)
+        all().filter(move |row| row.places.overlaps(self.places()) && !row.name.ends_with('*')).map(|row| row.name)
     }
 }
 
 /// Reports a keyword that has no effect or is refused; does nothing for one that is implemented.
-pub(crate) fn refuse(
-    keyword: &'static Keyword,
-    name: &str,
-    word: &Word,
-    diagnostics: &mut Diagnostics,
-) {
+pub(crate) fn refuse(keyword: &'static Keyword, name: &str, word: &Word, diagnostics: &mut Diagnostics) {
     match keyword.action {
         Action::Global(_) | Action::Proxy(_) | Action::Bind(_) | Action::Server(_) => {}
-        Action::NotYet => {
-            diagnostics.push(not_yet(name, word).help(format!("until then: {}", keyword.doc)))
-        }
+        Action::NotYet => diagnostics.push(not_yet(name, word).help(format!("until then: {}", keyword.doc))),
         Action::Refuse(subject) => diagnostics.push(refusal(subject, name, word, keyword.doc)),
         Action::Http => diagnostics.push(refusal(Subject::Http, name, word, "")),
         Action::HttpTimeout => {
-            let message = format!(
-                "'{name}' has no effect in mode tcp; remove the line, or keep it in 'defaults' for HAProxy"
-            );
+            let message =
+                format!("'{name}' has no effect in mode tcp; remove the line, or keep it in 'defaults' for HAProxy");
             diagnostics.push(word.warning("W201", message));
         }
         Action::Inert => diagnostics.inert(name, keyword.doc, &word.at, word.length),
@@ -333,10 +305,7 @@ pub(crate) fn refuse(
 
 /// E120.
 pub(crate) fn not_yet(name: &str, word: &Word) -> Diagnostic {
-    word.error(
-        "E120",
-        format!("'{name}' is valid HAProxy but not implemented yet"),
-    )
+    word.error("E120", format!("'{name}' is valid HAProxy but not implemented yet"))
 }
 
 /// The error for something that will not come; `doc` says what to do where the subject alone does not.
@@ -365,11 +334,7 @@ pub(crate) fn parameters(
         rest = after;
         let text = String::from_utf8_lossy(&word.text);
         // The one parameter that takes its argument in parentheses.
-        let name = if text.starts_with("set-proxy-v2-tlv-fmt(") {
-            "set-proxy-v2-tlv-fmt"
-        } else {
-            &*text
-        };
+        let name = if text.starts_with("set-proxy-v2-tlv-fmt(") { "set-proxy-v2-tlv-fmt" } else { &*text };
         let Some(keyword) = table.find(name) else {
             // What follows an unknown word may be its argument: no second error for it.
             if !lost {
@@ -381,32 +346,20 @@ pub(crate) fn parameters(
         lost = false;
         let wanted = *keyword.arguments.start();
         if rest.len() < wanted {
-            diagnostics.push(
-                word.error("E102", format!("'{name}' needs {}", counted(wanted)))
-                    .help(usage(keyword)),
-            );
+            diagnostics.push(word.error("E102", format!("'{name}' needs {}", counted(wanted))).help(usage(keyword)));
             return;
         }
         let (arguments, after) = rest.split_at(wanted);
         rest = after;
         if let Some(column) = seen.insert(keyword.name, word.at.column) {
             if !keyword.repeats {
-                let message =
-                    format!("'{name}' is given twice on this line (first at column {column})");
+                let message = format!("'{name}' is given twice on this line (first at column {column})");
                 diagnostics.push(word.error("E105", message));
                 continue;
             }
         }
         if keyword.is_implemented() {
-            apply(
-                &Line {
-                    keyword,
-                    word,
-                    arguments,
-                    prefix: Prefix::None,
-                },
-                diagnostics,
-            );
+            apply(&Line { keyword, word, arguments, prefix: Prefix::None }, diagnostics);
         } else {
             refuse(keyword, name, word, diagnostics);
         }
@@ -414,18 +367,11 @@ pub(crate) fn parameters(
 }
 
 fn unknown_parameter(word: &Word, name: &str, table: Table) -> Diagnostic {
-    let line = if table == Table::Bind {
-        "bind"
-    } else {
-        "server"
-    };
+    let line = if table == Table::Bind { "bind" } else { "server" };
     if words::knows(table.kind(), name) {
         return not_yet(name, word).help("until then: remove it");
     }
-    let diagnostic = word.error(
-        "E101",
-        format!("unknown {line} parameter {}", word.quoted()),
-    );
+    let diagnostic = word.error("E101", format!("unknown {line} parameter {}", word.quoted()));
     match nearest(name, table.names().chain(words::all(table.kind()))) {
         Some(near) => diagnostic.label(format!("did you mean '{near}'?")),
         None => diagnostic,
@@ -439,19 +385,14 @@ pub(crate) fn counted(number: usize) -> String {
 
 /// `usage: bind <address> …`.
 pub(crate) fn usage(keyword: &Keyword) -> String {
-    format!("usage: {} {}", keyword.name, keyword.usage)
-        .trim_end()
-        .to_owned()
+    format!("usage: {} {}", keyword.name, keyword.usage).trim_end().to_owned()
 }
 
 /// Longest word for which a similar one is looked for.
 const SIMILAR_MAX: usize = 40;
 
 /// The candidate that is most like a word, if one is near: the first among equals.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > SIMILAR_MAX {
         return None;
     }
@@ -477,9 +418,7 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
         let mut row = vec![i; right.len() + 1];
         for j in 1..=right.len() {
             let differs = usize::from(left[i - 1] != right[j - 1]);
-            row[j] = (above[j] + 1)
-                .min(row[j - 1] + 1)
-                .min(above[j - 1] + differs);
+            row[j] = (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + differs);
             if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
                 row[j] = row[j].min(before[j - 2] + 1);
             }
@@ -494,30 +433,13 @@ pub fn help() -> String {
     let mut text = String::new();
     for (title, tables) in [
         ("global", [global::KEYWORDS, haproxy::GLOBAL]),
-        (
-            "defaults, frontend, backend, listen",
-            [proxy::KEYWORDS, haproxy::PROXY],
-        ),
-        (
-            "bind <address> …",
-            [bind::KEYWORDS, haproxy_parameters::BIND],
-        ),
-        (
-            "server <name> <address> …, default-server …",
-            [server::KEYWORDS, haproxy_parameters::SERVER],
-        ),
+        ("defaults, frontend, backend, listen", [proxy::KEYWORDS, haproxy::PROXY]),
+        ("bind <address> …", [bind::KEYWORDS, haproxy_parameters::BIND]),
+        ("server <name> <address> …, default-server …", [server::KEYWORDS, haproxy_parameters::SERVER]),
     ] {
         let _ = writeln!(text, "{title}\n");
-        for row in tables
-            .into_iter()
-            .flatten()
-            .filter(|row| row.is_implemented())
-        {
-            let _ = writeln!(
-                text,
-                "{}",
-                format!("  {} {}", row.name, row.usage).trim_end()
-            );
+        for row in tables.into_iter().flatten().filter(|row| row.is_implemented()) {
+            let _ = writeln!(text, "{}", format!("  {} {}", row.name, row.usage).trim_end());
             wrapped(&mut text, row.doc);
             if row.places.overlaps(PROXIES) {
                 let _ = writeln!(text, "      In: {}.", row.places.names().join(", "));
@@ -526,12 +448,7 @@ pub fn help() -> String {
         let inert: Vec<_> = tables
             .into_iter()
             .flatten()
-            .filter(|row| {
-                matches!(
-                    row.action,
-                    Action::Inert | Action::Http | Action::HttpTimeout
-                )
-            })
+            .filter(|row| matches!(row.action, Action::Inert | Action::Http | Action::HttpTimeout))
             .map(|row| row.name)
             .collect();
         if !inert.is_empty() {

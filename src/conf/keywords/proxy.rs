@@ -7,8 +7,8 @@ use super::super::draft::{LogLine, Mode, Proxy};
 use super::super::model::At;
 use super::super::value::{self, Unit};
 use super::{
-    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, Prefix,
-    bind, log, not_yet, refusal, server,
+    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, Prefix, bind, log, not_yet,
+    refusal, server,
 };
 
 /// `log` lines of one section.
@@ -36,14 +36,7 @@ const fn keyword(
 }
 
 pub(super) static KEYWORDS: &[Keyword] = &[
-    keyword(
-        "mode",
-        PROXIES,
-        "tcp",
-        1,
-        mode,
-        "What is relayed: bytes. 'tcp' is the default.",
-    ),
+    keyword("mode", PROXIES, "tcp", 1, mode, "What is relayed: bytes. 'tcp' is the default."),
     Keyword {
         name: "bind",
         places: Places::FRONTEND,
@@ -89,9 +82,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         DEFAULTS_FRONTEND,
         "<number>",
         1,
-        |proxy, line, diagnostics| {
-            proxy.settings.maxconn = bind::positive(&line.arguments[0], diagnostics)
-        },
+        |proxy, line, diagnostics| proxy.settings.maxconn = bind::positive(&line.arguments[0], diagnostics),
         "Most connections at a time in this frontend; more wait in the backlog. 0 or unset: only the limit of 'global' counts.",
     ),
     keyword(
@@ -99,9 +90,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         DEFAULTS_FRONTEND,
         "<number>",
         1,
-        |proxy, line, diagnostics| {
-            proxy.settings.backlog = bind::positive(&line.arguments[0], diagnostics)
-        },
+        |proxy, line, diagnostics| proxy.settings.backlog = bind::positive(&line.arguments[0], diagnostics),
         "Connections that may wait to be accepted on each listener; default: 'maxconn' of the frontend.",
     ),
     keyword(
@@ -112,14 +101,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         |proxy, _, _| proxy.settings.disabled = true,
         "The section is checked, but not started.",
     ),
-    keyword(
-        "enabled",
-        PROXIES,
-        "",
-        0,
-        |proxy, _, _| proxy.settings.disabled = false,
-        "Undo 'disabled' of 'defaults'.",
-    ),
+    keyword("enabled", PROXIES, "", 0, |proxy, _, _| proxy.settings.disabled = false, "Undo 'disabled' of 'defaults'."),
     keyword(
         "timeout client",
         DEFAULTS_FRONTEND,
@@ -266,12 +248,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 
 /// A timeout; zero takes back what `defaults` said.
 fn set(target: &mut Option<Duration>, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    if let Some(time) = value::duration(
-        line.keyword.name,
-        &line.arguments[0],
-        Unit::Milliseconds,
-        diagnostics,
-    ) {
+    if let Some(time) = value::duration(line.keyword.name, &line.arguments[0], Unit::Milliseconds, diagnostics) {
         *target = Some(time).filter(|time| !time.is_zero());
     }
 }
@@ -283,41 +260,21 @@ fn mode(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
         b"http" => Mode::Http,
         b"log" | b"spop" | b"haterm" | b"health" => {
             let name = format!("mode {}", word.quoted().trim_matches('\''));
-            diagnostics.push(refusal(
-                super::Subject::Other,
-                &name,
-                word,
-                "use 'mode tcp'",
-            ));
+            diagnostics.push(refusal(super::Subject::Other, &name, word, "use 'mode tcp'"));
             return;
         }
         _ => {
-            diagnostics.push(
-                word.error("E101", format!("unknown mode {}", word.quoted()))
-                    .label("write 'tcp'"),
-            );
+            diagnostics.push(word.error("E101", format!("unknown mode {}", word.quoted())).label("write 'tcp'"));
             return;
         }
     };
-    proxy.settings.mode = Some((
-        At {
-            value: mode,
-            at: word.at.clone(),
-        },
-        word.length,
-    ));
+    proxy.settings.mode = Some((At { value: mode, at: word.at.clone() }, word.length));
 }
 
 fn default_backend(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
     if let Some(value) = value::name(word, "backend", diagnostics) {
-        proxy.settings.default_backend = Some((
-            At {
-                value,
-                at: word.at.clone(),
-            },
-            word.length,
-        ));
+        proxy.settings.default_backend = Some((At { value, at: word.at.clone() }, word.length));
     }
 }
 
@@ -326,10 +283,7 @@ fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     match (line.prefix, line.arguments) {
         (Prefix::No, []) => logs.clear(),
         (Prefix::No, [extra, ..]) => {
-            diagnostics.push(extra.error(
-                "E102",
-                "'no log' takes no argument; it forgets all 'log' lines",
-            ));
+            diagnostics.push(extra.error("E102", "'no log' takes no argument; it forgets all 'log' lines"));
         }
         (_, [word]) if word.is("global") => {
             // Saying it again, for instance after 'defaults', changes nothing.
@@ -341,16 +295,11 @@ fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
             diagnostics.push(extra.error("E102", "nothing can follow 'log global'"));
         }
         (_, [] | [_]) => {
-            let error = line
-                .word
-                .error("E102", "'log' needs a target and a facility, or 'global'");
+            let error = line.word.error("E102", "'log' needs a target and a facility, or 'global'");
             diagnostics.push(error.help(super::usage(line.keyword)));
         }
         _ if logs.len() == LOGS_MAX => {
-            diagnostics.push(line.word.error(
-                "E103",
-                format!("more than {LOGS_MAX} 'log' lines for one section"),
-            ));
+            diagnostics.push(line.word.error("E103", format!("more than {LOGS_MAX} 'log' lines for one section")));
         }
         _ => logs.extend(log::target(line, diagnostics).map(LogLine::Target)),
     }
@@ -358,34 +307,22 @@ fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
 
 fn tcplog(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if !line.switches_on() {
-        let error = line.word.error(
-            "E102",
-            "'option tcplog' can not be taken back, as in HAProxy",
-        );
+        let error = line.word.error("E102", "'option tcplog' can not be taken back, as in HAProxy");
         diagnostics.push(error.help("leave it out of 'defaults' and write it where it is wanted"));
         return;
     }
     match line.arguments {
         [] => proxy.settings.tcplog = true,
         [word, ..] if word.is("clf") => {
-            diagnostics
-                .push(not_yet("option tcplog clf", word).help("until then: 'option tcplog'"));
+            diagnostics.push(not_yet("option tcplog clf", word).help("until then: 'option tcplog'"));
         }
-        [word, ..] => diagnostics.push(word.error(
-            "E102",
-            format!("{} can not follow 'option tcplog'", word.quoted()),
-        )),
+        [word, ..] => diagnostics.push(word.error("E102", format!("{} can not follow 'option tcplog'", word.quoted()))),
     }
 }
 
 fn httplog(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if line.switches_on() {
         proxy.settings.tcplog = true;
-        diagnostics.inert(
-            line.keyword.name,
-            "'option tcplog' is used in its place",
-            &line.word.at,
-            line.word.length,
-        );
+        diagnostics.inert(line.keyword.name, "'option tcplog' is used in its place", &line.word.at, line.word.length);
     }
 }

@@ -62,34 +62,10 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         send_ssl,
         "As 'send-proxy-v2-ssl', with the common name of the client certificate.",
     ),
-    parameter(
-        "no-send-proxy",
-        "",
-        0,
-        |options, _, _| options.v1 = false,
-        "Undo 'send-proxy' of 'default-server'.",
-    ),
-    parameter(
-        "no-send-proxy-v2",
-        "",
-        0,
-        no_send_v2,
-        "Undo 'send-proxy-v2' of 'default-server'.",
-    ),
-    parameter(
-        "no-send-proxy-v2-ssl",
-        "",
-        0,
-        no_send_ssl,
-        "Undo 'send-proxy-v2-ssl' of 'default-server'.",
-    ),
-    parameter(
-        "no-send-proxy-v2-ssl-cn",
-        "",
-        0,
-        no_send_ssl,
-        "Undo 'send-proxy-v2-ssl-cn' of 'default-server'.",
-    ),
+    parameter("no-send-proxy", "", 0, |options, _, _| options.v1 = false, "Undo 'send-proxy' of 'default-server'."),
+    parameter("no-send-proxy-v2", "", 0, no_send_v2, "Undo 'send-proxy-v2' of 'default-server'."),
+    parameter("no-send-proxy-v2-ssl", "", 0, no_send_ssl, "Undo 'send-proxy-v2-ssl' of 'default-server'."),
+    parameter("no-send-proxy-v2-ssl-cn", "", 0, no_send_ssl, "Undo 'send-proxy-v2-ssl-cn' of 'default-server'."),
     Keyword {
         repeats: true,
         ..parameter(
@@ -128,13 +104,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         |options, _, _| options.tls = None,
         "No TLS towards the server: undoes 'ssl' of 'default-server'.",
     ),
-    parameter(
-        "no-check-ssl",
-        "",
-        0,
-        |_, _, _| {},
-        "No TLS in health checks: how it is anyway.",
-    ),
+    parameter("no-check-ssl", "", 0, |_, _, _| {}, "No TLS in health checks: how it is anyway."),
 ];
 
 /// `server <name> <address> [parameter …]`.
@@ -144,10 +114,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
     };
     let server_name = value::name(name, "server", diagnostics).unwrap_or_default();
     let address = match address::server(&address.text) {
-        Ok(value) => Some(At {
-            value,
-            at: address.at.clone(),
-        }),
+        Ok(value) => Some(At { value, at: address.at.clone() }),
         Err(error) => {
             diagnostics.push(log::from_address(address, error));
             None
@@ -156,47 +123,26 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
     let mut options = proxy.settings.default_server.clone();
     read_parameters(&mut options, rest, diagnostics);
     if let Some((keyword, at)) = &options.tls {
-        let target = address.as_ref().map_or_else(
-            || "the server".to_owned(),
-            |address| written(&address.value),
-        );
+        let target = address.as_ref().map_or_else(|| "the server".to_owned(), |address| written(&address.value));
         let message = format!(
             "'{keyword}' on a server asks for TLS towards {target}; this program would send plaintext, so it refuses to start"
         );
         diagnostics.push(
             Diagnostic::error("E230", at, message)
                 .span(saturated(keyword.len()))
-                .help(
-                    "use a local stunnel or HAProxy, or a backend on a trusted network without it",
-                ),
+                .help("use a local stunnel or HAProxy, or a backend on a trusted network without it"),
         );
     }
     if !proxy.servers.is_empty() {
-        let message = format!(
-            "a second server in one {} is valid HAProxy but not implemented yet",
-            proxy.kind.word()
-        );
-        diagnostics.push(
-            line.word
-                .error("E120", message)
-                .help("until then: one server in each backend"),
-        );
+        let message = format!("a second server in one {} is valid HAProxy but not implemented yet", proxy.kind.word());
+        diagnostics.push(line.word.error("E120", message).help("until then: one server in each backend"));
     }
-    proxy.servers.push(ServerDraft {
-        name: server_name,
-        at: line.word.at.clone(),
-        address,
-        options,
-    });
+    proxy.servers.push(ServerDraft { name: server_name, at: line.word.at.clone(), address, options });
 }
 
 /// `default-server [parameter …]`: adds to what was said before.
 pub(super) fn default_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    read_parameters(
-        &mut proxy.settings.default_server,
-        line.arguments,
-        diagnostics,
-    );
+    read_parameters(&mut proxy.settings.default_server, line.arguments, diagnostics);
 }
 
 fn read_parameters(options: &mut ProxyOptions, words: &[Word], diagnostics: &mut Diagnostics) {
@@ -212,9 +158,7 @@ fn written(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Inet(address) => address.to_string(),
         ServerAddress::Name { host, port, .. } => format!("{host}:{port}"),
-        ServerAddress::Unix(path) => {
-            super::super::diagnostic::shown(path.as_os_str().as_encoded_bytes())
-        }
+        ServerAddress::Unix(path) => super::super::diagnostic::shown(path.as_os_str().as_encoded_bytes()),
         ServerAddress::Abstract(name) => format!("abns@{}", super::super::diagnostic::shown(name)),
     }
 }
@@ -290,10 +234,7 @@ fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagno
             }
             _ => {
                 let name = super::super::diagnostic::shown(name);
-                let error = word.error(
-                    "E101",
-                    format!("unknown value '{name}' in 'proxy-v2-options'"),
-                );
+                let error = word.error("E101", format!("unknown value '{name}' in 'proxy-v2-options'"));
                 diagnostics.push(match nearest(&name, OPTIONS.iter().copied()) {
                     Some(near) => error.label(format!("did you mean '{near}'?")),
                     None => error.help(format!("there are: {}", OPTIONS.join(" "))),
@@ -318,23 +259,13 @@ fn custom(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnos
     }
     match format::parse(&word.text) {
         Ok(format) if options.custom.len() < CUSTOM_MAX => options.custom.push((id, format)),
-        Ok(_) => diagnostics.push(word.error(
-            "E103",
-            format!("more than {CUSTOM_MAX} formats for one server"),
-        )),
+        Ok(_) => diagnostics.push(word.error("E103", format!("more than {CUSTOM_MAX} formats for one server"))),
         Err(error) => {
             let mut place = word.clone();
             // In a word without escapes, at most one quote precedes the text.
-            if matches!(
-                word.length.checked_sub(saturated(word.text.len())),
-                Some(0 | 2)
-            ) {
+            if matches!(word.length.checked_sub(saturated(word.text.len())), Some(0 | 2)) {
                 let quote = word.length - saturated(word.text.len());
-                place.at.column = place
-                    .at
-                    .column
-                    .saturating_add(saturated(error.offset))
-                    .saturating_add(quote / 2);
+                place.at.column = place.at.column.saturating_add(saturated(error.offset)).saturating_add(quote / 2);
                 place.length = 1;
             }
             let diagnostic = place.error(error.code, error.message);
@@ -349,10 +280,7 @@ fn custom(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnos
 /// The number in `set-proxy-v2-tlv-fmt(0xE1)`: decimal, hexadecimal after `0x`, octal after `0`, as strtol(3) reads it.
 fn tlv_type(word: &Word, diagnostics: &mut Diagnostics) -> Option<u8> {
     let text = String::from_utf8_lossy(&word.text);
-    let number = text
-        .split_once('(')
-        .and_then(|(_, rest)| rest.strip_suffix(')'))
-        .map(str::trim);
+    let number = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).map(str::trim);
     let value = number.and_then(|number| {
         let hexadecimal = number.strip_prefix("0x").or(number.strip_prefix("0X"));
         let (digits, radix) = match (hexadecimal, number.strip_prefix('0')) {
@@ -360,22 +288,14 @@ fn tlv_type(word: &Word, diagnostics: &mut Diagnostics) -> Option<u8> {
             (None, Some(digits)) if !digits.is_empty() => (digits, 8),
             _ => (number, 10),
         };
-        if digits.starts_with('+') {
-            None
-        } else {
-            u8::from_str_radix(digits, radix).ok()
-        }
+        if digits.starts_with('+') { None } else { u8::from_str_radix(digits, radix).ok() }
     });
     if value.is_none() {
         let error = word.error(
             "E103",
-            format!(
-                "{}: the type of the field goes in parentheses, a number from 0 to 255",
-                word.quoted()
-            ),
+            format!("{}: the type of the field goes in parentheses, a number from 0 to 255", word.quoted()),
         );
-        diagnostics
-            .push(error.help("write set-proxy-v2-tlv-fmt(0xE1) %[ssl_c_der,sha2(256),hex,lower]"));
+        diagnostics.push(error.help("write set-proxy-v2-tlv-fmt(0xE1) %[ssl_c_der,sha2(256),hex,lower]"));
     }
     value
 }

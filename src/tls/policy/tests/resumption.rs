@@ -2,10 +2,7 @@
 
 use super::*;
 
-const FULL: &[HandshakeKind] = &[
-    HandshakeKind::Full,
-    HandshakeKind::FullWithHelloRetryRequest,
-];
+const FULL: &[HandshakeKind] = &[HandshakeKind::Full, HandshakeKind::FullWithHelloRetryRequest];
 
 #[test]
 fn a_session_resumes_under_the_same_policy() {
@@ -15,24 +12,15 @@ fn a_session_resumes_under_the_same_policy() {
         for verify in [Verify::None, Verify::Optional, Verify::Required] {
             let client = world.client(version, Some(&alice));
             let policy = world.policy(verify);
-            assert!(
-                FULL.contains(&connect(&client, policy.config(false, true), world.at(0)).kind())
-            );
+            assert!(FULL.contains(&connect(&client, policy.config(false, true), world.at(0)).kind()));
             // As after a reload that changed nothing, or on another loop.
             let policy = world.policy(verify);
             let second = connect(&client, policy.config(false, true), world.at(1));
-            assert_eq!(
-                second.kind(),
-                HandshakeKind::Resumed,
-                "{version:?} {verify:?}"
-            );
+            assert_eq!(second.kind(), HandshakeKind::Resumed, "{version:?} {verify:?}");
             let chain = second.server.peer_certificates();
             assert_eq!(chain.is_some(), verify != Verify::None);
             let verdict = judge(policy.client(), chain, Handshake::Resumed, now()).unwrap();
-            assert_eq!(
-                matches!(verdict.client(), Client::Verified { resumed: true, .. }),
-                verify != Verify::None
-            );
+            assert_eq!(matches!(verdict.client(), Client::Verified { resumed: true, .. }), verify != Verify::None);
         }
     }
 }
@@ -42,62 +30,21 @@ fn a_session_resumes_under_the_same_policy() {
 fn a_session_does_not_resume_under_another_policy() {
     let mut world = World::new();
     let other_ca = Ca::root("Other CA");
-    add_file(
-        &mut world.files,
-        "/t/other.pem",
-        other_ca.pem.clone().into_bytes(),
-        0o644,
-    );
+    add_file(&mut world.files, "/t/other.pem", other_ca.pem.clone().into_bytes(), 0o644);
     let mallory = other_ca.client("mallory", |_| ());
-    let other = |verify| BindTls {
-        ca_file: Some(at(PathBuf::from("/t/other.pem"))),
-        ..world.bind(verify)
-    };
-    let with_crl = BindTls {
-        crl_file: Some(at(PathBuf::from("/t/crl.pem"))),
-        ..world.bind(Verify::Required)
-    };
+    let other = |verify| BindTls { ca_file: Some(at(PathBuf::from("/t/other.pem"))), ..world.bind(verify) };
+    let with_crl = BindTls { crl_file: Some(at(PathBuf::from("/t/crl.pem"))), ..world.bind(Verify::Required) };
     let required = world.bind(Verify::Required);
     let alice = world.alice();
     let bind = "bind";
     // From, to, certificate: what the second handshake has to be is a full one, which refuses whom it has to.
     let cases = [
-        (
-            (world.bind(Verify::None), bind),
-            (required.clone(), bind),
-            None,
-            Some(Reason::NoCertificate),
-        ),
-        (
-            (world.bind(Verify::Optional), bind),
-            (required.clone(), bind),
-            None,
-            Some(Reason::NoCertificate),
-        ),
-        (
-            (other(Verify::Required), bind),
-            (required.clone(), bind),
-            Some(&mallory),
-            Some(Reason::UnknownCa),
-        ),
-        (
-            (required.clone(), bind),
-            (with_crl, bind),
-            Some(&alice),
-            None,
-        ),
-        (
-            (required.clone(), bind),
-            (required.clone(), "another bind"),
-            Some(&alice),
-            None,
-        ),
-        (
-            (required.clone(), bind),
-            (world.bind(Verify::Optional), bind),
-            Some(&alice),
-            None,
-        ),
+        ((world.bind(Verify::None), bind), (required.clone(), bind), None, Some(Reason::NoCertificate)),
+        ((world.bind(Verify::Optional), bind), (required.clone(), bind), None, Some(Reason::NoCertificate)),
+        ((other(Verify::Required), bind), (required.clone(), bind), Some(&mallory), Some(Reason::UnknownCa)),
+        ((required.clone(), bind), (with_crl, bind), Some(&alice), None),
+        ((required.clone(), bind), (required.clone(), "another bind"), Some(&alice), None),
+        ((required.clone(), bind), (world.bind(Verify::Optional), bind), Some(&alice), None),
     ];
     for version in VERSIONS {
         for (index, (from, to, certificate, refused)) in cases.iter().enumerate() {
@@ -105,17 +52,10 @@ fn a_session_does_not_resume_under_another_policy() {
             let from = world.build(&from.0, from.1);
             connect(&client, from.config(false, true), world.at(0)).kind();
             // The ticket is good where it comes from.
-            assert_eq!(
-                connect(&client, from.config(false, true), world.at(1)).kind(),
-                HandshakeKind::Resumed
-            );
+            assert_eq!(connect(&client, from.config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
             let to = world.build(&to.0, to.1);
             let second = connect(&client, to.config(false, true), world.at(2));
-            assert_ne!(
-                second.server.handshake_kind(),
-                Some(HandshakeKind::Resumed),
-                "{version:?} case {index}"
-            );
+            assert_ne!(second.server.handshake_kind(), Some(HandshakeKind::Resumed), "{version:?} case {index}");
             match refused {
                 None => second.server_result.unwrap(),
                 Some(Reason::NoCertificate) => {
@@ -160,10 +100,7 @@ fn refused_tickets_lead_to_a_full_handshake_and_a_new_ticket() {
         connect(&client, policy.config(false, true), world.at(0)).kind();
         let full = connect(&client, policy.config(false, false), world.at(1));
         assert!(FULL.contains(&full.kind()));
-        assert_eq!(
-            connect(&client, policy.config(false, true), world.at(2)).kind(),
-            HandshakeKind::Resumed
-        );
+        assert_eq!(connect(&client, policy.config(false, true), world.at(2)).kind(), HandshakeKind::Resumed);
     }
 }
 
@@ -182,14 +119,8 @@ fn there_is_one_mechanism_of_resumption_and_no_early_data() {
         let policy = world.policy(verify);
         for config in policy.configs.iter().flatten() {
             assert!(!config.session_storage.can_cache());
-            assert_eq!(
-                (config.max_early_data_size, config.send_half_rtt_data),
-                (0, false)
-            );
-            assert_eq!(
-                (config.send_tls13_tickets, config.max_tls13_tickets),
-                (1, 0)
-            );
+            assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
+            assert_eq!((config.send_tls13_tickets, config.max_tls13_tickets), (1, 0));
             assert!(config.ignore_client_order && !config.enable_secret_extraction);
             assert!(config.cert_decompressors.is_empty());
         }
