@@ -13,3 +13,4 @@ pub mod event_loop;
 pub mod worker;
 pub mod master;
 pub mod sys;
+pub mod demo;
