@@ -12,5 +12,8 @@ pub mod log;
 pub mod event_loop;
 pub mod worker;
 pub mod master;
+pub mod report;
+pub mod ipc;
+pub mod cli;
 pub mod sys;
 pub mod demo;

@@ -1,1 +1,3 @@
-//! master
+//! The privileged process.
+pub mod material;
+pub mod listeners;
