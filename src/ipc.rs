@@ -18,6 +18,9 @@ use crate::material::ListenerKey;
 use crate::report::ReportLine;
 use crate::sys::descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 
+/// First and only argument of a worker, which no operator needs; its standard input is the socket.
+pub const WORKER_ARGUMENT: &str = "--bowline-worker";
+
 /// Longest message body; a report over a hundred thousand certificates fits.
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Most descriptors with one message.

@@ -27,11 +27,11 @@ const ABSTRACT_NAME_BYTES: usize = 107;
 
 /// A listener that the configuration asks for.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// What to listen on.
-    pub key: ListenerKey,
+    pub(super) key: ListenerKey,
     /// Where it is asked for.
-    pub at: Location,
+    pub(super) at: Location,
     backlog: u32,
     permissions: UnixPermissions,
 }
@@ -40,7 +40,7 @@ pub struct Wanted {
 ///
 /// # Errors
 /// Two `bind` lines name the same address.
-pub fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
+pub(super) fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
     let mut first: BTreeMap<&ListenerKey, &Location> = BTreeMap::new();
     let (mut wanted, mut errors) = (Vec::new(), Vec::new());
     for frontend in &model.frontends {
@@ -67,7 +67,7 @@ pub fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
 
 /// A listener that is open: one socket per event loop, or the same one for all where the kernel cannot spread connections.
 #[derive(Debug)]
-pub struct Open {
+pub(super) struct Open {
     key: ListenerKey,
     descriptors: Vec<Arc<OwnedFd>>,
     /// Removes the socket's name with the last use of it.
@@ -76,14 +76,14 @@ pub struct Open {
 
 /// The sockets in force.
 #[derive(Debug)]
-pub struct Listeners {
+pub(super) struct Listeners {
     loops: u16,
     open: BTreeMap<ListenerKey, Open>,
 }
 
 impl Listeners {
     /// None yet, for so many event loops.
-    pub fn new(loops: u16) -> Self {
+    pub(super) fn new(loops: u16) -> Self {
         Self { loops, open: BTreeMap::new() }
     }
 
@@ -91,7 +91,7 @@ impl Listeners {
     ///
     /// # Errors
     /// Each address that failed, and why; everything opened by this call is closed again.
-    pub fn open_missing(&self, wanted: &[Wanted]) -> Result<Vec<Open>, Vec<Diagnostic>> {
+    pub(super) fn open_missing(&self, wanted: &[Wanted]) -> Result<Vec<Open>, Vec<Diagnostic>> {
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for one in wanted.iter().filter(|one| !self.open.contains_key(&one.key)) {
             match self.open_one(one, &opened) {
@@ -134,7 +134,7 @@ impl Listeners {
 
     /// Makes the wanted set the one in force: keeps what was opened for it and closes what it has no more. To be called when the
     /// worker has adopted it. Returns what was added and what was closed.
-    pub fn commit(&mut self, wanted: &[Wanted], opened: Vec<Open>) -> (Vec<ListenerKey>, Vec<ListenerKey>) {
+    pub(super) fn commit(&mut self, wanted: &[Wanted], opened: Vec<Open>) -> (Vec<ListenerKey>, Vec<ListenerKey>) {
         let added = opened.iter().map(|open| open.key.clone()).collect();
         self.open.extend(opened.into_iter().map(|open| (open.key.clone(), open)));
         let before = std::mem::take(&mut self.open);
@@ -155,19 +155,19 @@ impl Listeners {
     }
 
     /// Everything that is open, for a worker that has nothing yet.
-    pub fn all(&self) -> impl Iterator<Item = &Open> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Open> {
         self.open.values()
     }
 
     /// Closes everything: from now on clients are refused, once the worker has closed its copies too.
-    pub fn close_all(&mut self) {
+    pub(super) fn close_all(&mut self) {
         self.open.clear();
     }
 }
 
 impl Open {
     /// Role and descriptor for each event loop.
-    pub fn for_loops(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
+    pub(super) fn for_loops(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
         (0u16..).zip(&self.descriptors).map(|(loop_index, descriptor)| {
             (DescriptorRole::Listener { key: self.key.clone(), loop_index }, descriptor.clone())
         })
@@ -175,7 +175,7 @@ impl Open {
 }
 
 /// A listener as the operator writes it.
-pub struct Shown<'a>(pub &'a ListenerKey);
+pub(super) struct Shown<'a>(pub(super) &'a ListenerKey);
 
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,0 +1,35 @@
+//! Material in, snapshot out, whatever the material is.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::material::Material;
+use crate::report::{self, ReportLevel, ReportLine};
+use crate::snapshot::{self, Snapshot};
+
+/// A snapshot that can be adopted.
+pub(super) struct Built {
+    pub(super) snapshot: Snapshot,
+    /// Warnings, notices, and what will be in force.
+    pub(super) report: Vec<ReportLine>,
+}
+
+/// Builds a snapshot. A parser that panics on a file refuses the configuration and harms nothing else.
+///
+/// # Errors
+/// Why not, rendered.
+pub(super) fn build(material: &Material, previous: Option<&Arc<Snapshot>>) -> Result<Built, Vec<ReportLine>> {
+    let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, previous)));
+    match built {
+        Ok(Ok((snapshot, diagnostics, facts))) => {
+            let mut report = report::render(&diagnostics, &material.sources);
+            report.extend(facts.into_iter().map(|fact| ReportLine::new(ReportLevel::Fact, fact)));
+            Ok(Built { snapshot, report })
+        }
+        Ok(Err(diagnostics)) => Err(report::render(&diagnostics, &material.sources)),
+        Err(_) => {
+            let text = "building the configuration failed unexpectedly; the panic is in the log";
+            Err(vec![ReportLine::new(ReportLevel::Error, text)])
+        }
+    }
+}
