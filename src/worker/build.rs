@@ -8,17 +8,18 @@ use crate::report::{self, ReportLevel, ReportLine};
 use crate::snapshot::{self, Snapshot};
 
 /// A snapshot that can be adopted.
-pub(super) struct Built {
-    pub(super) snapshot: Snapshot,
+pub struct Built {
+    /// Immutable from now on.
+    pub snapshot: Snapshot,
     /// Warnings, notices, and what will be in force.
-    pub(super) report: Vec<ReportLine>,
+    pub report: Vec<ReportLine>,
 }
 
 /// Builds a snapshot. A parser that panics on a file refuses the configuration and harms nothing else.
 ///
 /// # Errors
 /// Why not, rendered.
-pub(super) fn build(material: &Material, previous: Option<&Arc<Snapshot>>) -> Result<Built, Vec<ReportLine>> {
+pub fn build(material: &Material, previous: Option<&Arc<Snapshot>>) -> Result<Built, Vec<ReportLine>> {
     let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, previous)));
     match built {
         Ok(Ok((snapshot, diagnostics, facts))) => {

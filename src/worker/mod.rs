@@ -2,7 +2,7 @@
 //!
 //! The main thread talks to the master and builds snapshots; the event loops go on meanwhile.
 
-mod build;
+pub mod build;
 mod watchdog;
 
 use std::fs::File;
