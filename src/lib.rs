@@ -16,4 +16,3 @@ pub mod report;
 pub mod ipc;
 pub mod cli;
 pub mod sys;
-pub mod demo;
