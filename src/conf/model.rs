@@ -110,7 +110,7 @@ pub enum LogFraming {
     Priority,
     /// The text alone (the default on descriptors).
     Raw,
-    /// Local time with microseconds, then the text.
+    /// `<N>`, ISO 8601 local time with microseconds, then the text.
     Timed,
     /// ISO 8601 time, then the text.
     Iso,

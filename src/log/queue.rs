@@ -1,0 +1,180 @@
+//! [`Queue`]: where a loop puts a line. Bounded, never blocking; what does not fit is dropped and counted, and the
+//! count is told once lines flow again.
+//!
+//! One thread routes lines to the sinks and frames them; each sink has a thread of its own. So there is one wait per
+//! sink, and no way for one sink to reach another's.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use super::escape::without_controls;
+use super::sink::{Outlet, Parcel, Sink};
+use super::targets::Targets;
+use crate::conf::model::LogSink;
+
+/// Lines that may wait to be routed.
+const CAPACITY: usize = 4096;
+
+/// Handle of the queue; clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    entries: SyncSender<Entry>,
+    lost: Arc<Lost>,
+}
+
+/// The threads behind a [`Queue`]. Dropping it lets them run on.
+pub struct Writer {
+    entries: SyncSender<Entry>,
+    stop: Arc<AtomicBool>,
+    finished: Receiver<()>,
+}
+
+/// Lines that were dropped.
+#[derive(Default)]
+pub(super) struct Lost {
+    /// Ever, at every sink.
+    total: AtomicU64,
+    /// By the full queue, since its last notice.
+    unreported: AtomicU64,
+}
+
+impl Lost {
+    pub(super) fn add(&self, lines: u64) {
+        self.total.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+enum Entry {
+    Line {
+        targets: Arc<Targets>,
+        level: u8,
+        at: SystemTime,
+        text: String,
+    },
+    /// Only wakes the router up to see that it is to stop.
+    Stop,
+}
+
+/// What stands in for dropped lines.
+pub(super) fn notice(lines: u64) -> String {
+    format!("{lines} log line{} dropped", if lines == 1 { "" } else { "s" })
+}
+
+impl Queue {
+    /// Starts the routing thread. `inherited` are the descriptors above 2 that `fd@n` targets may name. Call it after
+    /// the process has forked for the last time: threads do not survive that.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(inherited: Vec<(i32, OwnedFd)>) -> io::Result<(Self, Writer)> {
+        Self::with_capacity(CAPACITY, inherited)
+    }
+
+    fn with_capacity(capacity: usize, inherited: Vec<(i32, OwnedFd)>) -> io::Result<(Self, Writer)> {
+        let (entries, received) = sync_channel(capacity);
+        // Nothing is ever sent here: it disconnects when the router and every sink have gone.
+        let (alive, finished) = sync_channel(0);
+        let lost = Arc::new(Lost::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let router = Router { inherited, sinks: HashMap::new(), lost: lost.clone(), alive };
+        let stopping = stop.clone();
+        std::thread::Builder::new().name("log".into()).spawn(move || router.run(&received, &stopping))?;
+        Ok((Self { entries: entries.clone(), lost }, Writer { entries, stop, finished }))
+    }
+
+    /// Hands over a line for those of `targets` that take this severity. Never blocks; without a taker or room it is
+    /// gone, in the second case counted. Control characters in `text` are escaped on the way.
+    pub fn send(&self, targets: &Arc<Targets>, level: u8, text: String) {
+        if !targets.wants(level) {
+            return;
+        }
+        let line = Entry::Line { targets: targets.clone(), level, at: SystemTime::now(), text };
+        if self.entries.try_send(line).is_err() {
+            self.lost.add(1);
+            self.lost.unreported.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines dropped since the start: by the full queue, and at each sink.
+    pub fn dropped(&self) -> u64 {
+        self.lost.total.load(Ordering::Relaxed)
+    }
+}
+
+impl Writer {
+    /// Writes out what is waiting and ends the threads; `true` when all of it went out (or was counted as dropped)
+    /// before the `timeout`. A sink that still blocks then keeps its thread until the process ends.
+    pub fn finish(self, timeout: Duration) -> bool {
+        self.stop.store(true, Ordering::Release);
+        // A full queue needs no wake-up: its router is awake.
+        let _ = self.entries.try_send(Entry::Stop);
+        matches!(self.finished.recv_timeout(timeout), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+struct Router {
+    inherited: Vec<(i32, OwnedFd)>,
+    /// Open sinks, each with the targets that used it last: when those are gone, so is the reason to keep it.
+    sinks: HashMap<LogSink, (Sink, Weak<Targets>)>,
+    lost: Arc<Lost>,
+    alive: SyncSender<()>,
+}
+
+impl Router {
+    fn run(mut self, entries: &Receiver<Entry>, stop: &AtomicBool) {
+        loop {
+            let entry = match entries.try_recv() {
+                Ok(entry) => entry,
+                Err(TryRecvError::Empty) if stop.load(Ordering::Acquire) => return,
+                Err(TryRecvError::Empty) => match entries.recv() {
+                    Ok(entry) => entry,
+                    Err(_) => return,
+                },
+                Err(TryRecvError::Disconnected) => return,
+            };
+            if let Entry::Line { targets, level, at, text } = entry {
+                self.route(&targets, level, at, &without_controls(text));
+                let missed = self.lost.unreported.swap(0, Ordering::Relaxed);
+                if missed > 0 {
+                    self.route(&targets, super::level::WARNING, SystemTime::now(), &notice(missed));
+                }
+            }
+        }
+    }
+
+    fn route(&mut self, targets: &Arc<Targets>, level: u8, at: SystemTime, text: &str) {
+        for (index, sink) in targets.taking(level) {
+            let frame = targets.frame(index, level, at, text);
+            match self.sink(sink, targets) {
+                Ok(sink) => sink.send(Parcel { frame, targets: targets.clone(), index }),
+                // Tried again with the next line. Telling about it would need a log.
+                Err(_) => self.lost.add(1),
+            }
+        }
+    }
+
+    fn sink(&mut self, key: &LogSink, targets: &Arc<Targets>) -> io::Result<&Sink> {
+        if !self.sinks.contains_key(key) {
+            self.sinks.retain(|_, (_, used_by)| used_by.strong_count() > 0);
+            let sink = Sink::start(Outlet::open(key, &self.inherited)?, self.lost.clone(), self.alive.clone())?;
+            self.sinks.insert(key.clone(), (sink, Weak::new()));
+        }
+        match self.sinks.get_mut(key) {
+            Some((sink, used_by)) => {
+                if used_by.as_ptr() != Arc::as_ptr(targets) {
+                    *used_by = Arc::downgrade(targets);
+                }
+                Ok(sink)
+            }
+            None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
