@@ -1,0 +1,530 @@
+//! [`Credential`]: a certificate chain with its key, as `crt` names it (HAProxy manual 5.1, `crt`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::{CertifiedKey, SigningKey};
+
+use super::pem::{self, Pem};
+use super::problem::Problem;
+use super::x509::{self, Certificate, KeyType};
+use crate::conf::model::{BindTls, Location};
+use crate::material::{Entry, FileBytes, Files};
+
+/// A certificate chain with its key. `Debug` shows no key.
+pub struct Credential {
+    path: PathBuf,
+    facts: Facts,
+    certified: Arc<CertifiedKey>,
+    /// The file that holds the key, if everybody may read it.
+    exposed_key: Option<PathBuf>,
+    /// SHA-256 of all that it was made from.
+    source: [u8; 32],
+}
+
+/// What the first certificate of a chain says.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// DNS names of SAN and CN in lower case; a wildcard is `*.example.com`.
+    pub names: Vec<String>,
+    /// Subject, escaped and cut: `/O=Example/CN=a.example`.
+    pub subject: String,
+    /// Serial number in upper-case hexadecimal.
+    pub serial: String,
+    /// Start of the validity.
+    pub not_before: UnixTime,
+    /// End of the validity.
+    pub not_after: UnixTime,
+    /// Kind of its key.
+    pub key_type: KeyType,
+    /// Algorithm that signed it: `ecdsa-with-SHA256`, `RSA-SHA256`.
+    pub server_sig_alg: &'static str,
+    /// Its key: `EC256`, `RSA2048`.
+    pub server_key_alg: String,
+}
+
+impl Credential {
+    /// The file that `crt` named, or the one in its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What its certificate says.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Chain and key for rustls.
+    pub fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
+    /// Can it sign in a way that a client with these signature schemes understands?
+    pub(super) fn suits(&self, schemes: &[rustls::SignatureScheme]) -> bool {
+        self.certified.key.choose_scheme(schemes).is_some()
+    }
+
+    /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
+    pub fn describe(&self) -> String {
+        let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
+        let (expiry, path) = (x509::date(*not_after), self.path.display());
+        format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'")
+    }
+
+    /// What is wrong with it at `now`, without being an error.
+    fn warnings(&self, at: &Location, now: UnixTime) -> Vec<Problem> {
+        let (path, subject) = (self.path.display(), &self.facts.subject);
+        let mut warnings = Vec::new();
+        if self.facts.not_after < now {
+            let date = x509::date(self.facts.not_after);
+            let message = format!("certificate \"{subject}\" in '{path}' has expired on {date}");
+            warnings.push(Problem::warning(at, "W222", message).note("clients will refuse it; renew it"));
+        }
+        if self.facts.not_before > now {
+            let date = x509::date(self.facts.not_before);
+            let message = format!("certificate \"{subject}\" in '{path}' is not valid before {date}");
+            warnings.push(Problem::warning(at, "W223", message).note("is the clock of this machine right?"));
+        }
+        if let Some(path) = &self.exposed_key {
+            let message = format!("everybody may read the private key in '{}'", path.display());
+            warnings.push(Problem::warning(at, "W221", message).note(format!("chmod o-r {}", path.display())));
+        }
+        warnings
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("path", &self.path).field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// The files that may stand beside the certificate file `path`: its key (`.key`) and its OCSP response (`.ocsp`).
+pub fn companions(path: &Path) -> [PathBuf; 2] {
+    [with_suffix(path, ".key"), with_suffix(path, ".ocsp")]
+}
+
+/// Does a file of this name in a `crt` directory hold a certificate?
+pub fn is_certificate_name(name: &str) -> bool {
+    !name.starts_with('.') && !["key", "issuer", "ocsp", "sctl"].iter().any(|skipped| has_extension(name, skipped))
+}
+
+pub(super) fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+/// Loads everything that the `crt` words of `bind` name, in their order. What did not change since `before` is taken from
+/// there without parsing it again.
+pub(super) fn load(
+    bind: &BindTls,
+    files: &Files,
+    provider: &CryptoProvider,
+    now: UnixTime,
+    before: &[Arc<Credential>],
+) -> (Vec<Arc<Credential>>, Vec<Problem>) {
+    let before: HashMap<&Path, &Arc<Credential>> = before.iter().map(|known| (known.path(), known)).collect();
+    let mut credentials = Vec::new();
+    let mut problems = Vec::new();
+    let mut load_file = |path: &Path, file: &FileBytes, at: &Location, problems: &mut Vec<Problem>| {
+        let source = Source { path, file, files, at };
+        match source.load(provider, before.get(path).copied()) {
+            Ok(credential) => {
+                problems.extend(credential.warnings(at, now));
+                problems.extend(source.unused_staple());
+                credentials.push(credential);
+            }
+            Err(problem) => problems.push(*problem),
+        }
+    };
+    for crt in &bind.crt {
+        match files.entry(&crt.value) {
+            Some(Entry::File(file)) => load_file(&crt.value, file, &crt.at, &mut problems),
+            Some(Entry::Directory(names)) => {
+                let mut empty = true;
+                for name in names.iter().filter(|name| is_certificate_name(name)) {
+                    empty = false;
+                    let path = crt.value.join(name);
+                    match files.entry(&path) {
+                        Some(Entry::File(file)) => load_file(&path, file, &crt.at, &mut problems),
+                        other => problems.push(unreadable(&path, other, &crt.at)),
+                    }
+                }
+                if empty && !bind.strict_sni {
+                    let message = format!("no certificate in the directory '{}'", crt.value.display());
+                    let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
+                    let strict = "an empty directory is accepted with 'strict-sni'";
+                    problems.push(Problem::error(&crt.at, "E228", message).note(hint).note(strict));
+                }
+            }
+            other => problems.push(unreadable(&crt.value, other, &crt.at)),
+        }
+    }
+    (credentials, problems)
+}
+
+/// Why there is no file at `path`, where there should be one.
+pub(super) fn unreadable(path: &Path, entry: Option<&Entry>, at: &Location) -> Problem {
+    let path = path.display();
+    Problem::error(
+        at,
+        "E221",
+        match entry {
+            None => format!("'{path}' does not exist"),
+            Some(Entry::Unreadable(reason)) => format!("cannot read '{path}': {reason}"),
+            Some(Entry::Directory(_)) => format!("'{path}' is a directory, a file is needed"),
+            Some(Entry::File(_)) => format!("'{path}' is a file, a directory is needed"),
+        },
+    )
+}
+
+/// Reads PEM, or says what is wrong with the file.
+pub(super) fn parse_pem(path: &Path, bytes: &[u8], at: &Location, code: &'static str) -> Result<Pem, Box<Problem>> {
+    pem::parse(bytes).map_err(|error| {
+        let path = path.display().to_string();
+        let problem = Problem::error(at, code, format!("'{path}' {error}"));
+        Box::new(match error.remedy(&path) {
+            Some(remedy) => problem.note(remedy),
+            None => problem,
+        })
+    })
+}
+
+/// One certificate file and what stands beside it.
+struct Source<'a> {
+    path: &'a Path,
+    file: &'a FileBytes,
+    files: &'a Files,
+    at: &'a Location,
+}
+
+impl Source<'_> {
+    fn load(
+        &self,
+        provider: &CryptoProvider,
+        before: Option<&Arc<Credential>>,
+    ) -> Result<Arc<Credential>, Box<Problem>> {
+        let digest = self.digest();
+        if let Some(known) = before.filter(|known| known.source == digest) {
+            return Ok(known.clone());
+        }
+        let mut pem = parse_pem(self.path, &self.file.bytes, self.at, "E222")?;
+        let Some(leaf) = pem.certificates.first() else {
+            return Err(self.no_certificate(&pem));
+        };
+        let leaf = leaf.clone();
+        let Some(certificate) = Certificate::parse(&leaf) else {
+            return Err(self.error("E227", "the first certificate is damaged"));
+        };
+        let (key, key_path, mode) = self.private_key(&mut pem)?;
+        let key = provider.key_provider.load_private_key(key).map_err(|_| {
+            let mut problem = self.error("E227", "the private key cannot be used");
+            problem.notes.push("usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519".to_owned());
+            problem
+        })?;
+        self.check_key(&certificate, &pem.certificates, &*key)?;
+        let (not_before, not_after) = certificate.validity();
+        let facts = Facts {
+            names: certificate.server_names(),
+            subject: certificate.printed_subject(),
+            serial: certificate.printed_serial(),
+            not_before,
+            not_after,
+            key_type: certificate.key_type(),
+            server_sig_alg: certificate.signature_algorithm(),
+            server_key_alg: certificate.key_summary(),
+        };
+        Ok(Arc::new(Credential {
+            path: self.path.to_owned(),
+            facts,
+            certified: Arc::new(CertifiedKey::new(pem.certificates, key)),
+            exposed_key: (mode & 0o004 != 0).then_some(key_path),
+            source: digest,
+        }))
+    }
+
+    /// Everything that [`Self::load`] looks at.
+    fn digest(&self) -> [u8; 32] {
+        let [key_path, _] = companions(self.path);
+        let mut all = x509::sha256(&self.file.bytes).to_vec();
+        all.extend(self.file.mode.to_be_bytes());
+        if let Some(Entry::File(key)) = self.files.entry(&key_path) {
+            all.extend(x509::sha256(&key.bytes));
+            all.extend(key.mode.to_be_bytes());
+        }
+        x509::sha256(&all)
+    }
+
+    /// The key, the file where it was, and the mode of that file.
+    fn private_key(&self, pem: &mut Pem) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Problem>> {
+        if let Some(key) = self.only_key(self.path, pem)? {
+            return Ok((key, self.path.to_owned(), self.file.mode));
+        }
+        let [key_path, _] = companions(self.path);
+        let beside = match self.files.entry(&key_path) {
+            Some(Entry::File(file)) => {
+                let mut beside = parse_pem(&key_path, &file.bytes, self.at, "E222")?;
+                if let Some(key) = self.only_key(&key_path, &mut beside)? {
+                    return Ok((key, key_path, file.mode));
+                }
+                "has no key".to_owned()
+            }
+            None => "does not exist".to_owned(),
+            Some(Entry::Directory(_)) => "is a directory".to_owned(),
+            Some(Entry::Unreadable(reason)) => reason.clone(),
+        };
+        let count = match pem.certificates.len() {
+            1 => "1 certificate".to_owned(),
+            count => format!("{count} certificates"),
+        };
+        let message = format!("no private key for '{}'", self.path.display());
+        let note = format!("looked in the file itself ({count}, 0 keys) and in '{}' ({beside})", key_path.display());
+        Err(Box::new(Problem::error(self.at, "E220", message).note(note)))
+    }
+
+    fn only_key(&self, path: &Path, pem: &mut Pem) -> Result<Option<PrivateKeyDer<'static>>, Box<Problem>> {
+        let name = path.display();
+        if pem.keys.len() + pem.encrypted_keys > 1 {
+            let count = pem.keys.len() + pem.encrypted_keys;
+            let message = format!("{count} private keys in '{name}', one is needed");
+            return Err(Box::new(Problem::error(self.at, "E224", message)));
+        }
+        if pem.encrypted_keys > 0 {
+            let message = format!("the private key in '{name}' is encrypted, and there is nobody to ask for a password");
+            let note = format!("decrypt it: openssl pkey -in {name} -out {name}.plain");
+            return Err(Box::new(Problem::error(self.at, "E225", message).note(note)));
+        }
+        Ok(pem.keys.pop())
+    }
+
+    /// The public half of `key` must be the one in the certificate. A key that cannot tell is refused as well.
+    fn check_key(
+        &self,
+        certificate: &Certificate<'_>,
+        chain: &[CertificateDer<'static>],
+        key: &dyn SigningKey,
+    ) -> Result<(), Box<Problem>> {
+        let Some(public) = key.public_key() else {
+            return Err(self.error("E226", "the private key does not tell whether it belongs to the certificate"));
+        };
+        if public.as_ref() == certificate.key().raw {
+            return Ok(());
+        }
+        let subject = certificate.printed_subject();
+        let mut problem =
+            self.error("E226", &format!("the private key does not belong to the certificate \"{subject}\""));
+        let belongs = |der: &CertificateDer<'_>| {
+            Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref())
+        };
+        if let Some(index) = chain.iter().position(belongs) {
+            let place = index + 1;
+            problem.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));
+        }
+        Err(problem)
+    }
+
+    /// Stapling needs the response to be checked (signature, status, dates); until that exists, none is sent.
+    fn unused_staple(&self) -> Option<Problem> {
+        let [_, staple] = companions(self.path);
+        let exists = matches!(self.files.entry(&staple), Some(Entry::File(_)));
+        exists.then(|| {
+            let message = format!("the OCSP response '{}' is not used", staple.display());
+            Problem::notice(self.at, "N224", message).note("this version does not staple OCSP responses")
+        })
+    }
+
+    fn no_certificate(&self, pem: &Pem) -> Box<Problem> {
+        let mut found: Vec<String> = pem.others.clone();
+        if !pem.keys.is_empty() || pem.encrypted_keys > 0 {
+            found.push("PRIVATE KEY".to_owned());
+        }
+        if !pem.crls.is_empty() {
+            found.push("X509 CRL".to_owned());
+        }
+        let message = format!("no certificate in '{}'", self.path.display());
+        Box::new(Problem::error(self.at, "E223", message).note(format!("it has only: {}", found.join(", "))))
+    }
+
+    fn error(&self, code: &'static str, what: &str) -> Box<Problem> {
+        Box::new(Problem::error(self.at, code, format!("'{}': {what}", self.path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_pki::*;
+    use super::*;
+
+    fn provider() -> CryptoProvider {
+        rustls::crypto::aws_lc_rs::default_provider()
+    }
+
+    fn load_from(files: &Files, crt: &[&str]) -> (Vec<Arc<Credential>>, Vec<Problem>) {
+        load(&bind(crt), files, &provider(), now(), &[])
+    }
+
+    /// The only problem, which must be an error that leaves nothing loaded.
+    fn refusal(files: &Files, crt: &str) -> Problem {
+        let (credentials, mut problems) = load_from(files, &[crt]);
+        assert!(credentials.is_empty());
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].is_error());
+        problems.remove(0)
+    }
+
+    fn server() -> Issued {
+        Ca::root("Root").server(&["a.example", "*.b.example"], ec_key())
+    }
+
+    #[test]
+    fn a_combined_file_is_loaded_with_its_facts() {
+        let root = Ca::root("Root");
+        let issuing = root.intermediate("Issuing");
+        let server = issuing.server(&["a.example", "*.b.example"], ec_key());
+        let file = format!("{}{}{}", server.key.serialize_pem(), server.pem, issuing.pem);
+        let (credentials, problems) = load_from(&files([("/c/a.pem", file)]), &["/c/a.pem"]);
+        assert_eq!(problems, []);
+        let facts = credentials[0].facts();
+        assert_eq!(facts.names, ["a.example", "*.b.example"]);
+        assert_eq!((facts.server_sig_alg, facts.server_key_alg.as_str()), ("ecdsa-with-SHA256", "EC256"));
+        assert_eq!(credentials[0].certified().cert, [server.der.clone(), issuing.der.clone()]);
+        let expiry = x509::date(at_second(30 * DAY));
+        let line = format!("certificate \"/CN=a.example\" serial 07 expires {expiry} EC256 from '/c/a.pem'");
+        assert_eq!(credentials[0].describe(), line);
+        assert!(!format!("{:?}", credentials[0]).contains("certified"));
+    }
+
+    #[test]
+    fn the_key_may_stand_beside_the_certificate() {
+        let server = server();
+        let beside = files([("/c/a.pem", server.pem.clone()), ("/c/a.pem.key", server.key.serialize_pem())]);
+        let (credentials, problems) = load_from(&beside, &["/c/a.pem"]);
+        assert_eq!((credentials.len(), problems), (1, vec![]));
+    }
+
+    #[test]
+    fn a_missing_key_is_told_with_both_places() {
+        let problem = refusal(&files([("/c/a.pem", server().pem)]), "/c/a.pem");
+        assert_eq!((problem.code, problem.message.as_str()), ("E220", "no private key for '/c/a.pem'"));
+        let note = "looked in the file itself (1 certificate, 0 keys) and in '/c/a.pem.key' (does not exist)";
+        assert_eq!(problem.notes, [note]);
+        let empty = server().pem;
+        let problem = refusal(&files([("/c/a.pem", server().pem), ("/c/a.pem.key", empty)]), "/c/a.pem");
+        assert!(problem.notes[0].ends_with("(has no key)"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let other = ec_key().serialize_pem();
+        let problem = refusal(&files([("/c/a.pem", format!("{}{other}", server().pem))]), "/c/a.pem");
+        assert_eq!(problem.code, "E226");
+        assert_eq!(problem.notes, [""; 0]);
+        let other = rsa_key().serialize_pem();
+        assert_eq!(refusal(&files([("/c/a.pem", format!("{}{other}", server().pem))]), "/c/a.pem").code, "E226");
+    }
+
+    #[test]
+    fn a_chain_in_the_wrong_order_is_recognised() {
+        let root = Ca::root("Root");
+        let server = root.server(&["a.example"], ec_key());
+        let file = format!("{}{}", root.pem, server.combined());
+        let problem = refusal(&files([("/c/a.pem", file)]), "/c/a.pem");
+        assert_eq!(problem.code, "E226");
+        assert_eq!(problem.notes, ["it belongs to certificate 2 of the file: that one must come first"]);
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_refused() {
+        let server = server();
+        let twice = format!("{}{}", server.combined(), server.key.serialize_pem());
+        assert_eq!(refusal(&files([("/c/a.pem", twice)]), "/c/a.pem").code, "E224");
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let problem = refusal(&files([("/c/a.pem", format!("{}{encrypted}", server.pem))]), "/c/a.pem");
+        assert_eq!(problem.code, "E225");
+        assert!(problem.notes[0].contains("openssl pkey -in /c/a.pem"), "{problem:?}");
+        let garbage = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert_eq!(refusal(&files([("/c/a.pem", format!("{}{garbage}", server.pem))]), "/c/a.pem").code, "E227");
+    }
+
+    #[test]
+    fn files_that_are_no_certificates_are_refused() {
+        let problem = refusal(&files([("/c/a.pem", String::new())]), "/c/a.pem");
+        assert_eq!((problem.code, problem.message.as_str()), ("E222", "'/c/a.pem' is empty"));
+        let problem = refusal(&files([("/c/a.pem", ec_key().serialize_pem())]), "/c/a.pem");
+        assert_eq!((problem.code, problem.notes[0].as_str()), ("E223", "it has only: PRIVATE KEY"));
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let with_key = format!("{garbage}{}", ec_key().serialize_pem());
+        assert_eq!(refusal(&files([("/c/a.pem", with_key)]), "/c/a.pem").code, "E227");
+        assert_eq!(refusal(&Files::default(), "/c/a.pem").message, "'/c/a.pem' does not exist");
+        let mut unreadable = Files::default();
+        unreadable.entries.insert("/c/a.pem".into(), Entry::Unreadable("Permission denied".to_owned()));
+        assert_eq!(refusal(&unreadable, "/c/a.pem").message, "cannot read '/c/a.pem': Permission denied");
+    }
+
+    #[test]
+    fn dates_and_modes_are_warnings() {
+        let issue = |from, to| Ca::root("Root").issue(ec_key(), valid(from, to)).combined().into_bytes();
+        let code = |bytes, mode| {
+            let mut files = Files::default();
+            add_file(&mut files, "/c/a.pem", bytes, mode);
+            let (credentials, problems) = load_from(&files, &["/c/a.pem"]);
+            assert_eq!(credentials.len(), 1);
+            problems.iter().map(|problem| problem.code).collect::<Vec<_>>()
+        };
+        assert_eq!(code(issue(-2 * DAY, -DAY), 0o600), ["W222"]);
+        assert_eq!(code(issue(DAY, 2 * DAY), 0o640), ["W223"]);
+        assert_eq!(code(issue(-DAY, DAY), 0o644), ["W221"]);
+        // A certificate may be public, its key may not.
+        let server = server();
+        let mut files = Files::default();
+        add_file(&mut files, "/c/a.pem", server.pem.clone().into_bytes(), 0o644);
+        add_file(&mut files, "/c/a.pem.key", server.key.serialize_pem().into_bytes(), 0o600);
+        assert_eq!(load_from(&files, &["/c/a.pem"]).1, []);
+    }
+
+    #[test]
+    fn directories_are_read_in_name_order_without_companions() {
+        let ca = Ca::root("Root");
+        let name = |name| ca.server(&[name], ec_key()).combined();
+        let split = ca.server(&["split.example"], ec_key());
+        let mut all = files([
+            ("/d/b.pem", name("b.example")),
+            ("/d/a", name("a.example")),
+            ("/d/.hidden.pem", "x".to_owned()),
+            ("/d/c.pem", split.pem.clone()),
+            ("/d/c.pem.key", split.key.serialize_pem()),
+            ("/d/c.pem.issuer", "x".to_owned()),
+            ("/d/c.pem.ocsp", "x".to_owned()),
+            ("/d/c.pem.sctl", "x".to_owned()),
+        ]);
+        let (credentials, problems) = load_from(&all, &["/d"]);
+        let loaded: Vec<_> = credentials.iter().map(|credential| credential.path().to_str().unwrap()).collect();
+        assert_eq!(loaded, ["/d/a", "/d/b.pem", "/d/c.pem"]);
+        assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["N224"]);
+        all.entries.insert("/d".into(), Entry::Directory(vec![".hidden.pem".to_owned()]));
+        assert_eq!(refusal(&all, "/d").code, "E228");
+        let strict = BindTls { strict_sni: true, ..bind(&["/d"]) };
+        assert_eq!(load(&strict, &all, &provider(), now(), &[]).1, []);
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_parsed_again() {
+        let ca = Ca::root("Root");
+        let file = |name| ca.server(&[name], ec_key()).combined();
+        let mut all = files([("/c/a.pem", file("a.example")), ("/c/b.pem", file("b.example"))]);
+        let first = load_from(&all, &["/c/a.pem", "/c/b.pem"]).0;
+        add_file(&mut all, "/c/b.pem", file("b.example").into_bytes(), 0o600);
+        let second = load(&bind(&["/c/a.pem", "/c/b.pem"]), &all, &provider(), now(), &first).0;
+        assert!(Arc::ptr_eq(&first[0], &second[0]));
+        assert!(!Arc::ptr_eq(&first[1], &second[1]));
+    }
+}

@@ -1,0 +1,327 @@
+//! [`SniTable`]: which certificate a client gets. The rules are HAProxy's (manual 5.1, `crt` and `strict-sni`): per kind of
+//! key one candidate, exact before wildcard; among the candidates ECDSA before RSA, as far as the client can verify it. So a
+//! wildcard ECDSA certificate wins over an exact RSA one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
+
+use super::credential::Credential;
+use super::problem::Problem;
+use super::x509::KeyType;
+use crate::conf::model::Location;
+
+/// Names to certificates. Immutable; a look-up costs two hash look-ups.
+#[derive(Debug)]
+pub struct SniTable {
+    credentials: Vec<Arc<Credential>>,
+    exact: HashMap<Box<str>, Candidates>,
+    /// By the name without its `*`: `.example.com`.
+    wildcard: HashMap<Box<str>, Candidates>,
+    default: Candidates,
+    strict: bool,
+}
+
+/// What a client told about itself in its ClientHello, as far as it decides on the certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Server name; `None` if it sent none.
+    pub sni: Option<&'a str>,
+    /// Signature schemes that it verifies.
+    pub signature_schemes: &'a [SignatureScheme],
+    /// Its cipher suites.
+    pub cipher_suites: &'a [CipherSuite],
+}
+
+/// At most one certificate per kind of key: index into `credentials`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Candidates {
+    ec: Option<usize>,
+    rsa: Option<usize>,
+    other: Option<usize>,
+}
+
+impl Candidates {
+    fn of(&mut self, key_type: KeyType) -> &mut Option<usize> {
+        match key_type {
+            KeyType::Ec => &mut self.ec,
+            KeyType::Rsa => &mut self.rsa,
+            KeyType::Other => &mut self.other,
+        }
+    }
+
+    /// Each kind from `self`, else from `fallback`.
+    fn or(self, fallback: Self) -> Self {
+        Self { ec: self.ec.or(fallback.ec), rsa: self.rsa.or(fallback.rsa), other: self.other.or(fallback.other) }
+    }
+}
+
+impl SniTable {
+    /// `credentials` in the order of the configuration: the first one is the default, and for a name that is in several the
+    /// first one counts. `strict`: no default.
+    pub(super) fn build(credentials: Vec<Arc<Credential>>, strict: bool, at: &Location) -> (Self, Vec<Problem>) {
+        let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
+        let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
+        let mut duplicates = Pairs::default();
+        for (index, credential) in credentials.iter().enumerate() {
+            for name in &credential.facts().names {
+                let candidates = match name.strip_prefix('*') {
+                    Some(parent) if parent.len() > 1 && parent.starts_with('.') && !parent.contains('*') => {
+                        wildcard.entry(parent.into()).or_default()
+                    }
+                    None if !name.contains('*') => exact.entry(name.as_str().into()).or_default(),
+                    _ => continue,
+                };
+                match candidates.of(credential.facts().key_type) {
+                    Some(first) => duplicates.add(index, *first, name),
+                    free => *free = Some(index),
+                }
+            }
+        }
+        let default = default_candidates(&credentials);
+        let table = Self { credentials, exact, wildcard, default, strict };
+        let mut problems = duplicates.problems(|later, first, names| {
+            let message = format!("{names} of '{later}' is served by '{first}', which comes first");
+            Problem::warning(at, "W131", message)
+        }, &table.credentials);
+        problems.extend(table.shadowed().problems(|exact, wildcard, names| {
+            let message = format!(
+                "{names} of '{exact}' (RSA) is shadowed by the wildcard of '{wildcard}' (ECDSA): clients that know ECDSA get the latter"
+            );
+            Problem::warning(at, "W130", message).note("HAProxy chooses in the same way; an ECDSA certificate for the exact name wins over both")
+        }, &table.credentials));
+        (table, problems)
+    }
+
+    /// All certificates in the order of the configuration.
+    pub fn credentials(&self) -> &[Arc<Credential>] {
+        &self.credentials
+    }
+
+    /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
+    /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours.
+    pub fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+        let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
+        let default = if self.strict { Candidates::default() } else { self.default };
+        self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))
+    }
+
+    fn named(&self, sni: &str) -> Candidates {
+        let lower = sni.to_ascii_lowercase();
+        let name = lower.strip_suffix('.').unwrap_or(&lower);
+        let exact = self.exact.get(name).copied().unwrap_or_default();
+        let parent = name.find('.').map(|dot| &name[dot..]);
+        let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).copied().unwrap_or_default();
+        exact.or(wildcard)
+    }
+
+    /// HAProxy's order. If the client can verify none of them it gets one nevertheless: its alert tells more than ours.
+    fn pick(&self, candidates: Candidates, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+        let ordered = [candidates.ec, candidates.rsa, candidates.other];
+        let ordered = ordered.iter().flatten().map(|index| &self.credentials[*index]);
+        ordered.clone().find(|credential| suits(credential, wish, suites)).or_else(|| ordered.clone().next())
+    }
+
+    /// Exact RSA names that no client which knows ECDSA will see.
+    fn shadowed(&self) -> Pairs {
+        let mut shadowed = Pairs::default();
+        for (name, candidates) in &self.exact {
+            let Candidates { ec: None, rsa: Some(exact), .. } = *candidates else { continue };
+            let parent = name.find('.').map(|dot| &name[dot..]);
+            let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).and_then(|candidates| candidates.ec);
+            if let Some(wildcard) = wildcard {
+                shadowed.add(exact, wildcard, name);
+            }
+        }
+        shadowed
+    }
+}
+
+/// TLS 1.2 suites name the kind of key, TLS 1.3 suites go with every kind; the signature schemes say the rest.
+fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> bool {
+    let algorithm = credential.certified().key.algorithm();
+    let usable = |suite: &SupportedCipherSuite| {
+        wish.cipher_suites.contains(&suite.suite()) && suite.usable_for_signature_algorithm(algorithm)
+    };
+    suites.iter().any(usable) && credential.suits(wish.signature_schemes)
+}
+
+/// The first certificate, and for the other kinds of key the first one with the same names.
+fn default_candidates(credentials: &[Arc<Credential>]) -> Candidates {
+    let mut default = Candidates::default();
+    let sorted_names = |credential: &Credential| {
+        let mut names = credential.facts().names.clone();
+        names.sort();
+        names
+    };
+    let Some(first) = credentials.first() else { return default };
+    let names = sorted_names(first);
+    for (index, credential) in credentials.iter().enumerate() {
+        let free = default.of(credential.facts().key_type);
+        let is_twin = || credential.facts().names.len() == names.len() && sorted_names(credential) == names;
+        if index == 0 || (free.is_none() && is_twin()) {
+            *free = Some(index);
+        }
+    }
+    default
+}
+
+/// Names by pairs of certificates, so that a thousand names make one message.
+#[derive(Default)]
+struct Pairs(std::collections::BTreeMap<(usize, usize), Vec<String>>);
+
+impl Pairs {
+    fn add(&mut self, left: usize, right: usize, name: &str) {
+        self.0.entry((left, right)).or_default().push(name.to_owned());
+    }
+
+    fn problems(
+        self,
+        problem: impl Fn(&str, &str, &str) -> Problem,
+        credentials: &[Arc<Credential>],
+    ) -> Vec<Problem> {
+        let path = |index: usize| credentials[index].path().display().to_string();
+        let pairs = self.0.into_iter().map(|((left, right), mut names)| {
+            names.sort();
+            let names = match names.as_slice() {
+                [name] => format!("the name '{name}'"),
+                [name, more @ ..] => format!("the name '{name}' (and {} more)", more.len()),
+                [] => String::new(),
+            };
+            problem(&path(left), &path(right), &names)
+        });
+        pairs.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::SignatureScheme::{ECDSA_NISTP256_SHA256, ED25519, RSA_PSS_SHA256};
+
+    use super::super::credential;
+    use super::super::test_pki::*;
+    use super::*;
+
+    const MODERN: &[SignatureScheme] = &[RSA_PSS_SHA256, ECDSA_NISTP256_SHA256];
+    const ONLY_RSA: &[SignatureScheme] = &[RSA_PSS_SHA256];
+    const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
+
+    /// A table of certificates named like their file, each with these names and kind of key.
+    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Problem>) {
+        let ca = Ca::root("Root");
+        let issued = certificates.iter().map(|(path, names, key)| {
+            let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
+            (*path, ca.server(names, key).combined())
+        });
+        let files = files(issued.collect::<Vec<_>>());
+        let paths: Vec<&str> = certificates.iter().map(|(path, ..)| *path).collect();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let (credentials, problems) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
+        assert_eq!(problems, []);
+        SniTable::build(credentials, strict, &location())
+    }
+
+    fn ours() -> Vec<SupportedCipherSuite> {
+        rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES.to_vec()
+    }
+
+    fn chosen<'a>(table: &'a SniTable, sni: Option<&str>, signature_schemes: &[SignatureScheme]) -> Option<&'a str> {
+        let wish = Wish { sni, signature_schemes, cipher_suites: TLS13 };
+        table.choose(wish, &ours()).map(|credential| credential.path().to_str().unwrap())
+    }
+
+    #[test]
+    fn exact_before_wildcard_before_default() {
+        let (table, problems) = table(
+            false,
+            &[
+                ("/c/default", &["default.example"], ec_key()),
+                ("/c/wild", &["*.example"], ec_key()),
+                ("/c/a", &["a.example"], ec_key()),
+            ],
+        );
+        assert_eq!(problems, []);
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("A.Example"), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("a.example."), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("b.example"), MODERN), Some("/c/wild"));
+        // A wildcard stands for one label exactly.
+        assert_eq!(chosen(&table, Some("a.b.example"), MODERN), Some("/c/default"));
+        assert_eq!(chosen(&table, Some("example"), MODERN), Some("/c/default"));
+        assert_eq!(chosen(&table, Some("*.example"), MODERN), Some("/c/wild"));
+        assert_eq!(chosen(&table, None, MODERN), Some("/c/default"));
+        assert_eq!(chosen(&table, Some(""), MODERN), Some("/c/default"));
+    }
+
+    #[test]
+    fn strict_has_no_default() {
+        let (table, _) = table(true, &[("/c/a", &["a.example"], ec_key())]);
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
+        assert_eq!(chosen(&table, None, MODERN), None);
+        let (empty, _) = SniTable::build(Vec::new(), false, &location());
+        assert_eq!(chosen(&empty, None, MODERN), None);
+    }
+
+    #[test]
+    fn ecdsa_before_rsa_as_far_as_the_client_knows_it() {
+        let names: &[&str] = &["a.example", "b.example"];
+        let reversed: &[&str] = &["b.example", "a.example"];
+        let (table, problems) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
+        assert_eq!(problems, []);
+        for sni in [Some("a.example"), Some("unknown.example"), None] {
+            assert_eq!(chosen(&table, sni, MODERN), Some("/c/ec"));
+            assert_eq!(chosen(&table, sni, ONLY_RSA), Some("/c/rsa"));
+            assert_eq!(chosen(&table, sni, &[ED25519]), Some("/c/ec"));
+        }
+        // A TLS 1.2 client that offers no ECDSA suite cannot use the certificate, whatever its schemes say.
+        let suites = &[CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
+        let wish = Wish { sni: None, signature_schemes: MODERN, cipher_suites: suites };
+        assert_eq!(table.choose(wish, &ours()).unwrap().path().to_str(), Some("/c/rsa"));
+    }
+
+    #[test]
+    fn the_default_of_the_other_kind_must_have_the_same_names() {
+        let (table, _) =
+            table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
+        assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
+    }
+
+    #[test]
+    fn wildcard_ecdsa_shadows_exact_rsa_with_a_warning() {
+        let (table, problems) =
+            table(false, &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())]);
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/wild"));
+        assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].code, "W130");
+        assert!(problems[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"), "{problems:?}");
+    }
+
+    #[test]
+    fn of_two_certificates_for_a_name_the_first_counts() {
+        let (table, problems) = table(
+            false,
+            &[
+                ("/c/1", &["a.example", "b.example", "*.c.example"], ec_key()),
+                ("/c/2", &["*.c.example", "b.example", "a.example", "d.example"], ec_key()),
+            ],
+        );
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/1"));
+        assert_eq!(chosen(&table, Some("x.c.example"), MODERN), Some("/c/1"));
+        assert_eq!(chosen(&table, Some("d.example"), MODERN), Some("/c/2"));
+        let message = "the name '*.c.example' (and 2 more) of '/c/2' is served by '/c/1', which comes first";
+        assert_eq!(problems.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W131", message)]);
+    }
+
+    #[test]
+    fn ten_thousand_names_are_found() {
+        let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.example")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (table, problems) = table(true, &[("/c/many", &names, ec_key())]);
+        assert_eq!(problems, []);
+        assert!(names.iter().all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many")));
+        assert_eq!(chosen(&table, Some("n10000.example"), MODERN), None);
+    }
+}
