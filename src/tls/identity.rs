@@ -31,9 +31,17 @@ impl Verdict {
         Self { client }
     }
 
+    /// A verdict that no handshake gave, for unit tests of what is built on one.
+    #[cfg(test)]
+    pub(crate) fn for_tests(client: Client) -> Self {
+        Self::new(client)
+    }
+
     /// The verdict of a listener without TLS: nobody was asked.
     pub fn plaintext() -> Self {
-        Self { client: Client::NotAsked }
+        Self {
+            client: Client::NotAsked,
+        }
     }
 
     /// What is known about the client's certificate.
