@@ -7,17 +7,30 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::Model;
 use crate::material::{Entry, Material};
 
-#[derive(Debug)]
+pub struct Shared {
+    pub stats: Arc<crate::stats::Stats>,
+    pub tickets: Arc<crate::tls::tickets::TicketKeys>,
+    pub maxconn: u32,
+}
+
 pub struct Snapshot {
     pub generation: u64,
+    pub log: Arc<crate::log::Targets>,
     pub model: Model,
 }
 
-#[allow(clippy::type_complexity)]
+pub struct Built {
+    pub snapshot: Snapshot,
+    pub diagnostics: Vec<Diagnostic>,
+    pub report: Vec<String>,
+}
+
 pub fn build(
     material: &Material,
-    _previous: Option<&Arc<Snapshot>>,
-) -> Result<(Snapshot, Vec<Diagnostic>, Vec<String>), Vec<Diagnostic>> {
+    _shared: &Shared,
+    _previous: Option<&Snapshot>,
+    _now: rustls::pki_types::UnixTime,
+) -> Result<Built, Vec<Diagnostic>> {
     let parsed = crate::conf::parse(&material.sources, &material.environment);
     let Some(model) = parsed.model else {
         return Err(parsed.diagnostics);
@@ -39,7 +52,9 @@ pub fn build(
         }
     }
     if errors.is_empty() {
-        Ok((Snapshot { generation: material.generation, model }, parsed.diagnostics, report))
+        let log = crate::log::Targets::new(&model.process.logs, "bowline");
+        let snapshot = Snapshot { generation: material.generation, log, model };
+        Ok(Built { snapshot, diagnostics: parsed.diagnostics, report })
     } else {
         Err(errors)
     }

@@ -21,8 +21,10 @@ pub fn variables(_text: &[u8]) -> BTreeSet<String> {
     BTreeSet::new()
 }
 
-pub fn keywords() -> String {
-    "stand-in".into()
+pub mod keywords {
+    pub fn help() -> String {
+        "stand-in".into()
+    }
 }
 
 fn address(word: &str) -> Option<BindAddress> {
@@ -143,6 +145,18 @@ pub fn parse(sources: &[(String, Vec<u8>)], _environment: &BTreeMap<String, Stri
                         proxy: None,
                     });
                 }
+                ["log", word, ..] if section == "global" => model.process.logs.push(LogTarget {
+                    sink: match word.strip_prefix("fd@") {
+                        Some(n) => LogSink::Descriptor(n.parse().unwrap()),
+                        None => LogSink::Udp(word.parse().unwrap()),
+                    },
+                    max_length: 1024,
+                    format: LogFraming::Short,
+                    facility: 16,
+                    max_level: 7,
+                    min_level: 0,
+                    at,
+                }),
                 ["default_backend", _] | ["mode", "tcp"] | ["timeout", ..] => {}
                 [word, ..] => {
                     diagnostics.push(Diagnostic::error("E101", &at, format!("unknown keyword '{word}'")))

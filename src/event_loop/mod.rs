@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use crate::material::ListenerKey;
 use crate::snapshot::Snapshot;
 
-#[derive(Debug)]
 pub enum Command {
     Adopt { snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, OwnedFd)>, done: mpsc::Sender<()> },
     Drain { deadline: Option<Instant> },
@@ -51,7 +50,7 @@ impl Handle {
     }
 }
 
-pub fn spawn(index: usize, _loops: usize) -> io::Result<Handle> {
+pub fn spawn(index: usize, _id_prefix: u64, _queue: crate::log::Queue) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let shared = Arc::new(Shared::default());
     let thread = std::thread::Builder::new().name(format!("loop-{index}")).spawn({
