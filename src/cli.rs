@@ -2,7 +2,7 @@
 
 mod arguments;
 mod check;
-mod console;
+mod panic;
 mod text;
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Task};
 
+use crate::log::logger;
 use crate::master::material::Request;
 use crate::master::{self, Options};
 use crate::{conf, demo, ipc, worker};
@@ -19,10 +20,10 @@ const DEFAULT_CONFIGURATION: &str = "/etc/bowline/bowline.cfg";
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    console::install_panic_hook();
+    panic::install_hook();
+    logger::install();
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == ipc::WORKER_ARGUMENT) {
-        console::install(log::LevelFilter::Info);
         return worker::run();
     }
     let arguments = match arguments::parse(words) {
@@ -32,7 +33,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    console::install(match (arguments.quiet, arguments.verbose) {
+    log::set_max_level(match (arguments.quiet, arguments.verbose) {
         (true, _) => log::LevelFilter::Error,
         (false, true) => log::LevelFilter::Debug,
         (false, false) => log::LevelFilter::Info,
@@ -50,7 +51,7 @@ fn perform(arguments: Arguments) -> ExitCode {
         Task::Help => print(text::HELP),
         Task::Version => print(&text::version()),
         Task::Versions => print(&text::versions()),
-        Task::Keywords => print(&conf::keywords()),
+        Task::Keywords => print(&conf::keywords::help()),
         Task::Demo { port } => demo::run(port),
         Task::Check | Task::Serve => match request(&arguments) {
             Ok(request) if arguments.task == Task::Check => check::run(&request, &arguments),
@@ -75,8 +76,7 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
         std::env::set_current_dir(directory)
             .map_err(|error| format!("cannot change to the directory {}: {error}", directory.display()))?;
     }
-    let directory =
-        std::env::current_dir().map_err(|error| format!("cannot find the current directory: {error}"))?;
+    let directory = std::env::current_dir().map_err(|error| format!("cannot find the current directory: {error}"))?;
     let mut sources = arguments.sources.clone();
     if sources.is_empty() {
         if !Path::new(DEFAULT_CONFIGURATION).exists() {

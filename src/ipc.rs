@@ -81,6 +81,8 @@ pub enum DescriptorRole {
         /// Which loop accepts from it.
         loop_index: u16,
     },
+    /// Where lines for `fd@n` go; the number in the master. Of use to a worker that has adopted nothing yet.
+    Log(i32),
 }
 
 /// From the worker to its master.
@@ -316,9 +318,8 @@ mod tests {
     #[test]
     fn messages_arrive_in_order_with_their_own_descriptors() {
         let (mut master, mut worker) = pair();
-        let (reader, writer) = io::pipe().unwrap();
-        let descriptors: Vec<Arc<OwnedFd>> =
-            vec![Arc::new(reader.into()), Arc::new(writer.into())];
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let descriptors: Vec<Arc<OwnedFd>> = vec![Arc::new(reader.into()), Arc::new(writer.into())];
         master.queue(&ToWorker::Detach, &[]).unwrap();
         master.queue(&adopt(7, 2), &descriptors).unwrap();
         master.queue(&ToWorker::Stop, &[]).unwrap();
@@ -330,8 +331,8 @@ mod tests {
             panic!("the second message is an Adopt");
         };
         assert_eq!((message.generation, message.descriptors.len(), received.len()), (7, 2, 2));
-        let mut writer = io::PipeWriter::from(received.pop().unwrap());
-        let mut reader = io::PipeReader::from(received.pop().unwrap());
+        let mut writer = UnixStream::from(received.pop().unwrap());
+        let mut reader = UnixStream::from(received.pop().unwrap());
         writer.write_all(b"x").unwrap();
         reader.read_exact(&mut [0]).unwrap();
         assert!(matches!(worker.poll_receive().unwrap(), Incoming::Message(ToWorker::Stop, _)));
@@ -342,7 +343,7 @@ mod tests {
     #[test]
     fn more_descriptors_than_one_message_of_the_kernel_carries() {
         let (mut master, mut worker) = pair();
-        let one: Arc<OwnedFd> = Arc::new(io::pipe().unwrap().0.into());
+        let one: Arc<OwnedFd> = Arc::new(UnixStream::pair().unwrap().0.into());
         let many = vec![one; DESCRIPTORS_MAX * 2 + 50];
         let wanted = many.len();
         let sender = std::thread::spawn(move || {

@@ -59,8 +59,24 @@ const DEMO_PORT: u16 = 8443;
 
 /// Every option that has a meaning, for suggestions.
 const OPTIONS: [&str; 18] = [
-    "-f", "-c", "-D", "-db", "-dW", "-V", "-q", "-p", "-n", "-C", "-v", "-vv", "-h", "--help", "--help-keywords",
-    "--version", "--port", "demo",
+    "-f",
+    "-c",
+    "-D",
+    "-db",
+    "-dW",
+    "-V",
+    "-q",
+    "-p",
+    "-n",
+    "-C",
+    "-v",
+    "-vv",
+    "-h",
+    "--help",
+    "--help-keywords",
+    "--version",
+    "--port",
+    "demo",
 ];
 
 /// HAProxy's options without meaning here, and how many words belong to each.

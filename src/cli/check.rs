@@ -1,12 +1,17 @@
 //! `-c`: the two steps of a start, without the start.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::arguments::Arguments;
 use crate::master::material::{Request, collect};
 use crate::master::plan::Fixed;
 use crate::report::{self, ReportLevel, ReportLine, Summary};
+use crate::snapshot::Shared;
+use crate::stats::Stats;
 use crate::sys::privileges::Ids;
+use crate::tls::tickets::TicketKeys;
 use crate::worker;
 
 /// Reads and builds everything, prints what there is to say, and says by its exit code whether a start would accept it.
@@ -17,7 +22,7 @@ pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
     if !arguments.quiet {
         for line in &report {
             if line.level != ReportLevel::Fact {
-                eprintln!("{}", line.text);
+                eprintln!("{}", line.text.trim_end());
             } else if arguments.verbose {
                 eprintln!("{}", report::Escaped(&line.text));
             }
@@ -43,7 +48,9 @@ fn check(request: &Request) -> Vec<ReportLine> {
     if let Err(diagnostic) = Fixed::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[diagnostic], &material.sources));
     }
-    match worker::build::build(material, None) {
+    let shared =
+        Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), maxconn: material.maxconn };
+    match worker::build::build(material, &shared, None) {
         Ok(built) => report::merge(&mut report, built.report),
         Err(refusal) => report::merge(&mut report, refusal),
     }

@@ -52,6 +52,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], _environment: &BTreeMap<String, Stri
             match words.as_slice() {
                 [] => {}
                 ["global"] => section = "global",
+                ["defaults"] => section = "defaults",
                 ["frontend", name] => {
                     section = "frontend";
                     model.frontends.push(Frontend {
@@ -85,9 +86,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], _environment: &BTreeMap<String, Stri
                     });
                 }
                 ["daemon"] if section == "global" => model.process.daemon = true,
-                ["user", name] if section == "global" => {
-                    model.process.user = Some(At { value: name.to_string(), at })
-                }
+                ["user", name] if section == "global" => model.process.user = Some(At { value: name.to_string(), at }),
                 ["pidfile", name] if section == "global" => {
                     model.process.pidfile = Some(At { value: PathBuf::from(name), at })
                 }
@@ -98,8 +97,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], _environment: &BTreeMap<String, Stri
                     model.process.maxconn = Some(At { value: n.parse().unwrap(), at })
                 }
                 ["hard-stop-after", n] if section == "global" => {
-                    model.process.hard_stop_after =
-                        Some(Duration::from_secs(n.trim_end_matches('s').parse().unwrap()))
+                    model.process.hard_stop_after = Some(Duration::from_secs(n.trim_end_matches('s').parse().unwrap()))
                 }
                 ["bind", word, rest @ ..] if section == "frontend" => {
                     let Some(value) = address(word) else {
@@ -158,9 +156,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], _environment: &BTreeMap<String, Stri
                     at,
                 }),
                 ["default_backend", _] | ["mode", "tcp"] | ["timeout", ..] => {}
-                [word, ..] => {
-                    diagnostics.push(Diagnostic::error("E101", &at, format!("unknown keyword '{word}'")))
-                }
+                [word, ..] => diagnostics.push(Diagnostic::error("E101", &at, format!("unknown keyword '{word}'"))),
             }
         }
     }

@@ -62,13 +62,18 @@ pub fn spawn(index: usize, _id_prefix: u64, _queue: crate::log::Queue) -> io::Re
 
 fn run(inbox: mpsc::Receiver<Command>, shared: &Shared) {
     let mut listeners: Vec<(ListenerKey, TcpListener)> = Vec::new();
-    let mut open: Vec<TcpStream> = Vec::new();
+    let mut open: Vec<(TcpStream, TcpStream)> = Vec::new();
+    let mut backend = None;
     let mut draining: Option<Option<Instant>> = None;
     let mut generation = 0;
     loop {
         match inbox.recv_timeout(Duration::from_millis(5)) {
             Ok(Command::Adopt { snapshot, opened, done }) => {
                 generation = snapshot.generation;
+                backend = snapshot.model.backends.iter().flat_map(|b| &b.servers).find_map(|s| match s.address.value {
+                    crate::conf::model::ServerAddress::Inet(address) => Some(address),
+                    _ => None,
+                });
                 listeners.extend(opened.into_iter().map(|(key, fd)| (key, fd.into())));
                 let keys: BTreeSet<String> = (snapshot.model.frontends.iter())
                     .flat_map(|f| &f.binds)
@@ -89,11 +94,13 @@ fn run(inbox: mpsc::Receiver<Command>, shared: &Shared) {
             while let Ok((mut stream, _)) = listener.accept() {
                 let _ = stream.set_nonblocking(true);
                 let _ = stream.write_all(format!("generation {generation}\n").as_bytes());
-                open.push(stream);
+                if let Some(server) = backend.and_then(|backend| TcpStream::connect(backend).ok()) {
+                    open.push((stream, server));
+                }
             }
         }
         let mut hung = false;
-        open.retain_mut(|stream| {
+        open.retain_mut(|(stream, _)| {
             let mut buffer = [0; 64];
             match stream.read(&mut buffer) {
                 Ok(0) => false,

@@ -1,8 +1,9 @@
 //! Going into the background, and the pid file.
 
 use std::fs::OpenOptions;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,30 +21,30 @@ pub(super) enum Detached {
 
 /// The foreground process waits for this to be kept; dropped, it reports failure.
 pub(super) struct Promise {
-    pipe: Option<PipeWriter>,
+    foreground: Option<UnixStream>,
 }
 
 /// Forks into the background as the leader of a new session. The terminal stays until [`Promise::keep`], so that errors of
 /// the start are seen.
 ///
 /// # Errors
-/// As fork(2), pipe(2) and setsid(2).
+/// As fork(2), socketpair(2) and setsid(2).
 pub(super) fn detach() -> io::Result<Detached> {
-    let (reader, writer) = io::pipe()?;
+    let (foreground, background) = UnixStream::pair()?;
     match sys::fork()? {
         Forked::Parent(_) => {
-            drop(writer);
-            Ok(Detached::Foreground(wait_for(reader)))
+            drop(background);
+            Ok(Detached::Foreground(wait_for(foreground)))
         }
         Forked::Child => {
             setsid()?;
-            Ok(Detached::Background(Promise { pipe: Some(writer) }))
+            Ok(Detached::Background(Promise { foreground: Some(background) }))
         }
     }
 }
 
-fn wait_for(mut reader: PipeReader) -> ExitCode {
-    match reader.read(&mut [0]) {
+fn wait_for(mut background: UnixStream) -> ExitCode {
+    match background.read(&mut [0]) {
         Ok(1) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
@@ -52,12 +53,12 @@ fn wait_for(mut reader: PipeReader) -> ExitCode {
 impl Promise {
     /// To nobody: the service stays in the foreground.
     pub(super) fn none() -> Self {
-        Self { pipe: None }
+        Self { foreground: None }
     }
 
     /// Whether there is a terminal to let go of.
     pub(super) fn detaches(&self) -> bool {
-        self.pipe.is_some()
+        self.foreground.is_some()
     }
 
     /// The service is up: lets go of the terminal and the directory, and ends the foreground process with success.
@@ -65,7 +66,7 @@ impl Promise {
     /// # Errors
     /// /dev/null cannot be opened.
     pub(super) fn keep(self) -> io::Result<()> {
-        let Some(mut pipe) = self.pipe else {
+        let Some(mut foreground) = self.foreground else {
             return Ok(());
         };
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
@@ -73,7 +74,7 @@ impl Promise {
         dup2_stdout(&null)?;
         dup2_stderr(&null)?;
         std::env::set_current_dir("/")?;
-        pipe.write_all(&[0])
+        foreground.write_all(&[0])
     }
 }
 
@@ -142,10 +143,10 @@ mod tests {
 
     #[test]
     fn the_foreground_process_tells_success_from_failure() {
-        let (reader, mut writer) = io::pipe().unwrap();
+        let (reader, mut writer) = UnixStream::pair().unwrap();
         writer.write_all(&[0]).unwrap();
         assert_eq!(format!("{:?}", wait_for(reader)), format!("{:?}", ExitCode::SUCCESS));
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = UnixStream::pair().unwrap();
         drop(writer);
         assert_eq!(format!("{:?}", wait_for(reader)), format!("{:?}", ExitCode::FAILURE));
     }

@@ -104,7 +104,10 @@ impl Listeners {
 
     fn open_one(&self, wanted: &Wanted, opened: &[Open]) -> io::Result<Open> {
         let mut name = None;
-        let share = |socket: OwnedFd| vec![Arc::new(socket); usize::from(self.loops)];
+        let share = |socket: OwnedFd| {
+            let socket = Arc::new(socket);
+            vec![socket; usize::from(self.loops)]
+        };
         let descriptors = match &wanted.key {
             BindAddress::Inet { address, v6only } => {
                 let of_port = |key: &ListenerKey| matches!(key, BindAddress::Inet { address: other, .. } if other.port() == address.port());

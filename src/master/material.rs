@@ -313,9 +313,11 @@ fn resolve_names(model: &Model, previous: Option<&Material>, resolve: Resolve<'_
                 scope.spawn(move || resolve(&host, port))
             };
             let threads: Vec<_> = batch.iter().map(ask).collect();
-            answers.extend(threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(io::Error::other("the resolver failed")))
-            }));
+            answers.extend(
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("the resolver failed")))),
+            );
         });
     }
 

@@ -1,9 +1,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::conf::model::{
-    Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify,
-};
+use crate::conf::model::{Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify};
 
 fn location() -> Location {
     Location { file: "test.cfg".into(), line: 1, column: 1 }

@@ -7,6 +7,7 @@ pub mod plan;
 mod child;
 mod daemon;
 mod listeners;
+mod logging;
 mod service;
 mod signals;
 
@@ -79,7 +80,10 @@ fn start(options: Options) -> Result<Started, ()> {
     let promise = match go_to_background(&options, collected.model.process.daemon) {
         Ok(Detached::Foreground(code)) => return Ok(Started::Foreground(code)),
         Ok(Detached::Background(promise)) => promise,
-        Err(error) => return Err(fail("cannot go into the background", error)),
+        Err(error) => {
+            fail("cannot go into the background", error);
+            return Err(());
+        }
     };
     let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
     let mut service = Box::new(Service::new(options, fixed, promise, signals));

@@ -33,12 +33,12 @@ impl Fixed {
 
 fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Diagnostic> {
     let refuse = |at: &Location, reason: String| Diagnostic::error("E604", at, reason);
-    let look_up = |named: &At<String>, found: std::io::Result<u32>| {
-        found.map_err(|error| refuse(&named.at, error.to_string()))
-    };
-    let user = process.user.as_ref().map(|named| {
-        privileges::find_user(&named.value).map_err(|error| refuse(&named.at, error.to_string()))
-    });
+    let look_up =
+        |named: &At<String>, found: std::io::Result<u32>| found.map_err(|error| refuse(&named.at, error.to_string()));
+    let user = process
+        .user
+        .as_ref()
+        .map(|named| privileges::find_user(&named.value).map_err(|error| refuse(&named.at, error.to_string())));
     let user = user.transpose()?;
     let group = process.group.as_ref().map(|named| look_up(named, privileges::find_group(&named.value)));
     let group = group.transpose()?;
@@ -96,7 +96,9 @@ pub fn connections(
         }
         Carried::TooMany { needed, limit, fit } => {
             let asked_by = match (asked, configured) {
-                (None, Some(At { at: Location { file, line, column }, .. })) => format!("{file}:{line}:{column}: error: "),
+                (None, Some(At { at: Location { file, line, column }, .. })) => {
+                    format!("{file}:{line}:{column}: error: ")
+                }
                 _ => "-n: error: ".to_owned(),
             };
             let wanted = wanted.unwrap_or_default();
@@ -116,10 +118,8 @@ mod tests {
     const ALICE: Ids = Ids { uid: 1000, gid: 1000 };
 
     fn process(user: Option<&str>, group: Option<&str>) -> Process {
-        let at = |name: &str| At {
-            value: name.to_owned(),
-            at: Location { file: "test.cfg".into(), line: 2, column: 8 },
-        };
+        let at =
+            |name: &str| At { value: name.to_owned(), at: Location { file: "test.cfg".into(), line: 2, column: 8 } };
         Process { user: user.map(at), group: group.map(at), ..Process::default() }
     }
 

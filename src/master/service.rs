@@ -16,6 +16,7 @@ use super::Options;
 use super::child::{Backoff, Worker, describe};
 use super::daemon::{PidFile, Promise};
 use super::listeners::{self, Listeners, Open, Shown, Wanted};
+use super::logging::{self, LogDescriptors, Logging};
 use super::material::{Collected, collect};
 use super::plan::{self, Fixed};
 use super::signals::{Signal, Signals};
@@ -40,6 +41,8 @@ struct Configuration {
     model: Model,
     wanted: Vec<Wanted>,
     report: Vec<ReportLine>,
+    /// Descriptors above 2 that `log fd@n` names.
+    log_descriptors: LogDescriptors,
 }
 
 /// A configuration that is not in force yet, and the listeners that only it has.
@@ -79,6 +82,7 @@ pub(super) struct Service {
     promise: Option<Promise>,
     detached: bool,
     pidfile: Option<PidFile>,
+    logging: Logging,
     outcome: Option<ExitCode>,
 }
 
@@ -100,6 +104,7 @@ impl Service {
             promise: Some(promise),
             detached: false,
             pidfile: None,
+            logging: Logging::new(),
             outcome: None,
         }
     }
@@ -109,6 +114,7 @@ impl Service {
         self.start_worker();
         loop {
             if let Some(outcome) = self.outcome {
+                self.logging.stop();
                 return outcome;
             }
             self.wait();
@@ -142,10 +148,11 @@ impl Service {
             report.push(ReportLine::new(ReportLevel::Error, text));
             return Err(report);
         }
+        let log_descriptors = logging::find_descriptors(&model).map_err(render)?;
         let opened = self.listeners.open_missing(&wanted).map_err(render)?;
         material.maxconn = connections;
         material.generation = self.generation() + 1;
-        let configuration = Configuration { material: Arc::new(material), model, wanted, report };
+        let configuration = Configuration { material: Arc::new(material), model, wanted, report, log_descriptors };
         self.candidate = Some(Candidate { configuration, opened });
         Ok(())
     }
@@ -304,7 +311,7 @@ impl Service {
     fn start_worker(&mut self) {
         self.restart_at = None;
         let Fixed { ids, loops } = self.fixed;
-        let verbosity = log::max_level() as u8;
+        let verbosity = self.logging.verbosity() as u8;
         match Worker::start(Start { uid: ids.uid, gid: ids.gid, loops, verbosity }) {
             Ok(worker) => {
                 log::debug!("started worker {}", worker.pid());
@@ -395,6 +402,9 @@ impl Service {
         if let Some(promise) = self.promise.take() {
             self.come_up(promise);
         }
+        if let Some(Configuration { model, log_descriptors, .. }) = &self.in_force {
+            self.logging.adopt(model, log_descriptors);
+        }
         self.start_collecting();
     }
 
@@ -446,7 +456,8 @@ impl Service {
     }
 
     fn handle_child(&mut self) {
-        let Some((status, worker)) = self.worker.as_mut().and_then(|worker| Some((worker.exit_status()?, worker))) else {
+        let Some((status, worker)) = self.worker.as_mut().and_then(|worker| Some((worker.exit_status()?, worker)))
+        else {
             return;
         };
         // Its last words, if it had any, are still in the socket.
@@ -545,7 +556,9 @@ fn encode_offer<'a>(
     let material = zeroize::Zeroizing::new(material);
     let mut descriptors = vec![Arc::new(sealed_memory(&material)?)];
     let mut roles: Vec<DescriptorRole> = Vec::new();
-    for (role, descriptor) in listeners.flat_map(Open::for_loops) {
+    let logs = configuration.log_descriptors.iter();
+    let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
+    for (role, descriptor) in listeners.flat_map(Open::for_loops).chain(logs) {
         roles.push(role);
         descriptors.push(descriptor);
     }

@@ -25,8 +25,7 @@ pub fn send_with_descriptors(
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if numbers.is_empty() { &[][..] } else { &rights[..] };
-    let sent =
-        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(sent)
 }
 
@@ -42,8 +41,7 @@ pub fn receive_with_descriptors(
 ) -> io::Result<usize> {
     let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let mut slices = [IoSliceMut::new(bytes)];
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut received = Vec::new();
     let complete = match message.cmsgs() {
         Ok(all) => {
@@ -104,7 +102,7 @@ mod tests {
     #[test]
     fn a_descriptor_arrives_and_is_closed_on_exec() {
         let (left, right) = UnixStream::pair().unwrap();
-        let (mut reader, writer) = io::pipe().unwrap();
+        let (mut reader, writer) = UnixStream::pair().unwrap();
         assert_eq!(send_with_descriptors(left.as_fd(), b"x", &[writer.as_fd()]).unwrap(), 1);
         drop(writer);
         let (mut byte, mut received) = ([0], Vec::new());

@@ -1,11 +1,12 @@
 //! Material in, snapshot out, whatever the material is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+
+use rustls::pki_types::UnixTime;
 
 use crate::material::Material;
 use crate::report::{self, ReportLevel, ReportLine};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Shared, Snapshot};
 
 /// A snapshot that can be adopted.
 pub struct Built {
@@ -19,10 +20,10 @@ pub struct Built {
 ///
 /// # Errors
 /// Why not, rendered.
-pub fn build(material: &Material, previous: Option<&Arc<Snapshot>>) -> Result<Built, Vec<ReportLine>> {
-    let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, previous)));
+pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) -> Result<Built, Vec<ReportLine>> {
+    let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, shared, previous, UnixTime::now())));
     match built {
-        Ok(Ok((snapshot, diagnostics, facts))) => {
+        Ok(Ok(snapshot::Built { snapshot, diagnostics, report: facts })) => {
             let mut report = report::render(&diagnostics, &material.sources);
             report.extend(facts.into_iter().map(|fact| ReportLine::new(ReportLevel::Fact, fact)));
             Ok(Built { snapshot, report })

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -22,37 +22,54 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::event_loop::{self, Command, Handle};
 use crate::ipc::{Adopt, Channel, DescriptorRole, Incoming, Start, ToMaster, ToWorker};
+use crate::log::{Queue, Writer, logger};
 use crate::material::{ListenerKey, Material};
 use crate::report::{ReportLevel, ReportLine};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Shared, Snapshot};
+use crate::stats::Stats;
 use crate::sys::descriptors::read_sealed_memory;
 use crate::sys::privileges::{self, Ids};
+use crate::tls::tickets::TicketKeys;
 
 /// How long the loops may take to adopt a snapshot; the watchdog ends a loop that hangs before that.
 const ADOPTION: Duration = Duration::from_secs(30);
 /// How long the loops may take to close everything when told to stop now.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
+/// How long the last log lines may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often an ending worker looks whether its loops have ended.
 const END_CHECK: Duration = Duration::from_millis(20);
 
 /// Runs a worker on the socket that its standard input is, until the master says otherwise or is gone.
 pub fn run() -> ExitCode {
-    let outcome = Worker::start().and_then(|mut worker| worker.serve());
-    log::logger().flush();
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut worker = match Worker::start() {
+        Ok(worker) => worker,
         Err(error) => {
             log::error!("worker: {error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let outcome = worker.serve();
+    if let Err(error) = &outcome {
+        log::error!("worker: {error}");
     }
+    if let Some((_, writer)) = worker.logging.take() {
+        logger::release();
+        writer.finish(LAST_LINES);
+    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 struct Worker {
     channel: Channel,
     loop_count: u16,
+    verbosity: log::LevelFilter,
+    stats: Arc<Stats>,
+    tickets: Arc<TicketKeys>,
     /// Empty until the first snapshot is there.
     loops: Arc<[Handle]>,
+    /// Where lines go once the first snapshot is there.
+    logging: Option<(Queue, Writer)>,
     /// Loops are expected to end.
     ending: Arc<AtomicBool>,
     snapshot: Option<Arc<Snapshot>>,
@@ -78,14 +95,20 @@ impl Worker {
             _ => return Err(io::Error::other("a worker is started by its master only")),
         };
         let Start { uid, gid, loops, verbosity } = settings;
-        log::set_max_level(log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info));
+        let verbosity = log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info);
+        log::set_max_level(verbosity);
+        let loops = loops.max(1);
         privileges::become_user(Ids { uid, gid })?;
         privileges::harden()?;
         let sandbox = privileges::close_file_system().to_string();
         let mut worker = Self {
             channel,
-            loop_count: loops.max(1),
+            loop_count: loops,
+            verbosity,
+            stats: Stats::new(loops.into()),
+            tickets: Arc::new(TicketKeys::new(Instant::now())),
             loops: Arc::new([]),
+            logging: None,
             ending: Arc::default(),
             snapshot: None,
             hard_stop_after: None,
@@ -154,39 +177,52 @@ impl Worker {
         let refuse = |reason: String| vec![ReportLine::new(ReportLevel::Error, reason)];
         let mut descriptors = descriptors.into_iter();
         let memory = descriptors.next().ok_or_else(|| refuse("no material came with the configuration".into()))?;
-        let opened = self.sort_by_loop(&adopt.descriptors, descriptors).map_err(refuse)?;
+        let (opened, log_descriptors) = self.sort(&adopt.descriptors, descriptors).map_err(refuse)?;
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
-        let built = build::build(&material, self.snapshot.as_ref())?;
+        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone(), maxconn: material.maxconn };
+        let built = build::build(&material, &shared, self.snapshot.as_deref())?;
         if self.loops.is_empty() {
-            self.start_loops().map_err(|error| refuse(format!("cannot start the event loops: {error}")))?;
+            self.start_threads(log_descriptors)
+                .map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
         }
         Ok((Arc::new(built.snapshot), built.report, opened))
     }
 
-    /// One list of new listeners for each loop.
-    fn sort_by_loop(
+    /// One list of new listeners for each loop, and the descriptors for logs.
+    #[allow(clippy::type_complexity)]
+    fn sort(
         &self,
         roles: &[DescriptorRole],
         descriptors: impl ExactSizeIterator<Item = OwnedFd>,
-    ) -> Result<Vec<Opened>, String> {
+    ) -> Result<(Vec<Opened>, Vec<(i32, OwnedFd)>), String> {
         if roles.len() != descriptors.len() {
-            return Err(format!("{} listeners were announced and {} came", roles.len(), descriptors.len()));
+            return Err(format!("{} descriptors were announced and {} came", roles.len(), descriptors.len()));
         }
+        let mut logs = Vec::new();
         let mut opened: Vec<Opened> = (0..self.loop_count).map(|_| Opened::new()).collect();
         for (role, descriptor) in roles.iter().zip(descriptors) {
-            let DescriptorRole::Listener { key, loop_index } = role;
-            let list = opened.get_mut(usize::from(*loop_index)).ok_or("a listener came for a loop that is not there")?;
-            list.push((key.clone(), descriptor));
+            match role {
+                DescriptorRole::Log(number) => logs.push((*number, descriptor)),
+                DescriptorRole::Listener { key, loop_index } => {
+                    let list = opened.get_mut(usize::from(*loop_index));
+                    list.ok_or("a listener came for a loop that is not there")?.push((key.clone(), descriptor));
+                }
+            }
         }
-        Ok(opened)
+        Ok((opened, logs))
     }
 
-    fn start_loops(&mut self) -> io::Result<()> {
-        let count = usize::from(self.loop_count);
-        self.loops = (0..count).map(|index| event_loop::spawn(index, count)).collect::<io::Result<_>>()?;
-        watchdog::start(self.loops.clone(), self.ending.clone())
+    fn start_threads(&mut self, log_descriptors: Vec<(i32, OwnedFd)>) -> io::Result<()> {
+        let (queue, writer) = Queue::start(log_descriptors)?;
+        let prefix = id_prefix();
+        let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
+        let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
+        watchdog::start(loops.clone(), self.ending.clone())?;
+        self.loops = loops;
+        self.logging = Some((queue, writer));
+        Ok(())
     }
 
     fn adopt(&mut self, snapshot: Arc<Snapshot>, opened: Vec<Opened>) -> io::Result<()> {
@@ -201,7 +237,14 @@ impl Worker {
                 .recv_timeout(ADOPTION)
                 .map_err(|_| io::Error::other("an event loop did not adopt the configuration"))?;
         }
+        if let Some((queue, _)) = &self.logging {
+            logger::adopt(snapshot.log.clone(), queue.clone());
+            if self.verbosity != log::LevelFilter::Info {
+                log::set_max_level(self.verbosity);
+            }
+        }
         self.snapshot = Some(snapshot);
+        self.stats.forget_unused();
         Ok(())
     }
 
@@ -260,6 +303,12 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Differs from one worker to the next, so that no two connections have the same id.
+fn id_prefix() -> u64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    seconds << 32 | u64::from(std::process::id())
 }
 
 /// New listeners of one loop.

@@ -11,6 +11,8 @@ use crate::event_loop::Handle;
 
 /// A turn of a loop takes milliseconds; this long is a bug.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the log has to write why.
+const LAST_LINE: Duration = Duration::from_millis(200);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Watches the loops from a thread of its own until the process ends.
@@ -32,7 +34,8 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>) -> io::Result
             } else {
                 continue;
             }
-            log::logger().flush();
+            // The log has threads of its own.
+            thread::sleep(LAST_LINE);
             std::process::abort();
         }
     };
