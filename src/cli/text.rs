@@ -4,8 +4,8 @@ use crate::sys::privileges;
 
 /// `--help`
 pub(super) const HELP: &str = "\
-Bowline terminates TLS, verifies client certificates and tells the backend who is
-there with a PROXY protocol header. It reads HAProxy's configuration language.
+Bowline terminates TLS, verifies client certificates and tells the backend who
+is there with a PROXY protocol header. It reads the language of HAProxy.
 
 Usage: bowline [-f FILE]... [OPTION]...
        bowline -c [-f FILE]...
@@ -37,7 +37,7 @@ Signals: HUP reads everything again and changes nothing if there is an error.
 USR1, TERM and INT stop accepting and wait for open connections, for
 'hard-stop-after' at most; a second TERM or INT cuts them.
 
-Options of HAProxy that mean nothing here (-W, -Ws, -sf, -st, -x, -S, -L, -m ...)
+Options of HAProxy that mean nothing here (-W, -Ws, -sf, -st, -x, -S, -L, -m)
 are accepted with a notice.
 ";
 

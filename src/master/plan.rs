@@ -3,7 +3,7 @@
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Location, Model, Process};
 use crate::report::{ReportLevel, ReportLine};
-use crate::sys::limits::{self, Carried};
+use crate::sys::limits::{self, Carried, Raise};
 use crate::sys::privileges::{self, Ids, NOBODY};
 
 /// Below this many connections an unset `maxconn` is worth a warning: the descriptor limit is that of a login shell.
@@ -76,12 +76,13 @@ pub fn connections(
     model: &Model,
     asked: Option<u32>,
     listeners: usize,
+    raise: Raise,
     report: &mut Vec<ReportLine>,
 ) -> Result<u32, ReportLine> {
     let configured = model.process.maxconn.as_ref();
     let wanted = asked.or(configured.map(|maxconn| maxconn.value)).filter(|&wanted| wanted > 0);
     let refuse = |text: String| ReportLine::new(ReportLevel::Error, text);
-    let carried = limits::make_room(wanted, listeners)
+    let carried = limits::make_room(wanted, listeners, raise)
         .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {error}")))?;
     match carried {
         Carried::Connections(connections) => {
@@ -168,12 +169,12 @@ mod tests {
     #[test]
     fn too_many_connections_are_refused_where_they_are_asked_for() {
         let mut model = Model::default();
-        let error = connections(&model, Some(u32::MAX), 1, &mut Vec::new()).unwrap_err();
+        let error = connections(&model, Some(u32::MAX), 1, Raise::Soft, &mut Vec::new()).unwrap_err();
         assert!(error.text.starts_with("-n: error: 4294967295 connections need"), "{}", error.text);
         let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
         model.process.maxconn = Some(At { value: u32::MAX, at });
-        let error = connections(&model, None, 1, &mut Vec::new()).unwrap_err();
+        let error = connections(&model, None, 1, Raise::Soft, &mut Vec::new()).unwrap_err();
         assert!(error.text.starts_with("test.cfg:2:8: error: "), "{}", error.text);
-        assert_eq!(connections(&model, Some(10), 1, &mut Vec::new()), Ok(10));
+        assert_eq!(connections(&model, Some(10), 1, Raise::Soft, &mut Vec::new()), Ok(10));
     }
 }

@@ -25,6 +25,7 @@ use crate::ipc::{Adopt, DescriptorRole, Incoming, Start, ToMaster, ToWorker};
 use crate::material::Material;
 use crate::report::{self, Escaped, ReportLevel, ReportLine, Summary};
 use crate::sys::descriptors::sealed_memory;
+use crate::sys::limits::Raise;
 
 /// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
@@ -137,7 +138,9 @@ impl Service {
         let render = |diagnostics: Vec<_>| report::render(&diagnostics, sources);
         let wanted = listeners::wanted(&model).map_err(render)?;
         let sockets = wanted.len() * usize::from(self.fixed.loops);
-        let connections = plan::connections(&model, self.options.maxconn, sockets, &mut report);
+        // A worker that runs keeps the hard limit that it was started with.
+        let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
+        let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
         let connections = connections.map_err(|line| vec![line])?;
         if self.in_force.is_some() {
             self.check_fixed(&model, &mut report);

@@ -39,17 +39,25 @@ pub fn connections_carried(descriptors: u64, listeners: usize) -> u32 {
     u32::try_from(free / 2).unwrap_or(u32::MAX)
 }
 
-/// Raises the soft limit, and the hard one where that is allowed, so that `needed` descriptors can be opened.
-/// Returns the soft limit that holds now, which may be lower than `needed`.
+/// Which limit may be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// The soft one, up to the hard one: what a process that runs already can do too.
+    Soft,
+    /// Also the hard one, which takes root. Only processes started afterwards have it.
+    Hard,
+}
+
+/// Raises the soft limit so that `needed` descriptors can be opened. Returns the one that holds now, which may be lower.
 ///
 /// # Errors
 /// The limit cannot be read.
-pub fn raise_descriptors(needed: u64) -> io::Result<u64> {
+pub fn raise_descriptors(needed: u64, raise: Raise) -> io::Result<u64> {
     let (soft, hard) = descriptors()?;
     if needed <= soft {
         return Ok(soft);
     }
-    if needed > hard && setrlimit(Resource::RLIMIT_NOFILE, needed, needed).is_ok() {
+    if needed > hard && raise == Raise::Hard && setrlimit(Resource::RLIMIT_NOFILE, needed, needed).is_ok() {
         return Ok(needed);
     }
     let best = needed.min(hard);
@@ -57,6 +65,15 @@ pub fn raise_descriptors(needed: u64) -> io::Result<u64> {
         return Ok(best);
     }
     Ok(soft)
+}
+
+/// Raises the soft limit to the hard one, or to as much as is ever used: a later configuration may need it.
+///
+/// # Errors
+/// The limit cannot be read.
+pub fn raise_all_descriptors() -> io::Result<u64> {
+    let (_, hard) = descriptors()?;
+    raise_descriptors(hard.min(DESCRIPTORS_CEILING), Raise::Soft)
 }
 
 /// How many connections the process may hold.
@@ -79,14 +96,13 @@ pub enum Carried {
 ///
 /// # Errors
 /// The limit cannot be read.
-pub fn make_room(maxconn: Option<u32>, listeners: usize) -> io::Result<Carried> {
+pub fn make_room(maxconn: Option<u32>, listeners: usize, raise: Raise) -> io::Result<Carried> {
     let Some(wanted) = maxconn else {
-        let (_, hard) = descriptors()?;
-        let limit = raise_descriptors(hard.min(DESCRIPTORS_CEILING))?;
+        let limit = raise_all_descriptors()?;
         return Ok(Carried::Connections(connections_carried(limit, listeners)));
     };
     let needed = descriptors_needed(wanted, listeners);
-    let limit = raise_descriptors(needed)?;
+    let limit = raise_descriptors(needed, raise)?;
     if needed <= limit {
         Ok(Carried::Connections(wanted))
     } else {
@@ -119,7 +135,7 @@ mod tests {
     #[test]
     fn more_than_the_kernel_allows_is_refused_with_numbers() {
         // fs.nr_open bounds even root, and is never above 2^31.
-        let Carried::TooMany { needed, limit, fit } = make_room(Some(u32::MAX), 1).unwrap() else {
+        let Carried::TooMany { needed, limit, fit } = make_room(Some(u32::MAX), 1, Raise::Hard).unwrap() else {
             panic!("4 billion connections were granted");
         };
         assert_eq!(needed, u64::from(u32::MAX) * 2 + 65);

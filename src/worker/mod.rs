@@ -28,6 +28,7 @@ use crate::report::{ReportLevel, ReportLine};
 use crate::snapshot::{Shared, Snapshot};
 use crate::stats::Stats;
 use crate::sys::descriptors::read_sealed_memory;
+use crate::sys::limits;
 use crate::sys::privileges::{self, Ids};
 use crate::tls::tickets::TicketKeys;
 
@@ -98,6 +99,7 @@ impl Worker {
         let verbosity = log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info);
         log::set_max_level(verbosity);
         let loops = loops.max(1);
+        limits::raise_all_descriptors()?;
         privileges::become_user(Ids { uid, gid })?;
         privileges::harden()?;
         let sandbox = privileges::close_file_system().to_string();
