@@ -1,49 +1,333 @@
-//! Stand-in: replaced when merging.
-#![allow(missing_docs)]
+//! What is said about a configuration: errors, warnings, notices, each with its place and what to do about it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::model::Location;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Errors of one file that are reported; what comes after them is not read.
+const ERRORS_PER_FILE: usize = 50;
+/// Warnings and notices of one file that are reported.
+const REMARKS_PER_FILE: usize = 50;
+/// Characters of a word of the operator's that a message repeats.
+const SHOWN_MAX: usize = 64;
+/// Characters of a source line that are printed.
+const LINE_MAX: usize = 160;
+
+/// How much a diagnostic matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    Notice,
-    Warning,
+    /// The configuration is refused.
     Error,
+    /// Accepted, but probably not what was meant; `zero-warning` refuses it.
+    Warning,
+    /// Worth knowing.
+    Notice,
 }
 
-#[derive(Clone, Debug)]
-pub struct Diagnostic {
-    pub severity: Severity,
-    pub code: &'static str,
-    pub at: Location,
-    pub message: String,
-    pub help: Option<String>,
-}
-
-impl Diagnostic {
-    pub fn error(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, code, at, message)
-    }
-    pub fn warning(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, code, at, message)
-    }
-    pub fn notice(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Notice, code, at, message)
-    }
-    fn new(severity: Severity, code: &'static str, at: &Location, message: impl Into<String>) -> Self {
-        Self { severity, code, at: at.clone(), message: message.into(), help: None }
-    }
-    pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
-        self
-    }
-    pub fn render(&self, _source_line: Option<&str>) -> String {
-        let severity = match self.severity {
+impl Severity {
+    /// The word in front of the code.
+    fn word(self) -> &'static str {
+        match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
             Severity::Notice => "notice",
-        };
+        }
+    }
+
+    /// The SGR sequence that starts its colour.
+    fn colour(self) -> &'static str {
+        match self {
+            Severity::Error => "\x1b[1;31m",
+            Severity::Warning => "\x1b[1;33m",
+            Severity::Notice => "\x1b[1;36m",
+        }
+    }
+}
+
+/// One finding. Codes are stable: a letter for the severity and a number that documentation and tests refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
+    /// `E101`.
+    pub code: &'static str,
+    /// Where.
+    pub at: Location,
+    /// Bytes of the source that are meant, from `at`; 0: the place alone.
+    pub length: u32,
+    /// What is wrong, one sentence without a full stop.
+    pub message: String,
+    /// Short text beside the mark under the word.
+    pub label: Option<String>,
+    /// What to do.
+    pub help: Vec<String>,
+    /// What else is known about it.
+    pub notes: Vec<String>,
+}
+
+impl Diagnostic {
+    fn new(severity: Severity, code: &'static str, at: &Location, message: String) -> Self {
+        Self { severity, code, at: at.clone(), length: 0, message, label: None, help: Vec::new(), notes: Vec::new() }
+    }
+
+    /// An error. `message` may repeat words of the operator; pass them through [`shown`].
+    pub fn error(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, at, message.into())
+    }
+
+    /// A warning.
+    pub fn warning(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, at, message.into())
+    }
+
+    /// A notice.
+    pub fn notice(code: &'static str, at: &Location, message: impl Into<String>) -> Self {
+        Self::new(Severity::Notice, code, at, message.into())
+    }
+
+    /// Marks `length` bytes of the source from the location on.
+    #[must_use]
+    pub fn span(mut self, length: u32) -> Self {
+        self.length = length;
+        self
+    }
+
+    /// Sets the text beside the mark.
+    #[must_use]
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        self.label = Some(text.into());
+        self
+    }
+
+    /// Adds a line that says what to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Adds a line with background.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// The text for a terminal: `file:line:column: error[E101]: …`, the line and a mark if `source_line` is given, help and
+    /// notes. Ends with a line feed.
+    pub fn render(&self, source_line: Option<&str>) -> String {
+        self.render_coloured(source_line, false)
+    }
+
+    /// [`Diagnostic::render`] with or without SGR colours.
+    pub fn render_coloured(&self, source_line: Option<&str>, colour: bool) -> String {
+        let (paint, bold, plain) = if colour { (self.severity.colour(), "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let Location { file, line, column } = &self.at;
-        let help = self.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
-        format!("{file}:{line}:{column}: {severity} {}: {}{help}", self.code, self.message)
+        let mut text = format!(
+            "{bold}{}:{line}:{column}:{plain} {paint}{}[{}]{plain}: {bold}{}{plain}\n",
+            printable(file),
+            self.severity.word(),
+            self.code,
+            self.message,
+        );
+        match source_line {
+            Some(source) => {
+                let excerpt = Excerpt::new(source, *column, self.length);
+                let _ = writeln!(text, "{line:>4} | {}", excerpt.text);
+                if self.length > 0 {
+                    let marks = "^".repeat(excerpt.width);
+                    let label = self.label.as_deref().unwrap_or("");
+                    let mark = format!("     | {}{paint}{marks} {label}", " ".repeat(excerpt.indent));
+                    let _ = writeln!(text, "{}{plain}", mark.trim_end());
+                }
+            }
+            None => {
+                if let Some(label) = &self.label {
+                    let _ = writeln!(text, "help: {label}");
+                }
+            }
+        }
+        for help in &self.help {
+            let _ = writeln!(text, "help: {help}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "note: {note}");
+        }
+        text
+    }
+}
+
+/// The part of a line that is printed, and where the mark goes.
+struct Excerpt {
+    text: String,
+    indent: usize,
+    width: usize,
+}
+
+impl Excerpt {
+    fn new(source: &str, column: u32, length: u32) -> Self {
+        let start = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+        let end = start.saturating_add(usize::try_from(length).unwrap_or(0));
+        let before = source.char_indices().take_while(|(byte, _)| *byte < start).count();
+        let inside = source.char_indices().filter(|(byte, _)| (start..end).contains(byte)).count();
+        // A very long line is shown from shortly before the place.
+        let skipped = if before > LINE_MAX / 2 { before - LINE_MAX / 4 } else { 0 };
+        let text: String = source.chars().skip(skipped).take(LINE_MAX).map(one_column).collect();
+        let indent = before - skipped;
+        let width = inside.clamp(1, LINE_MAX.saturating_sub(indent).max(1));
+        Self { text, indent, width }
+    }
+}
+
+/// A character that moves the cursor by one: a tab would put the mark in the wrong place, an escape would do worse.
+fn one_column(character: char) -> char {
+    match character {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// Text without control characters.
+fn printable(text: &str) -> String {
+    text.chars().map(one_column).collect()
+}
+
+/// A word of the operator's for a message: lossily decoded, control characters escaped, capped at 64 characters.
+pub fn shown(word: &[u8]) -> String {
+    let head = &word[..word.len().min(SHOWN_MAX * 4)];
+    let mut text = String::new();
+    for (count, character) in String::from_utf8_lossy(head).chars().enumerate() {
+        if count == SHOWN_MAX {
+            text.push('…');
+            break;
+        }
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// `2 errors, 1 warning, 3 notices`.
+pub fn summary(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
+    let counted = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    [
+        counted(count(Severity::Error), "error"),
+        counted(count(Severity::Warning), "warning"),
+        counted(count(Severity::Notice), "notice"),
+    ]
+    .join(", ")
+}
+
+/// All of them, each with its source line where `sources` has it.
+pub fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)], colour: bool) -> String {
+    let mut lines: HashMap<&str, Vec<&[u8]>> = HashMap::new();
+    for (name, text) in sources {
+        lines.entry(name).or_insert_with(|| text.split(|byte| *byte == b'\n').collect());
+    }
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        let line = usize::try_from(diagnostic.at.line).unwrap_or(0).checked_sub(1);
+        let source =
+            line.and_then(|line| lines.get(&*diagnostic.at.file)?.get(line)).map(|line| String::from_utf8_lossy(line));
+        text.push_str(&diagnostic.render_coloured(source.as_deref(), colour));
+    }
+    text
+}
+
+/// Collects what is found while files are read, with a limit for each file.
+#[derive(Default)]
+pub(crate) struct Diagnostics {
+    list: Vec<Diagnostic>,
+    files: HashMap<Arc<str>, Counts>,
+    inert: Vec<Inert>,
+    inert_index: HashMap<String, usize>,
+}
+
+#[derive(Default)]
+struct Counts {
+    order: usize,
+    errors: usize,
+    remarks: usize,
+}
+
+/// A keyword that is accepted without effect, and how often it was met.
+struct Inert {
+    name: String,
+    why: &'static str,
+    at: Location,
+    length: u32,
+    count: usize,
+}
+
+impl Diagnostics {
+    /// Sets the place of a file in the order of the output.
+    pub(crate) fn open(&mut self, file: &Arc<str>) {
+        let order = self.files.len();
+        self.files.entry(file.clone()).or_insert(Counts { order, ..Counts::default() });
+    }
+
+    /// Keeps a finding unless its file has used up its share.
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        let counts = self.files.entry(diagnostic.at.file.clone()).or_default();
+        let (count, limit) = match diagnostic.severity {
+            Severity::Error => (&mut counts.errors, ERRORS_PER_FILE),
+            Severity::Warning | Severity::Notice => (&mut counts.remarks, REMARKS_PER_FILE),
+        };
+        *count += 1;
+        if *count <= limit {
+            self.list.push(diagnostic);
+        }
+    }
+
+    /// Notes a keyword without effect; one notice per keyword comes out (N001).
+    pub(crate) fn inert(&mut self, name: &str, why: &'static str, at: &Location, length: u32) {
+        if let Some(index) = self.inert_index.get(name) {
+            self.inert[*index].count += 1;
+            return;
+        }
+        self.inert_index.insert(name.to_owned(), self.inert.len());
+        self.inert.push(Inert { name: name.to_owned(), why, at: at.clone(), length, count: 1 });
+    }
+
+    /// Tells that a file was not read to its end. Not counted: it must not get lost.
+    pub(crate) fn truncated(&mut self, at: &Location) {
+        let message = "too many errors: what follows in this file was not read";
+        self.list.push(Diagnostic::notice("N011", at, message));
+    }
+
+    /// No further error of this file will be reported.
+    pub(crate) fn is_full(&self, file: &Arc<str>) -> bool {
+        self.files.get(file).is_some_and(|counts| counts.errors >= ERRORS_PER_FILE)
+    }
+
+    /// Some file was not read to its end.
+    pub(crate) fn any_full(&self) -> bool {
+        self.files.values().any(|counts| counts.errors >= ERRORS_PER_FILE)
+    }
+
+    /// There is at least one of this severity.
+    pub(crate) fn any(&self, severity: Severity) -> bool {
+        self.list.iter().any(|d| d.severity == severity)
+    }
+
+    /// Everything, in the order of the files and lines.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        for Inert { name, why, at, length, count } in std::mem::take(&mut self.inert) {
+            let times = if count > 1 { format!(" ({count} lines)") } else { String::new() };
+            let message = format!("'{name}' has no effect here: {why}{times}");
+            self.list.push(Diagnostic::notice("N001", &at, message).span(length));
+        }
+        let order = |d: &Diagnostic| {
+            (self.files.get(&d.at.file).map_or(usize::MAX, |counts| counts.order), d.at.line, d.at.column)
+        };
+        self.list.sort_by_key(order);
+        self.list
     }
 }

@@ -61,6 +61,8 @@ pub struct Process {
     pub logs: Vec<LogTarget>,
     /// `log-tag`; default `bowline`.
     pub log_tag: Option<String>,
+    /// `zero-warning`: a warning that is found later (in a file that the configuration names) refuses the start too.
+    pub zero_warning: bool,
     /// `tune.ssl.lifetime`: how long after the first authentication a session may be resumed; default 300 s.
     pub session_lifetime: Duration,
 }

@@ -22,9 +22,7 @@ const CONNECTIONS: usize = 100;
 pub(super) fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
-    thread::Builder::new()
-        .name("demo backend".to_owned())
-        .spawn(move || accept(&listener))?;
+    thread::Builder::new().name("demo backend".to_owned()).spawn(move || accept(&listener))?;
     Ok(address)
 }
 
@@ -52,10 +50,7 @@ fn accept(listener: &TcpListener) {
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(HEADER_TIMEOUT))?;
     let (header, mut first) = read_header(&mut stream)?;
-    let page = format!(
-        "Bowline announced you to the backend with this header:\n\n{}\n",
-        dump(&header)
-    );
+    let page = format!("Bowline announced you to the backend with this header:\n\n{}\n", dump(&header));
 
     stream.set_read_timeout(Some(FIRST_BYTES_TIMEOUT))?;
     read_until(&mut stream, &mut first, b"\n")?;
@@ -114,15 +109,7 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
 }
 
 fn is_http(bytes: &[u8]) -> bool {
-    const METHODS: [&[u8]; 7] = [
-        b"GET ",
-        b"HEAD ",
-        b"POST ",
-        b"PUT ",
-        b"DELETE ",
-        b"OPTIONS ",
-        b"PATCH ",
-    ];
+    const METHODS: [&[u8]; 7] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH "];
     METHODS.iter().any(|method| bytes.starts_with(method))
 }
 
@@ -150,9 +137,7 @@ mod tests {
 
     fn connected() -> TcpStream {
         let stream = TcpStream::connect(start().unwrap()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
     }
 
@@ -168,29 +153,19 @@ mod tests {
             let mut stream = connected();
             stream.write_all(&HEADER[..cut]).unwrap();
             stream.write_all(&HEADER[cut..]).unwrap();
-            stream
-                .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                .unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             let text = rest(stream);
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-            assert!(
-                head.contains(&format!("Content-Length: {}", body.len())),
-                "{head}"
-            );
-            assert!(
-                body.contains("192.0.2.7:40000") && body.contains("localhost"),
-                "{body}"
-            );
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+            assert!(body.contains("192.0.2.7:40000") && body.contains("localhost"), "{body}");
         }
     }
 
     #[test]
     fn head_gets_no_body() {
         let mut stream = connected();
-        stream
-            .write_all(&[HEADER, b"HEAD / HTTP/1.1\r\n\r\n"].concat())
-            .unwrap();
+        stream.write_all(&[HEADER, b"HEAD / HTTP/1.1\r\n\r\n"].concat()).unwrap();
         assert!(rest(stream).ends_with("\r\n\r\n"));
     }
 
@@ -210,9 +185,7 @@ mod tests {
     #[test]
     fn first_bytes_that_are_not_http_are_echoed_behind_the_page() {
         let mut stream = connected();
-        stream
-            .write_all(&[HEADER, b"\x10\x0cMQTT\n"].concat())
-            .unwrap();
+        stream.write_all(&[HEADER, b"\x10\x0cMQTT\n"].concat()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let text = rest(stream);
         assert!(text.starts_with("Bowline announced you"), "{text}");

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DistinguishedName, DnType, Error, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    Error, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,16 +32,12 @@ pub(super) struct Certificates {
 
 /// Makes new keys and signs.
 pub(super) fn create(now: SystemTime) -> Result<Certificates, Error> {
-    let since_epoch = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = date_time_ymd(1970, 1, 1) + since_epoch;
     let params = |name: &str, serial: u64| {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "Demo");
+        params.distinguished_name.push(DnType::OrganizationName, "Demo");
         params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(serial));
         params.not_before = now - HOUR;
@@ -106,10 +102,7 @@ mod tests {
     use super::*;
 
     fn certificate(pem: &str) -> CertificateDer<'static> {
-        rustls_pemfile::certs(&mut pem.as_bytes())
-            .next()
-            .unwrap()
-            .unwrap()
+        rustls_pemfile::certs(&mut pem.as_bytes()).next().unwrap().unwrap()
     }
 
     fn roots(made: &Certificates) -> Arc<RootCertStore> {
@@ -124,19 +117,14 @@ mod tests {
 
     /// What a listener with this CA and CRL says to a client's certificate.
     fn verified(made: &Certificates, pem: &str) -> Result<(), TlsError> {
-        let crl = rustls_pemfile::crls(&mut made.crl.as_bytes())
-            .next()
-            .unwrap()
-            .unwrap();
+        let crl = rustls_pemfile::crls(&mut made.crl.as_bytes()).next().unwrap().unwrap();
         let crl = CertificateRevocationListDer::from(crl.to_vec());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(made), provider())
             .with_crls([crl])
             .enforce_revocation_expiration()
             .build()
             .unwrap();
-        verifier
-            .verify_client_cert(&certificate(pem), &[], UnixTime::now())
-            .map(|_| ())
+        verifier.verify_client_cert(&certificate(pem), &[], UnixTime::now()).map(|_| ())
     }
 
     #[test]
@@ -155,9 +143,7 @@ mod tests {
     #[test]
     fn both_server_certificates_are_for_this_machine_alone() {
         let made = create(SystemTime::now()).unwrap();
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots(&made), provider())
-            .build()
-            .unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots(&made), provider()).build().unwrap();
         for pem in [&made.server, &made.server_new] {
             let verify = |name: &'static str| {
                 let name = ServerName::try_from(name).unwrap();
@@ -175,18 +161,11 @@ mod tests {
     fn a_key_stands_behind_its_certificate() {
         let made = create(SystemTime::now()).unwrap();
         for pem in [&made.server, &made.server_new, &made.alice, &made.mallory] {
-            let key = rustls_pemfile::private_key(&mut pem.as_bytes())
-                .unwrap()
-                .unwrap();
+            let key = rustls_pemfile::private_key(&mut pem.as_bytes()).unwrap().unwrap();
             let key = provider().key_provider.load_private_key(key).unwrap();
             let chain = vec![certificate(pem)];
-            rustls::sign::CertifiedKey::new(chain, key)
-                .keys_match()
-                .unwrap();
+            rustls::sign::CertifiedKey::new(chain, key).keys_match().unwrap();
         }
-        assert!(
-            !made.ca.contains("PRIVATE"),
-            "the CA's key is never written"
-        );
+        assert!(!made.ca.contains("PRIVATE"), "the CA's key is never written");
     }
 }

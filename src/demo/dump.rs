@@ -48,11 +48,7 @@ pub(super) fn dump(header: &[u8]) -> String {
         Command::Proxy => "PROXY",
         Command::Local => "LOCAL",
     };
-    line(
-        &mut text,
-        "PROXY v2",
-        &format!("{command}, {} bytes", parsed.len()),
-    );
+    line(&mut text, "PROXY v2", &format!("{command}, {} bytes", parsed.len()));
     line(&mut text, "client", &client);
     line(&mut text, "connected to", &listener);
     let tlvs_at = parsed.len() - parsed.tlv_bytes().len();
@@ -75,20 +71,11 @@ fn list(text: &mut String, indent: &str, header: &[u8], tlvs: TypeLengthValues<'
             0x20 if outermost => ssl(&tlv.value),
             _ => printed(&tlv.value),
         };
-        let name = NAMES
-            .iter()
-            .find(|(kind, _)| *kind == tlv.kind)
-            .map_or("", |(_, name)| *name);
+        let name = NAMES.iter().find(|(kind, _)| *kind == tlv.kind).map_or("", |(_, name)| *name);
         line(text, &format!("{indent}0x{:02x} {name}", tlv.kind), &shown);
         let sub_tlvs = tlv.value.get(5..).filter(|_| outermost && tlv.kind == 0x20);
         if let Some(sub_tlvs) = sub_tlvs {
-            list(
-                text,
-                "  ",
-                header,
-                TypeLengthValues::from(sub_tlvs),
-                value_at + 5,
-            );
+            list(text, "  ", header, TypeLengthValues::from(sub_tlvs), value_at + 5);
         }
     }
 }
@@ -105,11 +92,7 @@ fn checked(header: &[u8], value_at: usize, value: &[u8]) -> String {
     };
     let mut zeroed = header.to_vec();
     zeroed[value_at..value_at + 4].fill(0);
-    let verdict = if crc32c::crc32c(&zeroed) == sum {
-        "correct"
-    } else {
-        "WRONG"
-    };
+    let verdict = if crc32c::crc32c(&zeroed) == sum { "correct" } else { "WRONG" };
     format!("{sum:08x} ({verdict})")
 }
 
@@ -119,21 +102,10 @@ fn ssl(value: &[u8]) -> String {
         return "malformed".to_owned();
     };
     let verify = u32::from_be_bytes([a, b, c, d]);
-    let facts = [
-        (0x01, "TLS"),
-        (0x02, "certificate in this handshake"),
-        (0x04, "certificate in this session"),
-    ];
-    let facts = facts
-        .iter()
-        .filter(|(bit, _)| client & bit != 0)
-        .map(|(_, fact)| *fact);
+    let facts = [(0x01, "TLS"), (0x02, "certificate in this handshake"), (0x04, "certificate in this session")];
+    let facts = facts.iter().filter(|(bit, _)| client & bit != 0).map(|(_, fact)| *fact);
     let facts = facts.collect::<Vec<_>>().join(", ");
-    let verified = if verify == 0 {
-        "verified"
-    } else {
-        "not verified"
-    };
+    let verified = if verify == 0 { "verified" } else { "not verified" };
     format!("client=0x{client:02x} ({facts}) verify={verify} ({verified})")
 }
 
@@ -143,10 +115,7 @@ fn printed(value: &[u8]) -> String {
     let mut text = if shown.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         shown.iter().map(|byte| char::from(*byte)).collect()
     } else {
-        shown
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     if shown.len() < value.len() {
         let _ = write!(text, "... ({} bytes)", value.len());
@@ -162,13 +131,7 @@ mod tests {
 
     fn header(command: u8, family: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-        [
-            b"\r\n\r\n\0\r\nQUIT\n",
-            &[command, family][..],
-            &length,
-            content,
-        ]
-        .concat()
+        [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, content].concat()
     }
 
     #[test]
@@ -201,10 +164,7 @@ mod tests {
     fn an_anonymous_client_is_not_verified() {
         let header = header(0x21, 0x11, &[INET, b"\x20\0\x05\x01\0\0\0\x01"].concat());
         let text = dump(&header);
-        assert!(
-            text.contains("client=0x01 (TLS) verify=1 (not verified)"),
-            "{text}"
-        );
+        assert!(text.contains("client=0x01 (TLS) verify=1 (not verified)"), "{text}");
     }
 
     #[test]
@@ -214,20 +174,13 @@ mod tests {
         assert!(dump(&header(0x21, 0x21, &ipv6)).contains("client                 [::1]:80\n"));
         assert!(dump(&header(0x21, 0x31, &[0; 216])).contains("a unix socket"));
         let local = dump(&header(0x20, 0, b""));
-        assert!(
-            local.contains("LOCAL, 16 bytes") && local.contains("not said"),
-            "{local}"
-        );
+        assert!(local.contains("LOCAL, 16 bytes") && local.contains("not said"), "{local}");
     }
 
     #[test]
     fn malformed_parts_are_said_to_be_so() {
-        for tlvs in [
-            &b"\x20\0\x04\x01\0\0\0"[..],
-            b"\x03\0\x01x",
-            b"\x02\0\x09short",
-            b"\x20\0\x06\x01\0\0\0\x01\x21",
-        ] {
+        for tlvs in [&b"\x20\0\x04\x01\0\0\0"[..], b"\x03\0\x01x", b"\x02\0\x09short", b"\x20\0\x06\x01\0\0\0\x01\x21"]
+        {
             let text = dump(&header(0x21, 0x11, &[INET, tlvs].concat()));
             assert!(text.contains("malformed"), "{tlvs:?}: {text}");
         }
@@ -238,9 +191,6 @@ mod tests {
     fn values_cannot_break_out_of_their_line() {
         assert_eq!(printed(b"a\nb"), "610a62");
         assert_eq!(printed(b"\x1b[31m"), "1b5b33316d");
-        assert_eq!(
-            printed(&[b'a'; 300]),
-            format!("{}... (300 bytes)", "a".repeat(256))
-        );
+        assert_eq!(printed(&[b'a'; 300]), format!("{}... (300 bytes)", "a".repeat(256)));
     }
 }

@@ -40,11 +40,7 @@ impl Folder {
 
     /// Writes a new file, mode 0600.
     pub(super) fn write(&self, name: &str, content: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.file(name))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.file(name))?;
         file.write_all(content.as_bytes())
     }
 }
@@ -52,10 +48,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!(
-                "bowline demo: cannot remove {}: {error}",
-                self.path.display()
-            );
+            eprintln!("bowline demo: cannot remove {}: {error}", self.path.display());
         }
     }
 }
@@ -88,21 +81,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::create(parent.path()).unwrap();
         folder.write("key.pem", "first").unwrap();
-        assert_eq!(
-            folder.write("key.pem", "second").unwrap_err().kind(),
-            ErrorKind::AlreadyExists
-        );
+        assert_eq!(folder.write("key.pem", "second").unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(folder.file("key.pem")).unwrap(), "first");
     }
 
     #[test]
     fn a_missing_parent_is_an_error() {
         let parent = tempfile::tempdir().unwrap();
-        assert_eq!(
-            Folder::create(&parent.path().join("none"))
-                .unwrap_err()
-                .kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(Folder::create(&parent.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -81,11 +81,7 @@ Put a new server certificate in place, which cuts no connection, and look at it:
 /// which mean the same to both.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
-    if word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -94,10 +90,7 @@ mod tests {
 
     #[test]
     fn words_are_quoted_where_they_must_be() {
-        assert_eq!(
-            quoted("/tmp/bowline-demo-0a/ca.pem"),
-            "/tmp/bowline-demo-0a/ca.pem"
-        );
+        assert_eq!(quoted("/tmp/bowline-demo-0a/ca.pem"), "/tmp/bowline-demo-0a/ca.pem");
         assert_eq!(quoted("/tmp/my demo/$x#"), "'/tmp/my demo/$x#'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }
@@ -105,28 +98,15 @@ mod tests {
     #[test]
     fn the_configuration_verifies_clients_and_announces_them() {
         let folder = Path::new("/tmp/a b");
-        let text = configuration(
-            "127.0.0.1:1".parse().unwrap(),
-            "127.0.0.1:2".parse().unwrap(),
-            folder,
-        );
-        let bind = text
-            .lines()
-            .find(|line| line.trim_start().starts_with("bind "))
-            .unwrap();
+        let text = configuration("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), folder);
+        let bind = text.lines().find(|line| line.trim_start().starts_with("bind ")).unwrap();
         assert_eq!(
             bind.trim_start(),
             "bind 127.0.0.1:1 ssl crt '/tmp/a b/server.pem' ca-file '/tmp/a b/ca.pem' \
              crl-file '/tmp/a b/crl.pem' verify required"
         );
-        let server = text
-            .lines()
-            .find(|line| line.trim_start().starts_with("server "))
-            .unwrap();
-        assert!(
-            server.starts_with("    server show 127.0.0.1:2 send-proxy-v2 proxy-v2-options ssl,"),
-            "{server}"
-        );
+        let server = text.lines().find(|line| line.trim_start().starts_with("server ")).unwrap();
+        assert!(server.starts_with("    server show 127.0.0.1:2 send-proxy-v2 proxy-v2-options ssl,"), "{server}");
         assert!(server.ends_with(",cert-fingerprint"), "{server}");
         assert!(text.ends_with('\n'));
     }

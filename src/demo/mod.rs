@@ -45,17 +45,10 @@ pub fn run(port: u16) -> ExitCode {
 
 fn prepare_and_run(port: u16) -> Result<(), String> {
     // First of all: from here on, Ctrl-C leads to the end of the demo and not past its folder.
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])
-        .map_err(|error| format!("cannot handle signals: {error}"))?;
-    let executable =
-        env::current_exe().map_err(|error| format!("cannot find the own executable: {error}"))?;
-    demonstrate(
-        &executable,
-        port,
-        &env::temp_dir(),
-        &mut signals,
-        &mut io::stdout(),
-    )
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let executable = env::current_exe().map_err(|error| format!("cannot find the own executable: {error}"))?;
+    demonstrate(&executable, port, &env::temp_dir(), &mut signals, &mut io::stdout())
 }
 
 /// `executable` is run with `-f` and a configuration in a new folder in `parent`; what to try goes to `out`. Any of
@@ -69,8 +62,8 @@ fn demonstrate(
 ) -> Result<(), String> {
     let listen = free_address(port)?;
     let backend = backend::start().map_err(|error| format!("cannot start the backend: {error}"))?;
-    let folder = Folder::create(parent)
-        .map_err(|error| format!("cannot make a folder in {}: {error}", parent.display()))?;
+    let folder =
+        Folder::create(parent).map_err(|error| format!("cannot make a folder in {}: {error}", parent.display()))?;
     let configuration = instructions::configuration(listen, backend, folder.path());
     fill(&folder, &configuration)?;
 
@@ -86,12 +79,7 @@ fn demonstrate(
         }
         thread::sleep(POLL_INTERVAL);
     }
-    let text = instructions::instructions(
-        listen.port(),
-        folder.path(),
-        bowline.child.id(),
-        &configuration,
-    );
+    let text = instructions::instructions(listen.port(), folder.path(), bowline.child.id(), &configuration);
     // Whoever closed our output has read enough; the demo runs on.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 
@@ -110,22 +98,17 @@ fn demonstrate(
 fn free_address(port: u16) -> Result<SocketAddr, String> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .and_then(|listener| listener.local_addr())
-        .map_err(|error| {
-            format!("cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port")
-        })
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port"))
 }
 
 /// Whether somebody listens there. A connection to itself, which Linux makes now and then where nobody does, is no answer.
 fn accepts(listen: SocketAddr) -> bool {
-    TcpStream::connect(listen)
-        .and_then(|stream| stream.local_addr())
-        .is_ok_and(|own| own != listen)
+    TcpStream::connect(listen).and_then(|stream| stream.local_addr()).is_ok_and(|own| own != listen)
 }
 
 /// Writes certificates, keys, the revocation list and the configuration.
 fn fill(folder: &Folder, configuration: &str) -> Result<(), String> {
-    let made = certificates::create(SystemTime::now())
-        .map_err(|error| format!("cannot make certificates: {error}"))?;
+    let made = certificates::create(SystemTime::now()).map_err(|error| format!("cannot make certificates: {error}"))?;
     for (name, content) in [
         ("ca.pem", &*made.ca),
         ("server.pem", &made.server),
@@ -165,10 +148,7 @@ impl Bowline {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(match (status.code(), status.signal()) {
                 (Some(code), _) => format!("Bowline ended with exit code {code}"),
-                (None, signal) => format!(
-                    "Bowline was killed by signal {}",
-                    signal.unwrap_or_default()
-                ),
+                (None, signal) => format!("Bowline was killed by signal {}", signal.unwrap_or_default()),
             }),
             Err(error) => Err(format!("cannot look after Bowline: {error}")),
         }

@@ -44,10 +44,7 @@ fn a_port_in_use_is_an_error() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let error = free_address(port).unwrap_err();
-    assert!(
-        error.contains(&format!("127.0.0.1:{port}")) && error.contains("--port"),
-        "{error}"
-    );
+    assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--port"), "{error}");
 }
 
 #[test]
@@ -58,9 +55,7 @@ fn the_folder_has_all_that_the_texts_name() {
     let configuration = instructions::configuration(address, address, folder.path());
     fill(&folder, &configuration).unwrap();
     let texts = instructions::instructions(1, folder.path(), 1, &configuration);
-    let files = texts
-        .split_whitespace()
-        .filter(|word| word.ends_with(".pem"));
+    let files = texts.split_whitespace().filter(|word| word.ends_with(".pem"));
     let files = files.map(|word| folder.file(word)).collect::<Vec<_>>();
     assert!(files.len() > 10, "{texts}");
     for file in files {
@@ -96,28 +91,18 @@ fn accept_in_its_place(parent: &Path) {
 /// The process that was started with a file in `parent`.
 fn stand_in(parent: &Path) -> Pid {
     wait_for("no stand-in was started", || {
-        let mut processes = fs::read_dir("/proc")
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let mut processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
         let process = processes.find(|process| {
             let command = fs::read(process.join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command);
             command.starts_with(STAYS) && command.contains(parent.to_str().unwrap())
         })?;
-        process
-            .file_name()?
-            .to_str()?
-            .parse()
-            .ok()
-            .map(Pid::from_raw)
+        process.file_name()?.to_str()?.parse().ok().map(Pid::from_raw)
     })
 }
 
 /// Runs the demo; `end` is called once it has seen its port answer, with the process that it runs.
-fn demonstrated(
-    signals: &mut Signals,
-    end: impl FnOnce(Pid) + Send + 'static,
-) -> (Result<(), String>, String, Pid) {
+fn demonstrated(signals: &mut Signals, end: impl FnOnce(Pid) + Send + 'static) -> (Result<(), String>, String, Pid) {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().to_owned();
     let other = thread::spawn(move || {

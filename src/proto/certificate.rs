@@ -40,14 +40,11 @@ const SHORT_NAMES: [(&str, &str); 26] = [
 
 /// `ssl_c_s_dn`, `ssl_c_i_dn`: `/O=Example/CN=alice`, the entries in the certificate's order and nothing escaped. `None`: the
 /// name is empty, or an entry has no value.
-pub fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
+pub(super) fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     for attribute in name.iter_attributes() {
         let oid = attribute.attr_type().to_id_string();
-        let short = SHORT_NAMES
-            .iter()
-            .find(|(known, _)| *known == oid)
-            .map(|(_, short)| *short);
+        let short = SHORT_NAMES.iter().find(|(known, _)| *known == oid).map(|(_, short)| *short);
         let value = entry(attribute)?;
         line.push(b'/');
         line.extend_from_slice(short.unwrap_or(&oid).as_bytes());
@@ -58,12 +55,12 @@ pub fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
 }
 
 /// PP2_SUBTYPE_SSL_CN: the first common name, UTF-8. `None`: there is none, or it has no value.
-pub fn common_name(name: &X509Name<'_>) -> Option<Vec<u8>> {
+pub(super) fn common_name(name: &X509Name<'_>) -> Option<Vec<u8>> {
     entry(name.iter_common_name().next()?)
 }
 
 /// `ssl_c_serial`: the bytes of the number without a sign byte. `None` for a negative one (RFC 5280, 4.1.2.2 forbids them).
-pub fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+pub(super) fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
     match certificate.raw_serial() {
         [0, rest @ ..] if !rest.is_empty() => Some(rest),
         [first, ..] if *first >= 0x80 => None,
@@ -73,7 +70,7 @@ pub fn serial<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
 }
 
 /// `ssl_c_notbefore`, `ssl_c_notafter`: `YYMMDDhhmmssZ`. `None` outside of this century, as in HAProxy.
-pub fn date(time: &ASN1Time) -> Option<Vec<u8>> {
+pub(super) fn date(time: &ASN1Time) -> Option<Vec<u8>> {
     let date = time.to_datetime();
     if !(2000..2100).contains(&date.year()) {
         return None;
@@ -96,11 +93,9 @@ pub fn date(time: &ASN1Time) -> Option<Vec<u8>> {
 fn entry(attribute: &AttributeTypeAndValue<'_>) -> Option<Vec<u8>> {
     let value = attribute.attr_value();
     let text = match value.tag() {
-        Tag::Utf8String
-        | Tag::PrintableString
-        | Tag::Ia5String
-        | Tag::NumericString
-        | Tag::VisibleString => std::str::from_utf8(value.data).ok()?.to_owned(),
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
+            std::str::from_utf8(value.data).ok()?.to_owned()
+        }
         // Latin-1 to most writers, something else to the standard: only what both read alike.
         Tag::T61String if value.data.is_ascii() => std::str::from_utf8(value.data).ok()?.to_owned(),
         Tag::BmpString => utf16(value.data)?,
@@ -113,10 +108,6 @@ fn utf16(data: &[u8]) -> Option<String> {
     if data.len() % 2 != 0 {
         return None;
     }
-    let units = data
-        .chunks_exact(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-    char::decode_utf16(units)
-        .collect::<Result<String, _>>()
-        .ok()
+    let units = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units).collect::<Result<String, _>>().ok()
 }

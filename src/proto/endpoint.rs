@@ -24,8 +24,7 @@ impl Endpoints {
     /// The addresses to write, in one family: where one is IPv4 and the other IPv6, the IPv4 one is mapped
     /// (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2), as HAProxy does. `None` if either end has no address.
     pub fn inet(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let (Endpoint::Inet(source), Endpoint::Inet(destination)) = (self.source, self.destination)
-        else {
+        let (Endpoint::Inet(source), Endpoint::Inet(destination)) = (self.source, self.destination) else {
             return None;
         };
         if source.is_ipv4() == destination.is_ipv4() {

@@ -117,11 +117,7 @@ pub fn parse(bytes: &[u8]) -> Parse {
 type Parsed = Result<Option<(usize, Received)>, Reason>;
 
 /// Matches as much of `expected` as there is. `Some`: the bytes behind it; `None`: it is not complete yet.
-fn literal<'a>(
-    bytes: &'a [u8],
-    expected: &[u8],
-    reason: Reason,
-) -> Result<Option<&'a [u8]>, Reason> {
+fn literal<'a>(bytes: &'a [u8], expected: &[u8], reason: Reason) -> Result<Option<&'a [u8]>, Reason> {
     match bytes.strip_prefix(expected) {
         Some(rest) => Ok(Some(rest)),
         None if expected.starts_with(bytes) => Ok(None),
@@ -140,11 +136,7 @@ fn parse_line(bytes: &[u8]) -> Parsed {
         Some(b'U') => false,
         Some(_) => return Err(Reason::Protocol),
     };
-    if tcp {
-        parse_tcp(bytes, rest)
-    } else {
-        parse_unknown(bytes, rest)
-    }
+    if tcp { parse_tcp(bytes, rest) } else { parse_unknown(bytes, rest) }
 }
 
 /// The line is valid as far as there is one; whatever it says up to its end is ignored.
@@ -177,14 +169,12 @@ fn parse_tcp(bytes: &[u8], rest: &[u8]) -> Parsed {
     };
     let header = v1::Header::try_from(&bytes[..end]).map_err(|_| Reason::Line)?;
     let (source, destination): (SocketAddr, SocketAddr) = match header.addresses {
-        v1::Addresses::Tcp4(ip) => (
-            (ip.source_address, ip.source_port).into(),
-            (ip.destination_address, ip.destination_port).into(),
-        ),
-        v1::Addresses::Tcp6(ip) => (
-            (ip.source_address, ip.source_port).into(),
-            (ip.destination_address, ip.destination_port).into(),
-        ),
+        v1::Addresses::Tcp4(ip) => {
+            ((ip.source_address, ip.source_port).into(), (ip.destination_address, ip.destination_port).into())
+        }
+        v1::Addresses::Tcp6(ip) => {
+            ((ip.source_address, ip.source_port).into(), (ip.destination_address, ip.destination_port).into())
+        }
         v1::Addresses::Unknown => return Err(Reason::Line),
     };
     let received = Received {
@@ -273,11 +263,7 @@ fn parse_block(bytes: &[u8]) -> Parsed {
         return Ok(None);
     };
     // "The receiver must … use the real connection endpoints and discard the protocol block" (2.2).
-    let received = if local {
-        Received::default()
-    } else {
-        announced(block)?
-    };
+    let received = if local { Received::default() } else { announced(block)? };
     Ok(Some((total, received)))
 }
 
@@ -297,11 +283,7 @@ fn announced(block: &[u8]) -> Result<Received, Reason> {
         ),
         v2::Addresses::Unix(_) => (Endpoint::Unix, Endpoint::Unix),
     };
-    let mut received = Received {
-        source: Some(source),
-        destination: Some(destination),
-        ..Received::default()
-    };
+    let mut received = Received { source: Some(source), destination: Some(destination), ..Received::default() };
     let mut crc = None;
     let mut at = FIXED_LENGTH + header.addresses.len();
     for tlv in header.tlvs() {
@@ -314,16 +296,10 @@ fn announced(block: &[u8]) -> Result<Received, Reason> {
                 once(&mut crc, (value_at, u32::from_be_bytes(sum)))?;
             }
             kind if kind == v2::Type::Authority as u8 => {
-                once(
-                    &mut received.authority,
-                    at_most(AUTHORITY_LIMIT, tlv.value)?,
-                )?;
+                once(&mut received.authority, at_most(AUTHORITY_LIMIT, tlv.value)?)?;
             }
             kind if kind == v2::Type::UniqueId as u8 => {
-                once(
-                    &mut received.unique_id,
-                    at_most(UNIQUE_ID_LIMIT, tlv.value)?,
-                )?;
+                once(&mut received.unique_id, at_most(UNIQUE_ID_LIMIT, tlv.value)?)?;
             }
             _ => {}
         }
@@ -342,11 +318,7 @@ fn checksum(block: &[u8], value_at: usize) -> u32 {
 }
 
 fn at_most(limit: usize, value: Cow<'_, [u8]>) -> Result<Vec<u8>, Reason> {
-    if value.len() > limit {
-        Err(Reason::Tlv)
-    } else {
-        Ok(value.into_owned())
-    }
+    if value.len() > limit { Err(Reason::Tlv) } else { Ok(value.into_owned()) }
 }
 
 /// Two different values of one fact are an invitation to believe the wrong one.

@@ -42,11 +42,7 @@ fn endpoint(text: &str) -> Option<Endpoint> {
 }
 
 fn inet_received() -> Received {
-    Received {
-        source: endpoint("192.0.2.7:40000"),
-        destination: endpoint("198.51.100.9:8883"),
-        ..Received::default()
-    }
+    Received { source: endpoint("192.0.2.7:40000"), destination: endpoint("198.51.100.9:8883"), ..Received::default() }
 }
 
 /// Every proper beginning asks for more, the whole is accepted, and what follows changes nothing.
@@ -55,17 +51,9 @@ fn assert_accepted(header: &[u8], received: Received) {
     for end in 0..header.len() {
         assert_eq!(parse(&header[..end]), Parse::NeedMore, "cut at {end}");
     }
-    let expected = Parse::Complete {
-        consumed: header.len(),
-        received,
-    };
+    let expected = Parse::Complete { consumed: header.len(), received };
     assert_eq!(parse(header), expected);
-    for behind in [
-        &b"\x16\x03\x01"[..],
-        b"\r\n",
-        b"PROXY TCP4 6.6.6.6",
-        &[0xff; 5000],
-    ] {
+    for behind in [&b"\x16\x03\x01"[..], b"\r\n", b"PROXY TCP4 6.6.6.6", &[0xff; 5000]] {
         assert_eq!(parse(&[header, behind].concat()), expected);
     }
 }
@@ -77,11 +65,7 @@ fn assert_refused(header: &[u8], at: usize, reason: Reason) {
         assert_eq!(parse(&header[..end]), Parse::NeedMore, "cut at {end}");
     }
     for end in at..=header.len() {
-        assert_eq!(
-            parse(&header[..end]),
-            Parse::Invalid(reason),
-            "cut at {end}"
-        );
+        assert_eq!(parse(&header[..end]), Parse::Invalid(reason), "cut at {end}");
     }
 }
 
@@ -117,10 +101,7 @@ fn v1_accepts_what_the_specification_shows() {
 #[test]
 fn v1_unknown_says_nothing_whatever_it_says() {
     assert_accepted(b"PROXY UNKNOWN\r\n", Received::default());
-    assert_accepted(
-        b"PROXY UNKNOWN 6.6.6.6 6.6.6.6 1 1\r\n",
-        Received::default(),
-    );
+    assert_accepted(b"PROXY UNKNOWN 6.6.6.6 6.6.6.6 1 1\r\n", Received::default());
     assert_accepted(b"PROXY UNKNOWN \xff\0\x80\r\n", Received::default());
     let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     let line = format!("PROXY UNKNOWN {longest} {longest} 65535 65535\r\n");
@@ -200,19 +181,11 @@ fn v2_accepts_every_family() {
 
     let mut content = [0; 36];
     content[15] = 1;
-    content[16..32].copy_from_slice(
-        &"2001:db8::2"
-            .parse::<std::net::Ipv6Addr>()
-            .unwrap()
-            .octets(),
-    );
+    content[16..32].copy_from_slice(&"2001:db8::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
     content[33] = 80;
     content[35] = 90;
-    let received = Received {
-        source: endpoint("[::1]:80"),
-        destination: endpoint("[2001:db8::2]:90"),
-        ..Received::default()
-    };
+    let received =
+        Received { source: endpoint("[::1]:80"), destination: endpoint("[2001:db8::2]:90"), ..Received::default() };
     assert_accepted(&v2(PROXY, TCP6, &content), received.clone());
     assert_accepted(&v2(PROXY, 0x22, &content), received);
 
@@ -285,11 +258,8 @@ fn v2_ends_within_4096_bytes() {
 
 #[test]
 fn v2_keeps_authority_and_unique_id() {
-    let received = Received {
-        authority: Some(b"a.example".to_vec()),
-        unique_id: Some(vec![0, 255, 7]),
-        ..inet_received()
-    };
+    let received =
+        Received { authority: Some(b"a.example".to_vec()), unique_id: Some(vec![0, 255, 7]), ..inet_received() };
     let tlvs = [
         tlv(4, &[]),
         tlv(2, b"a.example"),
@@ -301,15 +271,8 @@ fn v2_keeps_authority_and_unique_id() {
     ];
     assert_accepted(&inet(&tlvs), received);
 
-    let longest = Received {
-        authority: Some(vec![b'a'; 255]),
-        unique_id: Some(vec![b'u'; 128]),
-        ..inet_received()
-    };
-    assert_accepted(
-        &inet(&[tlv(2, &[b'a'; 255]), tlv(5, &[b'u'; 128])]),
-        longest,
-    );
+    let longest = Received { authority: Some(vec![b'a'; 255]), unique_id: Some(vec![b'u'; 128]), ..inet_received() };
+    assert_accepted(&inet(&[tlv(2, &[b'a'; 255]), tlv(5, &[b'u'; 128])]), longest);
 }
 
 #[test]
@@ -323,30 +286,21 @@ fn v2_refuses_malformed_tlvs() {
         (vec![tlv(5, &[b'u'; 129])], Reason::Tlv),
         (vec![tlv(3, &[0; 3])], Reason::Tlv),
         (vec![tlv(3, &[0; 5])], Reason::Tlv),
-        (
-            vec![tlv(2, b"a.example"), tlv(2, b"b.example")],
-            Reason::Duplicate,
-        ),
+        (vec![tlv(2, b"a.example"), tlv(2, b"b.example")], Reason::Duplicate),
         (vec![tlv(5, b"1"), tlv(5, b"1")], Reason::Duplicate),
         (vec![tlv(3, &[0; 4]), tlv(3, &[0; 4])], Reason::Duplicate),
     ] {
         let header = inet(&tlvs);
         assert_refused(&header, header.len(), reason);
         // The missing bytes are not looked for behind the header.
-        assert_eq!(
-            parse(&[&header[..], &[0; 300]].concat()),
-            Parse::Invalid(reason)
-        );
+        assert_eq!(parse(&[&header[..], &[0; 300]].concat()), Parse::Invalid(reason));
     }
 }
 
 #[test]
 fn v2_checks_the_checksum_if_there_is_one() {
     let header = sealed(inet(&[tlv(3, &[0; 4]), tlv(2, b"a.example")]));
-    let received = Received {
-        authority: Some(b"a.example".to_vec()),
-        ..inet_received()
-    };
+    let received = Received { authority: Some(b"a.example".to_vec()), ..inet_received() };
     assert_accepted(&header, received);
     // Any changed bit of addresses, checksum or authority.
     for at in (16..28).chain(31..35).chain(38..header.len()) {

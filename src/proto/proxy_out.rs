@@ -8,9 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use ppp::v2::{
-    Addresses, Builder, Command, Protocol, Type, TypeLengthValue, Version, WriteToHeader,
-};
+use ppp::v2::{Addresses, Builder, Command, Protocol, Type, TypeLengthValue, Version, WriteToHeader};
 use rustls::pki_types::DnsName;
 
 use super::certificate;
@@ -76,15 +74,8 @@ pub enum HeaderError {
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong {
-                what,
-                length,
-                limit,
-            } => {
-                write!(
-                    f,
-                    "{what} of {length} bytes does not fit in a PROXY header (at most {limit})"
-                )
+            Self::TooLong { what, length, limit } => {
+                write!(f, "{what} of {length} bytes does not fit in a PROXY header (at most {limit})")
             }
             Self::Identity => f.write_str("a verified certificate without a TLS session"),
         }
@@ -97,11 +88,7 @@ impl std::error::Error for HeaderError {}
 ///
 /// Where an end has no address (unix socket) the header says so as HAProxy does: `PROXY UNKNOWN`, or command LOCAL with
 /// family UNSPEC. At most 65,551 bytes.
-pub fn encode(
-    out: &ProxyOut,
-    header: &Header<'_>,
-    buffer: &mut Vec<u8>,
-) -> Result<(), HeaderError> {
+pub fn encode(out: &ProxyOut, header: &Header<'_>, buffer: &mut Vec<u8>) -> Result<(), HeaderError> {
     match out.version {
         ProxyVersion::V1 => {
             line(&header.endpoints, buffer);
@@ -138,26 +125,14 @@ fn line(endpoints: &Endpoints, buffer: &mut Vec<u8>) {
 
 /// Version 2 (proxy-protocol.txt, 2.2): the fixed part, the addresses, then the TLVs, with the checksum filled in.
 /// `crc` counts the TLVs in front of PP2_TYPE_CRC32C.
-fn block(
-    endpoints: &Endpoints,
-    tlvs: &[TypeLengthValue<'_>],
-    crc: Option<usize>,
-) -> Result<Vec<u8>, HeaderError> {
+fn block(endpoints: &Endpoints, tlvs: &[TypeLengthValue<'_>], crc: Option<usize>) -> Result<Vec<u8>, HeaderError> {
     let (command, protocol, addresses) = match endpoints.inet() {
         Some(addresses) => (Command::Proxy, Protocol::Stream, Addresses::from(addresses)),
-        None => (
-            Command::Local,
-            Protocol::Unspecified,
-            Addresses::Unspecified,
-        ),
+        None => (Command::Local, Protocol::Unspecified, Addresses::Unspecified),
     };
     let tlvs_at = ppp::v2::PROTOCOL_PREFIX.len() + 4 + addresses.len();
     let length = addresses.len() + tlvs.iter().map(wire_length).sum::<usize>();
-    let too_long = HeaderError::TooLong {
-        what: "the header",
-        length,
-        limit: FIELD_LIMIT,
-    };
+    let too_long = HeaderError::TooLong { what: "the header", length, limit: FIELD_LIMIT };
     if length > FIELD_LIMIT {
         return Err(too_long);
     }
@@ -206,11 +181,7 @@ fn tlvs<'a>(
             },
             Tlv::UniqueId => unique_id(header)?,
             Tlv::CertFingerprint => match source.der() {
-                Some(der) => Some(value(
-                    CERT_FINGERPRINT,
-                    "the fingerprint",
-                    sample::fingerprint(der),
-                )?),
+                Some(der) => Some(value(CERT_FINGERPRINT, "the fingerprint", sample::fingerprint(der))?),
                 None => None,
             },
             Tlv::Ssl(wanted) => Some(ssl(wanted, header, source)?),
@@ -227,39 +198,24 @@ fn value<'a>(
 ) -> Result<TypeLengthValue<'a>, HeaderError> {
     let value = value.into();
     if value.len() > FIELD_LIMIT {
-        return Err(HeaderError::TooLong {
-            what,
-            length: value.len(),
-            limit: FIELD_LIMIT,
-        });
+        return Err(HeaderError::TooLong { what, length: value.len(), limit: FIELD_LIMIT });
     }
-    Ok(TypeLengthValue {
-        kind: kind.into(),
-        value,
-    })
+    Ok(TypeLengthValue { kind: kind.into(), value })
 }
 
 /// The received authority, else the SNI (HAProxy's order), if it is a DNS name: Dovecot disconnects on anything else.
 fn authority<'a>(header: &Header<'a>) -> Option<&'a [u8]> {
-    let received = header
-        .received
-        .and_then(|received| received.authority.as_deref());
+    let received = header.received.and_then(|received| received.authority.as_deref());
     let sni = header.session.and_then(|session| session.sni.as_deref());
     let name = received.or(sni.map(str::as_bytes))?;
     DnsName::try_from(name).is_ok().then_some(name)
 }
 
 fn unique_id<'a>(header: &Header<'a>) -> Result<Option<TypeLengthValue<'a>>, HeaderError> {
-    let received = header
-        .received
-        .and_then(|received| received.unique_id.as_deref());
+    let received = header.received.and_then(|received| received.unique_id.as_deref());
     let id = received.unwrap_or(header.unique_id);
     if id.len() > UNIQUE_ID_LIMIT {
-        return Err(HeaderError::TooLong {
-            what: "UNIQUE_ID",
-            length: id.len(),
-            limit: UNIQUE_ID_LIMIT,
-        });
+        return Err(HeaderError::TooLong { what: "UNIQUE_ID", length: id.len(), limit: UNIQUE_ID_LIMIT });
     }
     if id.is_empty() {
         return Ok(None);
@@ -268,20 +224,12 @@ fn unique_id<'a>(header: &Header<'a>) -> Result<Option<TypeLengthValue<'a>>, Hea
 }
 
 /// PP2_TYPE_SSL (proxy-protocol.txt, 2.2.6): client bits, verification result, sub-TLVs. Without TLS it says just that.
-fn ssl<'a>(
-    wanted: &[SslTlv],
-    header: &Header<'a>,
-    source: &Source<'a>,
-) -> Result<TypeLengthValue<'a>, HeaderError> {
+fn ssl<'a>(wanted: &[SslTlv], header: &Header<'a>, source: &Source<'a>) -> Result<TypeLengthValue<'a>, HeaderError> {
     let (client, verify) = client_and_verify(header.session, header.verdict.client());
     let mut content = vec![client];
     content.extend_from_slice(&verify.to_be_bytes());
     if let Some(session) = header.session {
-        let mut sub_tlvs = vec![value(
-            Type::SSLVersion,
-            "SSL_VERSION",
-            session.version.as_bytes(),
-        )?];
+        let mut sub_tlvs = vec![value(Type::SSLVersion, "SSL_VERSION", session.version.as_bytes())?];
         for wanted in wanted {
             sub_tlvs.extend(sub_tlv(*wanted, session, source)?);
         }
@@ -303,9 +251,7 @@ fn client_and_verify(session: Option<&TlsSession>, client: &Client) -> (u8, u32)
         (None, _) => (0, 1),
         (Some(_), Client::NotAsked | Client::Anonymous) => (CLIENT_SSL, 1),
         (Some(_), Client::Verified { resumed: true, .. }) => (CLIENT_SSL | CLIENT_CERT_SESS, 0),
-        (Some(_), Client::Verified { resumed: false, .. }) => {
-            (CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0)
-        }
+        (Some(_), Client::Verified { resumed: false, .. }) => (CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0),
     }
 }
 
@@ -318,30 +264,17 @@ fn sub_tlv<'a>(
     let text = |kind: u8, what, text: &'a str| value(kind, what, text.as_bytes()).map(Some);
     match wanted {
         SslTlv::Version => Ok(None),
-        SslTlv::Cn => match source
-            .certificate()
-            .and_then(|leaf| certificate::common_name(leaf.subject()))
-        {
+        SslTlv::Cn => match source.certificate().and_then(|leaf| certificate::common_name(leaf.subject())) {
             Some(name) => value(Type::SSLCommonName, "SSL_CN", name).map(Some),
             None => Ok(None),
         },
         SslTlv::Cipher => text(Type::SSLCipher.into(), "SSL_CIPHER", session.cipher),
-        SslTlv::SigAlg => text(
-            Type::SSLSignatureAlgorithm.into(),
-            "SSL_SIG_ALG",
-            session.server_sig_alg,
-        ),
-        SslTlv::KeyAlg => text(
-            Type::SSLKeyAlgorithm.into(),
-            "SSL_KEY_ALG",
-            &session.server_key_alg,
-        ),
-        SslTlv::Group => session
-            .group
-            .map_or(Ok(None), |group| text(SSL_GROUP, "SSL_GROUP", group)),
-        SslTlv::SigScheme => session.sig_scheme.map_or(Ok(None), |scheme| {
-            text(SSL_SIG_SCHEME, "SSL_SIG_SCHEME", scheme)
-        }),
+        SslTlv::SigAlg => text(Type::SSLSignatureAlgorithm.into(), "SSL_SIG_ALG", session.server_sig_alg),
+        SslTlv::KeyAlg => text(Type::SSLKeyAlgorithm.into(), "SSL_KEY_ALG", &session.server_key_alg),
+        SslTlv::Group => session.group.map_or(Ok(None), |group| text(SSL_GROUP, "SSL_GROUP", group)),
+        SslTlv::SigScheme => {
+            session.sig_scheme.map_or(Ok(None), |scheme| text(SSL_SIG_SCHEME, "SSL_SIG_SCHEME", scheme))
+        }
         SslTlv::ClientCert => match source.der() {
             Some(der) => value(SSL_CLIENT_CERT, "SSL_CLIENT_CERT", der).map(Some),
             None => Ok(None),

@@ -10,29 +10,17 @@ fn assert_golden(actual: &[u8], expected: &[&[u8]]) {
 #[test]
 fn golden_plaintext_listener() {
     let verdict = Verdict::plaintext();
-    let out = v2(&[
-        Tlv::Authority,
-        Tlv::Ssl(vec![SslTlv::Cn, SslTlv::Cipher]),
-        Tlv::CertFingerprint,
-    ]);
+    let out = v2(&[Tlv::Authority, Tlv::Ssl(vec![SslTlv::Cn, SslTlv::Cipher]), Tlv::CertFingerprint]);
     assert_golden(
         &encoded(&out, &header(None, &verdict)),
-        &[
-            SIGNATURE,
-            b"\x21\x11\0\x14\xc0\0\x02\x07\xc6\x33\x64\x09\x9c\x40\x22\xb3",
-            b"\x20\0\x05\0\0\0\0\x01",
-        ],
+        &[SIGNATURE, b"\x21\x11\0\x14\xc0\0\x02\x07\xc6\x33\x64\x09\x9c\x40\x22\xb3", b"\x20\0\x05\0\0\0\0\x01"],
     );
 }
 
 #[test]
 fn golden_no_certificate() {
     let session = session();
-    let out = v2(&[
-        Tlv::Alpn,
-        Tlv::Authority,
-        Tlv::Ssl(vec![SslTlv::Cn, SslTlv::Cipher]),
-    ]);
+    let out = v2(&[Tlv::Alpn, Tlv::Authority, Tlv::Ssl(vec![SslTlv::Cn, SslTlv::Cipher])]);
     for verdict in [anonymous(), Verdict::for_tests(Client::NotAsked)] {
         assert_golden(
             &encoded(&out, &header(Some(&session), &verdict)),
@@ -50,12 +38,7 @@ fn golden_no_certificate() {
 #[test]
 fn golden_verified() {
     let (session, verdict) = (session(), verified(certificate("alice")));
-    let out = v2(&[Tlv::Ssl(vec![
-        SslTlv::Version,
-        SslTlv::Cn,
-        SslTlv::KeyAlg,
-        SslTlv::SigAlg,
-    ])]);
+    let out = v2(&[Tlv::Ssl(vec![SslTlv::Version, SslTlv::Cn, SslTlv::KeyAlg, SslTlv::SigAlg])]);
     assert_golden(
         &encoded(&out, &header(Some(&session), &verdict)),
         &[
@@ -106,15 +89,9 @@ fn golden_mixed_families() {
     let native = b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09";
     let fixed = b"\x21\x21\0\x24";
     let out = v2(&[]);
-    assert_golden(
-        &encoded(&out, &header),
-        &[SIGNATURE, fixed, mapped, native, b"\x9c\x40\x01\xbb"],
-    );
+    assert_golden(&encoded(&out, &header), &[SIGNATURE, fixed, mapped, native, b"\x9c\x40\x01\xbb"]);
     header.endpoints = between("[2001:db8::9]:443", "192.0.2.7:40000");
-    assert_golden(
-        &encoded(&out, &header),
-        &[SIGNATURE, fixed, native, mapped, b"\x01\xbb\x9c\x40"],
-    );
+    assert_golden(&encoded(&out, &header), &[SIGNATURE, fixed, native, mapped, b"\x01\xbb\x9c\x40"]);
 }
 
 #[test]
@@ -122,17 +99,9 @@ fn golden_unix() {
     let verdict = Verdict::plaintext();
     let mut header = header(None, &verdict);
     header.unique_id = b"7";
-    for endpoints in [
-        unix(),
-        Endpoints {
-            source: Endpoint::Unix,
-            ..ipv4()
-        },
-        Endpoints {
-            destination: Endpoint::Unix,
-            ..ipv4()
-        },
-    ] {
+    for endpoints in
+        [unix(), Endpoints { source: Endpoint::Unix, ..ipv4() }, Endpoints { destination: Endpoint::Unix, ..ipv4() }]
+    {
         header.endpoints = endpoints;
         assert_golden(&encoded(&v2(&[]), &header), &[SIGNATURE, b"\x20\0\0\0"]);
         let with_tlv = encoded(&v2(&[Tlv::UniqueId]), &header);
@@ -146,13 +115,9 @@ fn golden_checksum() {
     let mut header = header(None, &verdict);
     header.unique_id = b"7";
     let bytes = encoded(&v2(&[Tlv::UniqueId, Tlv::Crc32c]), &header);
-    let fixed =
-        b"\x21\x11\0\x17\xc0\0\x02\x07\xc6\x33\x64\x09\x9c\x40\x22\xb3\x05\0\x01\x37\x03\0\x04";
+    let fixed = b"\x21\x11\0\x17\xc0\0\x02\x07\xc6\x33\x64\x09\x9c\x40\x22\xb3\x05\0\x01\x37\x03\0\x04";
     let zeroed = [SIGNATURE, fixed, &[0; 4]].concat();
-    assert_golden(
-        &bytes,
-        &[SIGNATURE, fixed, &bitwise_crc32c(&zeroed).to_be_bytes()],
-    );
+    assert_golden(&bytes, &[SIGNATURE, fixed, &bitwise_crc32c(&zeroed).to_be_bytes()]);
 }
 
 #[test]
@@ -164,10 +129,7 @@ fn a_custom_tlv_of_the_checksums_type_is_left_alone() {
     assert_eq!((tlvs[1].0, tlvs[1].1.len()), (3, 4));
     assert_ne!(tlvs[1].1, [0; 4]);
     let alone = v2(&[custom(3, Fetch::SslCSDn)]);
-    assert_eq!(
-        read(&encoded(&alone, &header(None, &verdict))).3,
-        [(3, Vec::new())]
-    );
+    assert_eq!(read(&encoded(&alone, &header(None, &verdict))).3, [(3, Vec::new())]);
 }
 
 /// RFC 3720, appendix B.4, the slow way.
@@ -176,11 +138,7 @@ fn bitwise_crc32c(bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
         }
     }
     !crc

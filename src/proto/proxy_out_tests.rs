@@ -18,10 +18,7 @@ fn endpoint(text: &str) -> Endpoint {
 }
 
 fn between(source: &str, destination: &str) -> Endpoints {
-    Endpoints {
-        source: endpoint(source),
-        destination: endpoint(destination),
-    }
+    Endpoints { source: endpoint(source), destination: endpoint(destination) }
 }
 
 fn ipv4() -> Endpoints {
@@ -29,10 +26,7 @@ fn ipv4() -> Endpoints {
 }
 
 fn unix() -> Endpoints {
-    Endpoints {
-        source: Endpoint::Unix,
-        destination: Endpoint::Unix,
-    }
+    Endpoints { source: Endpoint::Unix, destination: Endpoint::Unix }
 }
 
 fn session() -> TlsSession {
@@ -53,25 +47,15 @@ fn certificate(name: &str) -> CertificateDer<'static> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params
-        .self_signed(&KeyPair::generate().unwrap())
-        .unwrap()
-        .der()
-        .clone()
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
 }
 
 fn verified(leaf: CertificateDer<'static>) -> Verdict {
-    Verdict::for_tests(Client::Verified {
-        leaf,
-        resumed: false,
-    })
+    Verdict::for_tests(Client::Verified { leaf, resumed: false })
 }
 
 fn resumed(leaf: CertificateDer<'static>) -> Verdict {
-    Verdict::for_tests(Client::Verified {
-        leaf,
-        resumed: true,
-    })
+    Verdict::for_tests(Client::Verified { leaf, resumed: true })
 }
 
 fn anonymous() -> Verdict {
@@ -79,33 +63,16 @@ fn anonymous() -> Verdict {
 }
 
 fn v2(tlvs: &[Tlv]) -> ProxyOut {
-    ProxyOut {
-        version: ProxyVersion::V2,
-        tlvs: tlvs.to_vec(),
-    }
+    ProxyOut { version: ProxyVersion::V2, tlvs: tlvs.to_vec() }
 }
 
 fn custom(id: u8, fetch: Fetch) -> Tlv {
-    let expr = Expr {
-        fetch,
-        converters: Vec::new(),
-    };
-    Tlv::Custom {
-        id,
-        format: Format {
-            parts: vec![Part::Sample { expr, binary: true }],
-        },
-    }
+    let expr = Expr { fetch, converters: Vec::new() };
+    Tlv::Custom { id, format: Format { parts: vec![Part::Sample { expr, binary: true }] } }
 }
 
 fn header<'a>(session: Option<&'a TlsSession>, verdict: &'a Verdict) -> Header<'a> {
-    Header {
-        endpoints: ipv4(),
-        session,
-        verdict,
-        received: None,
-        unique_id: b"",
-    }
+    Header { endpoints: ipv4(), session, verdict, received: None, unique_id: b"" }
 }
 
 #[track_caller]
@@ -135,12 +102,7 @@ fn read(bytes: &[u8]) -> (u8, u8, Vec<u8>, Tlvs) {
     let length = usize::from(bytes[14]) * 256 + usize::from(bytes[15]);
     assert_eq!(bytes.len(), 16 + length, "exact length");
     let addresses = BTreeMap::from([(0, 0), (0x11, 12), (0x21, 36)])[&family];
-    (
-        command,
-        family,
-        bytes[16..16 + addresses].to_vec(),
-        read_tlvs(&bytes[16 + addresses..]),
-    )
+    (command, family, bytes[16..16 + addresses].to_vec(), read_tlvs(&bytes[16 + addresses..]))
 }
 
 fn read_tlvs(mut bytes: &[u8]) -> Tlvs {
@@ -166,33 +128,15 @@ fn read_ssl(value: &[u8]) -> (u8, u32, Tlvs) {
 #[test]
 fn v1_lines() {
     let verdict = Verdict::plaintext();
-    let out = ProxyOut {
-        version: ProxyVersion::V1,
-        tlvs: vec![Tlv::Alpn],
-    };
+    let out = ProxyOut { version: ProxyVersion::V1, tlvs: vec![Tlv::Alpn] };
     let line = |endpoints| {
-        let header = Header {
-            endpoints,
-            ..header(None, &verdict)
-        };
+        let header = Header { endpoints, ..header(None, &verdict) };
         String::from_utf8(encoded(&out, &header)).unwrap()
     };
-    assert_eq!(
-        line(ipv4()),
-        "PROXY TCP4 192.0.2.7 198.51.100.9 40000 8883\r\n"
-    );
-    assert_eq!(
-        line(between("[::1]:1", "[::2]:2")),
-        "PROXY TCP6 ::1 ::2 1 2\r\n"
-    );
-    assert_eq!(
-        line(between("192.0.2.7:1", "[::2]:2")),
-        "PROXY TCP6 ::ffff:192.0.2.7 ::2 1 2\r\n"
-    );
-    assert_eq!(
-        line(between("[::2%7]:2", "192.0.2.7:1")),
-        "PROXY TCP6 ::2 ::ffff:192.0.2.7 2 1\r\n"
-    );
+    assert_eq!(line(ipv4()), "PROXY TCP4 192.0.2.7 198.51.100.9 40000 8883\r\n");
+    assert_eq!(line(between("[::1]:1", "[::2]:2")), "PROXY TCP6 ::1 ::2 1 2\r\n");
+    assert_eq!(line(between("192.0.2.7:1", "[::2]:2")), "PROXY TCP6 ::ffff:192.0.2.7 ::2 1 2\r\n");
+    assert_eq!(line(between("[::2%7]:2", "192.0.2.7:1")), "PROXY TCP6 ::2 ::ffff:192.0.2.7 2 1\r\n");
     assert_eq!(line(unix()), "PROXY UNKNOWN\r\n");
 }
 
@@ -216,10 +160,7 @@ fn tlvs_keep_the_order_of_the_configuration() {
         ]),
         Tlv::CertFingerprint,
     ];
-    let header = Header {
-        unique_id: b"id",
-        ..header(Some(&session), &verdict)
-    };
+    let header = Header { unique_id: b"id", ..header(Some(&session), &verdict) };
     let kinds = |bytes: &[u8]| read(bytes).3.iter().map(|tlv| tlv.0).collect::<Vec<_>>();
     let bytes = encoded(&v2(&wanted), &header);
     assert_eq!(kinds(&bytes), [0xe5, 3, 1, 2, 5, 0x20, 0xe0]);
@@ -231,20 +172,14 @@ fn tlvs_keep_the_order_of_the_configuration() {
     assert_eq!(found(&sub_tlvs, 0x27).unwrap(), b"ecdsa_secp256r1_sha256");
 
     let reversed = wanted.iter().rev().cloned().collect::<Vec<_>>();
-    assert_eq!(
-        kinds(&encoded(&v2(&reversed), &header)),
-        [0xe0, 0x20, 5, 2, 1, 3, 0xe5]
-    );
+    assert_eq!(kinds(&encoded(&v2(&reversed), &header)), [0xe0, 0x20, 5, 2, 1, 3, 0xe5]);
 }
 
 /// Row by row: what may stand behind which verdict.
 #[test]
 fn certificate_facts_are_written_for_verified_certificates_alone() {
     let (session, leaf) = (session(), certificate("alice"));
-    let out = v2(&[
-        Tlv::CertFingerprint,
-        Tlv::Ssl(vec![SslTlv::Cn, SslTlv::ClientCert]),
-    ]);
+    let out = v2(&[Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Cn, SslTlv::ClientCert])]);
     for (verdict, bits, verify, certified) in [
         (Verdict::plaintext(), 0x01, 1, false),
         (anonymous(), 0x01, 1, false),
@@ -256,27 +191,15 @@ fn certificate_facts_are_written_for_verified_certificates_alone() {
         assert_eq!((client, result), (bits, verify), "{verdict:?}");
         let fingerprint = certified.then(|| sample::fingerprint(&leaf));
         assert_eq!(found(&tlvs, 0xe0), fingerprint.as_deref(), "{verdict:?}");
-        assert_eq!(
-            found(&sub_tlvs, 0x22),
-            certified.then_some(&b"alice"[..]),
-            "{verdict:?}"
-        );
-        assert_eq!(
-            found(&sub_tlvs, 0x28),
-            certified.then_some(&leaf[..]),
-            "{verdict:?}"
-        );
+        assert_eq!(found(&sub_tlvs, 0x22), certified.then_some(&b"alice"[..]), "{verdict:?}");
+        assert_eq!(found(&sub_tlvs, 0x28), certified.then_some(&leaf[..]), "{verdict:?}");
     }
 }
 
 #[test]
 fn the_fingerprint_is_lower_case_hex_sha256() {
     let (session, verdict) = (session(), verified(CertificateDer::from(&b"abc"[..])));
-    let tlvs = read(&encoded(
-        &v2(&[Tlv::CertFingerprint]),
-        &header(Some(&session), &verdict),
-    ))
-    .3;
+    let tlvs = read(&encoded(&v2(&[Tlv::CertFingerprint]), &header(Some(&session), &verdict))).3;
     let expected = b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_vec();
     assert_eq!(tlvs, [(0xe0, expected)]);
 }
@@ -285,10 +208,7 @@ fn the_fingerprint_is_lower_case_hex_sha256() {
 fn a_common_name_without_a_value_is_left_out() {
     let session = session();
     let out = v2(&[Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Cn])]);
-    for leaf in [
-        certificate("alice\0.evil"),
-        CertificateDer::from(&b"abc"[..]),
-    ] {
+    for leaf in [certificate("alice\0.evil"), CertificateDer::from(&b"abc"[..])] {
         let verdict = verified(leaf);
         let tlvs = read(&encoded(&out, &header(Some(&session), &verdict))).3;
         let (client, verify, sub_tlvs) = read_ssl(found(&tlvs, 0x20).unwrap());
@@ -302,42 +222,22 @@ fn a_custom_tlv_without_a_value_is_empty() {
     let (session, verdict) = (session(), anonymous());
     let out = v2(&[custom(0xe1, Fetch::SslCSDn), custom(0xe2, Fetch::SslFcSni)]);
     let tlvs = read(&encoded(&out, &header(Some(&session), &verdict))).3;
-    assert_eq!(
-        tlvs,
-        [(0xe1, Vec::new()), (0xe2, b"gw.example.org".to_vec())]
-    );
+    assert_eq!(tlvs, [(0xe1, Vec::new()), (0xe2, b"gw.example.org".to_vec())]);
 }
 
 #[test]
 fn the_authority_is_a_dns_name_or_nothing() {
     let (mut session, verdict) = (session(), anonymous());
     let authority = |session: &TlsSession, received: Option<&[u8]>| {
-        let received = received.map(|name| Received {
-            authority: Some(name.to_vec()),
-            ..Received::default()
-        });
-        let header = Header {
-            received: received.as_ref(),
-            ..header(Some(session), &verdict)
-        };
+        let received = received.map(|name| Received { authority: Some(name.to_vec()), ..Received::default() });
+        let header = Header { received: received.as_ref(), ..header(Some(session), &verdict) };
         let tlvs = read(&encoded(&v2(&[Tlv::Authority]), &header)).3;
         found(&tlvs, 2).map(|name| String::from_utf8(name.to_vec()).unwrap())
     };
     assert_eq!(authority(&session, None).unwrap(), "gw.example.org");
-    assert_eq!(
-        authority(&session, Some(b"front.example")).unwrap(),
-        "front.example"
-    );
+    assert_eq!(authority(&session, Some(b"front.example")).unwrap(), "front.example");
     let long = [&[b'a'; 63][..]; 5].join(&b'.');
-    for bad in [
-        &b""[..],
-        b"a b",
-        b"a\0b",
-        b"a\nb",
-        b"-\xc3\xb6",
-        b"..",
-        &long,
-    ] {
+    for bad in [&b""[..], b"a b", b"a\0b", b"a\nb", b"-\xc3\xb6", b"..", &long] {
         assert_eq!(authority(&session, Some(bad)), None, "{bad:?}");
     }
     session.sni = None;
@@ -347,38 +247,18 @@ fn the_authority_is_a_dns_name_or_nothing() {
 #[test]
 fn the_unique_id_is_the_received_one_or_the_own() {
     let verdict = Verdict::plaintext();
-    let received = Received {
-        unique_id: Some(b"theirs".to_vec()),
-        ..Received::default()
-    };
+    let received = Received { unique_id: Some(b"theirs".to_vec()), ..Received::default() };
     let out = v2(&[Tlv::UniqueId]);
-    let own = Header {
-        unique_id: b"ours",
-        ..header(None, &verdict)
-    };
+    let own = Header { unique_id: b"ours", ..header(None, &verdict) };
     assert_eq!(read(&encoded(&out, &own)).3, [(5, b"ours".to_vec())]);
-    let theirs = Header {
-        unique_id: b"ours",
-        received: Some(&received),
-        ..header(None, &verdict)
-    };
+    let theirs = Header { unique_id: b"ours", received: Some(&received), ..header(None, &verdict) };
     assert_eq!(read(&encoded(&out, &theirs)).3, [(5, b"theirs".to_vec())]);
     assert_eq!(read(&encoded(&out, &header(None, &verdict))).3, []);
 
-    let longest = Header {
-        unique_id: &[b'u'; 128],
-        ..header(None, &verdict)
-    };
+    let longest = Header { unique_id: &[b'u'; 128], ..header(None, &verdict) };
     assert_eq!(read(&encoded(&out, &longest)).3[0].1.len(), 128);
-    let long = Header {
-        unique_id: &[b'u'; 129],
-        ..header(None, &verdict)
-    };
-    let error = HeaderError::TooLong {
-        what: "UNIQUE_ID",
-        length: 129,
-        limit: 128,
-    };
+    let long = Header { unique_id: &[b'u'; 129], ..header(None, &verdict) };
+    let error = HeaderError::TooLong { what: "UNIQUE_ID", length: 129, limit: 128 };
     assert_eq!(refused(&out, &long), error);
 }
 
@@ -391,28 +271,15 @@ fn an_identity_that_does_not_fit_is_never_shortened() {
     assert_eq!(found(&read(&bytes).3, 0xe1).unwrap().len(), 60_004);
     // Twice in one header, or twice in the SSL TLV, it does not.
     let twice = v2(&[custom(0xe1, Fetch::SslCSDn), Tlv::Ssl(vec![SslTlv::Cn])]);
-    assert!(matches!(
-        refused(&twice, &header),
-        HeaderError::TooLong {
-            what: "the header",
-            ..
-        }
-    ));
+    assert!(matches!(refused(&twice, &header), HeaderError::TooLong { what: "the header", .. }));
     let in_ssl = v2(&[Tlv::Ssl(vec![SslTlv::Cn, SslTlv::ClientCert])]);
     let error = refused(&in_ssl, &header);
     assert!(matches!(error, HeaderError::TooLong { .. }), "{error:?}");
 
     let verdict = verified(CertificateDer::from(vec![0; 65_536]));
-    let header = Header {
-        verdict: &verdict,
-        ..header
-    };
+    let header = Header { verdict: &verdict, ..header };
     let out = v2(&[Tlv::Ssl(vec![SslTlv::ClientCert])]);
-    let error = HeaderError::TooLong {
-        what: "SSL_CLIENT_CERT",
-        length: 65_536,
-        limit: 65_535,
-    };
+    let error = HeaderError::TooLong { what: "SSL_CLIENT_CERT", length: 65_536, limit: 65_535 };
     assert_eq!(refused(&out, &header), error);
 }
 
@@ -421,26 +288,16 @@ fn the_whole_header_ends_at_65535_bytes_behind_the_fixed_part() {
     let session = session();
     let out = v2(&[custom(0xe1, Fetch::SslCDer)]);
     let verdict = verified(CertificateDer::from(vec![0; 65_535 - 12 - 3]));
-    assert_eq!(
-        encoded(&out, &header(Some(&session), &verdict)).len(),
-        16 + 65_535
-    );
+    assert_eq!(encoded(&out, &header(Some(&session), &verdict)).len(), 16 + 65_535);
     let verdict = verified(CertificateDer::from(vec![0; 65_535 - 12 - 2]));
-    let error = HeaderError::TooLong {
-        what: "the header",
-        length: 65_536,
-        limit: 65_535,
-    };
+    let error = HeaderError::TooLong { what: "the header", length: 65_536, limit: 65_535 };
     assert_eq!(refused(&out, &header(Some(&session), &verdict)), error);
 }
 
 #[test]
 fn a_verified_certificate_without_tls_is_refused() {
     let verdict = verified(certificate("alice"));
-    assert_eq!(
-        refused(&v2(&[Tlv::Ssl(Vec::new())]), &header(None, &verdict)),
-        HeaderError::Identity
-    );
+    assert_eq!(refused(&v2(&[Tlv::Ssl(Vec::new())]), &header(None, &verdict)), HeaderError::Identity);
 }
 
 fn any_tlv() -> impl Strategy<Value = Tlv> {
@@ -458,10 +315,7 @@ fn any_tlv() -> impl Strategy<Value = Tlv> {
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    prop_oneof![
-        any::<std::net::SocketAddr>().prop_map(Endpoint::Inet),
-        Just(Endpoint::Unix),
-    ]
+    prop_oneof![any::<std::net::SocketAddr>().prop_map(Endpoint::Inet), Just(Endpoint::Unix),]
 }
 
 /// As it arrives: without scope and flow label, which no header carries.

@@ -57,11 +57,7 @@ impl<'a> Source<'a> {
             Client::Verified { leaf, .. } => Some(leaf.as_ref()),
             Client::NotAsked | Client::Anonymous => None,
         };
-        Self {
-            session,
-            leaf,
-            parsed: OnceCell::new(),
-        }
+        Self { session, leaf, parsed: OnceCell::new() }
     }
 
     /// DER of the verified certificate.
@@ -87,11 +83,7 @@ impl<'a> Source<'a> {
                 Part::Literal(literal) => text.extend_from_slice(literal),
                 Part::Sample { expr, binary } => {
                     if let Some(value) = self.sample(expr) {
-                        text.extend(if *binary {
-                            value.into_bytes()
-                        } else {
-                            value.into_text()
-                        });
+                        text.extend(if *binary { value.into_bytes() } else { value.into_text() });
                     }
                 }
             }
@@ -102,11 +94,7 @@ impl<'a> Source<'a> {
     /// The value of one expression; `None` if the fetch has none here (no certificate, no SNI).
     pub fn sample(&self, expr: &Expr) -> Option<Value> {
         let fetched = self.fetch(&expr.fetch)?;
-        Some(
-            expr.converters
-                .iter()
-                .fold(fetched, |value, converter| convert(*converter, value)),
-        )
+        Some(expr.converters.iter().fold(fetched, |value, converter| convert(*converter, value)))
     }
 
     fn fetch(&self, fetch: &Fetch) -> Option<Value> {
@@ -115,16 +103,10 @@ impl<'a> Source<'a> {
             Fetch::SslCDer => Some(Value::Bytes(self.leaf?.to_vec())),
             Fetch::SslCSDn => certificate::one_line(self.certificate()?.subject()).map(Value::Text),
             Fetch::SslCIDn => certificate::one_line(self.certificate()?.issuer()).map(Value::Text),
-            Fetch::SslCSerial => Some(Value::Bytes(
-                certificate::serial(self.certificate()?)?.to_vec(),
-            )),
+            Fetch::SslCSerial => Some(Value::Bytes(certificate::serial(self.certificate()?)?.to_vec())),
             Fetch::SslCSha1 => Some(digested(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.leaf?)),
-            Fetch::SslCNotBefore => {
-                certificate::date(&self.certificate()?.validity().not_before).map(Value::Text)
-            }
-            Fetch::SslCNotAfter => {
-                certificate::date(&self.certificate()?.validity().not_after).map(Value::Text)
-            }
+            Fetch::SslCNotBefore => certificate::date(&self.certificate()?.validity().not_before).map(Value::Text),
+            Fetch::SslCNotAfter => certificate::date(&self.certificate()?.validity().not_after).map(Value::Text),
             Fetch::SslFcSni => text(self.session?.sni.as_deref()?),
             Fetch::SslFcAlpn => Some(Value::Text(self.session?.alpn.clone()?)),
             Fetch::SslFcProtocol => text(self.session?.version),
@@ -154,22 +136,11 @@ fn digested(algorithm: &'static Algorithm, bytes: &[u8]) -> Value {
 
 /// Lower-case hex SHA-256 of a certificate's DER, without colons: what `ssl_c_der,sha2(256),hex,lower` yields.
 pub fn fingerprint(der: &[u8]) -> Vec<u8> {
-    hex(
-        digest::digest(&digest::SHA256, der).as_ref(),
-        b"0123456789abcdef",
-    )
+    hex(digest::digest(&digest::SHA256, der).as_ref(), b"0123456789abcdef")
 }
 
 fn hex(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
-    bytes
-        .iter()
-        .flat_map(|byte| {
-            [
-                digits[usize::from(byte >> 4)],
-                digits[usize::from(byte & 15)],
-            ]
-        })
-        .collect()
+    bytes.iter().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
 }
 
 /// RFC 4648 section 4, padded.
@@ -177,17 +148,10 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .fold(0_u32, |group, byte| (group << 8) | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
+        let group = chunk.iter().fold(0_u32, |group, byte| (group << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let sextet = (group >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() {
-                DIGITS[sextet as usize]
-            } else {
-                b'='
-            });
+            text.push(if digit <= chunk.len() { DIGITS[sextet as usize] } else { b'=' });
         }
     }
     text

@@ -81,10 +81,13 @@ impl SniTable {
         }
         let default = default_candidates(&credentials);
         let table = Self { credentials, exact, wildcard, default, strict };
-        let mut problems = duplicates.problems(|later, first, names| {
-            let message = format!("{names} of '{later}' is served by '{first}', which comes first");
-            Problem::warning(at, "W131", message)
-        }, &table.credentials);
+        let mut problems = duplicates.problems(
+            |later, first, names| {
+                let message = format!("{names} of '{later}' is served by '{first}', which comes first");
+                Problem::warning(at, "W131", message)
+            },
+            &table.credentials,
+        );
         problems.extend(table.shadowed().problems(|exact, wildcard, names| {
             let message = format!(
                 "{names} of '{exact}' (RSA) is shadowed by the wildcard of '{wildcard}' (ECDSA): clients that know ECDSA get the latter"
@@ -117,7 +120,12 @@ impl SniTable {
     }
 
     /// HAProxy's order. If the client can verify none of them it gets one nevertheless: its alert tells more than ours.
-    fn pick(&self, candidates: Candidates, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+    fn pick(
+        &self,
+        candidates: Candidates,
+        wish: Wish<'_>,
+        suites: &[SupportedCipherSuite],
+    ) -> Option<&Arc<Credential>> {
         let ordered = [candidates.ec, candidates.rsa, candidates.other];
         let ordered = ordered.iter().flatten().map(|index| &self.credentials[*index]);
         ordered.clone().find(|credential| suits(credential, wish, suites)).or_else(|| ordered.clone().next())
@@ -127,7 +135,9 @@ impl SniTable {
     fn shadowed(&self) -> Pairs {
         let mut shadowed = Pairs::default();
         for (name, candidates) in &self.exact {
-            let Candidates { ec: None, rsa: Some(exact), .. } = *candidates else { continue };
+            let Candidates { ec: None, rsa: Some(exact), .. } = *candidates else {
+                continue;
+            };
             let parent = name.find('.').map(|dot| &name[dot..]);
             let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).and_then(|candidates| candidates.ec);
             if let Some(wildcard) = wildcard {
@@ -155,7 +165,9 @@ fn default_candidates(credentials: &[Arc<Credential>]) -> Candidates {
         names.sort();
         names
     };
-    let Some(first) = credentials.first() else { return default };
+    let Some(first) = credentials.first() else {
+        return default;
+    };
     let names = sorted_names(first);
     for (index, credential) in credentials.iter().enumerate() {
         let free = default.of(credential.facts().key_type);
@@ -176,11 +188,7 @@ impl Pairs {
         self.0.entry((left, right)).or_default().push(name.to_owned());
     }
 
-    fn problems(
-        self,
-        problem: impl Fn(&str, &str, &str) -> Problem,
-        credentials: &[Arc<Credential>],
-    ) -> Vec<Problem> {
+    fn problems(self, problem: impl Fn(&str, &str, &str) -> Problem, credentials: &[Arc<Credential>]) -> Vec<Problem> {
         let path = |index: usize| credentials[index].path().display().to_string();
         let pairs = self.0.into_iter().map(|((left, right), mut names)| {
             names.sort();
@@ -283,8 +291,7 @@ mod tests {
 
     #[test]
     fn the_default_of_the_other_kind_must_have_the_same_names() {
-        let (table, _) =
-            table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
+        let (table, _) = table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
         assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
     }
 
@@ -296,7 +303,10 @@ mod tests {
         assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].code, "W130");
-        assert!(problems[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"), "{problems:?}");
+        assert!(
+            problems[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"),
+            "{problems:?}"
+        );
     }
 
     #[test]

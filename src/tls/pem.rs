@@ -97,10 +97,16 @@ impl PemError {
     /// What to do about it; `file` is the file's name.
     pub fn remedy(&self, file: &str) -> Option<String> {
         let command = match self {
-            Self::Binary(Der::Certificate) => format!("openssl x509 -inform DER -in {file} -out {file}.pem"),
+            Self::Binary(Der::Certificate) => {
+                format!("openssl x509 -inform DER -in {file} -out {file}.pem")
+            }
             Self::Binary(Der::Crl) => format!("openssl crl -inform DER -in {file} -out {file}.pem"),
-            Self::Binary(Der::Pkcs12) => format!("openssl pkcs12 -in {file} -nodes -out {file}.pem"),
-            Self::Binary(Der::Other) => format!("openssl pkey -inform DER -in {file} -out {file}.pem"),
+            Self::Binary(Der::Pkcs12) => {
+                format!("openssl pkcs12 -in {file} -nodes -out {file}.pem")
+            }
+            Self::Binary(Der::Other) => {
+                format!("openssl pkey -inform DER -in {file} -out {file}.pem")
+            }
             Self::Utf16 => format!("iconv -f UTF-16 -t ASCII {file} > {file}.pem"),
             Self::Unterminated { .. } | Self::BadBegin { .. } | Self::BadBase64 { .. } => {
                 return Some("was it being written while it was read?".to_owned());
@@ -174,9 +180,10 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block<'_>>, PemError> {
 impl Block<'_> {
     fn decode(&self, pem: &mut Pem) -> Result<(), PemError> {
         // "Proc-Type: 4,ENCRYPTED" is the header of an encrypted PKCS#1 or SEC1 key (RFC 1421, 4.6.1.1).
-        let encrypted = self.text.split(|byte| *byte == b'\n').any(|line| {
-            line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED")
-        });
+        let encrypted = self
+            .text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"Proc-Type:") && line.trim_ascii_end().ends_with(b"ENCRYPTED"));
         if encrypted || self.label == b"ENCRYPTED PRIVATE KEY" {
             pem.encrypted_keys += 1;
             return Ok(());

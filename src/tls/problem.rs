@@ -24,6 +24,7 @@
 //! | W223 | a certificate is not valid yet |
 //! | W232 | a CA certificate has expired |
 //! | W233 | CRLs in `ca-file` |
+//! | W234 | too many CA names to send |
 //! | W240 | a CA has no CRL |
 //! | W241 | a CRL expires within 24 hours |
 //! | N224 | an OCSP response that is not stapled |

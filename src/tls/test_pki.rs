@@ -74,7 +74,12 @@ impl Ca {
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Self {
-        let params = ca_params(name);
+        self.intermediate_with(name, |_| ())
+    }
+
+    pub(crate) fn intermediate_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = ca_params(name);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
         Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }

@@ -73,7 +73,8 @@ impl TicketKeys {
     /// Forgets the keys that are too old at `now`. Sealing and opening do it as well; an idle process may call this.
     pub fn rotate(&self, now: Instant, lifetime: Duration) {
         let interval = lifetime.max(ROTATION);
-        let due = |key: &Option<Key>, age| key.as_ref().is_some_and(|key| now.saturating_duration_since(key.born) >= age);
+        let due =
+            |key: &Option<Key>, age| key.as_ref().is_some_and(|key| now.saturating_duration_since(key.born) >= age);
         let is_due = |keys: &Keys| due(&keys.current, interval) || due(&keys.previous, 2 * interval);
         if !is_due(&self.keys.read().unwrap_or_else(PoisonError::into_inner)) {
             return;
@@ -88,7 +89,14 @@ impl TicketKeys {
     }
 
     /// `None` without randomness, for a plaintext that is too long, and if the session's lifetime is over.
-    fn seal(&self, now: Instant, first: Instant, lifetime: Duration, policy: &[u8; 32], plain: &[u8]) -> Option<Vec<u8>> {
+    fn seal(
+        &self,
+        now: Instant,
+        first: Instant,
+        lifetime: Duration,
+        policy: &[u8; 32],
+        plain: &[u8],
+    ) -> Option<Vec<u8>> {
         if now.saturating_duration_since(first) >= lifetime || plain.len() > ENVELOPE_MAX - OVERHEAD {
             return None;
         }

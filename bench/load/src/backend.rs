@@ -1,0 +1,348 @@
+//! `bowline-load backend`: the server behind the product. One thread, one event loop; it checks every PROXY header and every byte.
+
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::sync::mpsc::{Receiver, channel};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::pattern::{PIECE, Pattern};
+use crate::proxy_v2;
+use crate::wire::{self, DOWNLOAD, ERROR_LIMIT, UPLOAD};
+
+const LISTENER: Token = Token(usize::MAX);
+const COMMANDS: Token = Token(usize::MAX - 1);
+
+/// One connection moves at most so many bytes before the others have their turn.
+const TURN_BYTES: usize = 1024 * 1024;
+
+/// What the backend saw since it started.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Connections that sent a correct header and at least one byte behind it.
+    pub(crate) connections: u64,
+    /// Sum of [`proxy_v2::digest`] over them.
+    pub(crate) digest: u64,
+    /// Length of all their headers.
+    pub(crate) header_bytes: u64,
+    /// Bulk bytes received and compared, or sent.
+    pub(crate) relayed_bytes: u64,
+    pub(crate) errors: Vec<String>,
+}
+
+/// Runs until standard input ends; each line there asks for the tally.
+pub(crate) fn run() -> io::Result<()> {
+    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+    wire::answer(&[], &[("port", &listener.local_addr()?.port())]);
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), COMMANDS)?;
+    let (sender, commands) = channel();
+    std::thread::spawn(move || {
+        for _ in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(()).is_err() {
+                return;
+            }
+            let _ = waker.wake();
+        }
+        drop(sender);
+        let _ = waker.wake();
+    });
+    serve(poll, listener, &commands, |tally| {
+        wire::answer(
+            &tally.errors,
+            &[
+                ("connections", &tally.connections),
+                ("digest", &tally.digest),
+                ("header_bytes", &tally.header_bytes),
+                ("relayed_bytes", &tally.relayed_bytes),
+            ],
+        );
+    })
+}
+
+/// Serves until the sender of `commands` is gone. `COMMANDS` must be woken after each change of `commands`.
+fn serve(
+    mut poll: Poll,
+    mut listener: TcpListener,
+    commands: &Receiver<()>,
+    mut report: impl FnMut(&Tally),
+) -> io::Result<()> {
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut state = Backend {
+        pattern: Pattern::new(),
+        scratch: vec![0; PIECE].into_boxed_slice(),
+        tally: Tally::default(),
+        connections: Vec::new(),
+        free: Vec::new(),
+    };
+    let mut events = Events::with_capacity(1024);
+    let mut unfinished: Vec<usize> = Vec::new();
+    loop {
+        let timeout = (!unfinished.is_empty()).then_some(std::time::Duration::ZERO);
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        let mut ready = std::mem::take(&mut unfinished);
+        ready.extend(
+            events.iter().map(Event::token).filter(|&token| token != LISTENER && token != COMMANDS).map(usize::from),
+        );
+        ready.sort_unstable();
+        ready.dedup();
+        unfinished.extend(ready.into_iter().filter(|&slot| state.drive(slot) == Turn::Unfinished));
+        for event in &events {
+            match event.token() {
+                LISTENER => state.accept(&poll, &listener, &mut unfinished)?,
+                COMMANDS => loop {
+                    match commands.try_recv() {
+                        Ok(()) => report(&state.tally),
+                        Err(std::sync::mpsc::TryRecvError::Empty) => break,
+                        Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(()),
+                    }
+                },
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Backend {
+    pattern: Pattern,
+    scratch: Box<[u8]>,
+    tally: Tally,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Collecting the PROXY header.
+    Header(Vec<u8>),
+    /// The header was correct; nothing behind it yet.
+    First {
+        digest: u64,
+        header_length: usize,
+    },
+    /// Collecting [`UPLOAD`] or [`DOWNLOAD`] and its length.
+    Request(Vec<u8>),
+    Ping {
+        fold: u8,
+    },
+    Upload {
+        seen: u64,
+        total: u64,
+    },
+    Download {
+        sent: u64,
+        total: u64,
+    },
+    /// Only the end may follow.
+    Finished,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// The socket has no more for now, or the connection is closed.
+    Blocked,
+    /// The turn was used up; there may be more.
+    Unfinished,
+}
+
+impl Backend {
+    fn accept(&mut self, poll: &Poll, listener: &TcpListener, unfinished: &mut Vec<usize>) -> io::Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            poll.registry().register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
+            self.connections[slot] = Some(Connection { stream, phase: Phase::Header(Vec::new()) });
+            if self.drive(slot) == Turn::Unfinished {
+                unfinished.push(slot);
+            }
+        }
+    }
+
+    /// Moves one connection on until its socket blocks, it ends, or its turn is over.
+    fn drive(&mut self, slot: usize) -> Turn {
+        let Some(connection) = self.connections[slot].as_mut() else {
+            return Turn::Blocked;
+        };
+        match connection.drive(&self.pattern, &mut self.scratch, &mut self.tally) {
+            Ok(Step::Blocked) => Turn::Blocked,
+            Ok(Step::Unfinished) => Turn::Unfinished,
+            Ok(Step::Ended) => {
+                self.close(slot);
+                Turn::Blocked
+            }
+            Err(message) => {
+                if self.tally.errors.len() < ERROR_LIMIT {
+                    self.tally.errors.push(format!("backend: {message}"));
+                }
+                self.close(slot);
+                Turn::Blocked
+            }
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        self.connections[slot] = None;
+        self.free.push(slot);
+    }
+}
+
+enum Step {
+    Blocked,
+    Unfinished,
+    Ended,
+}
+
+impl Connection {
+    fn drive(&mut self, pattern: &Pattern, scratch: &mut [u8], tally: &mut Tally) -> Result<Step, String> {
+        let mut moved = 0;
+        while moved < TURN_BYTES {
+            if let Phase::Download { sent, total } = &mut self.phase {
+                let want = (*total - *sent).min(PIECE as u64) as usize;
+                if want == 0 {
+                    self.phase = Phase::Finished;
+                    continue;
+                }
+                match self.stream.write(pattern.slice(*sent, want)) {
+                    Ok(count) => {
+                        *sent += count as u64;
+                        tally.relayed_bytes += count as u64;
+                        moved += count;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        return Ok(Step::Blocked);
+                    }
+                    Err(error) => {
+                        return Err(format!("sending failed after {sent} bytes: {error}"));
+                    }
+                }
+                continue;
+            }
+            let count = match self.stream.read(scratch) {
+                Ok(0) => return self.ended().map(|()| Step::Ended),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Blocked),
+                // A product that closes with RST after all bytes have passed is rude, not wrong.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return self.ended().map(|()| Step::Ended);
+                }
+                Err(error) => return Err(format!("receiving failed: {error}")),
+            };
+            moved += count;
+            self.receive(&mut scratch[..count], pattern, tally)?;
+        }
+        Ok(Step::Unfinished)
+    }
+
+    /// The peer sent its end: right between requests, wrong within one.
+    fn ended(&self) -> Result<(), String> {
+        match &self.phase {
+            Phase::Ping { .. } | Phase::Finished | Phase::First { .. } => Ok(()),
+            Phase::Header(bytes) => {
+                Err(format!("the connection ended after {} bytes of the PROXY header", bytes.len()))
+            }
+            Phase::Request(_) => Err("the connection ended within a request".to_owned()),
+            Phase::Upload { seen, total } => Err(format!("the connection ended after {seen} of {total} bytes")),
+            Phase::Download { sent, total } => {
+                Err(format!("the connection ended when {sent} of {total} bytes were sent"))
+            }
+        }
+    }
+
+    fn receive(&mut self, mut bytes: &mut [u8], pattern: &Pattern, tally: &mut Tally) -> Result<(), String> {
+        while !bytes.is_empty() {
+            match &mut self.phase {
+                Phase::Header(header) => {
+                    let before = header.len();
+                    header.extend_from_slice(bytes);
+                    let Some(parsed) = proxy_v2::parse(header)? else {
+                        return Ok(());
+                    };
+                    bytes = &mut bytes[parsed.length - before..];
+                    self.phase = Phase::First {
+                        digest: proxy_v2::digest(parsed.source, parsed.destination),
+                        header_length: parsed.length,
+                    };
+                }
+                &mut Phase::First { digest, header_length } => {
+                    tally.connections += 1;
+                    tally.digest = tally.digest.wrapping_add(digest);
+                    tally.header_bytes += header_length as u64;
+                    self.phase = match bytes[0] {
+                        UPLOAD | DOWNLOAD => Phase::Request(Vec::new()),
+                        _ => Phase::Ping { fold: proxy_v2::fold(digest) },
+                    };
+                }
+                Phase::Request(request) => {
+                    let count = bytes.len().min(9 - request.len());
+                    let (head, rest) = bytes.split_at_mut(count);
+                    request.extend_from_slice(head);
+                    bytes = rest;
+                    if let &[kind, ref length @ ..] = request.as_slice() {
+                        if let Ok(length) = <[u8; 8]>::try_from(length) {
+                            let total = u64::from_be_bytes(length);
+                            self.phase = match kind {
+                                UPLOAD => Phase::Upload { seen: 0, total },
+                                _ => Phase::Download { sent: 0, total },
+                            };
+                        }
+                    }
+                }
+                Phase::Ping { fold } => {
+                    let fold = *fold;
+                    bytes.iter_mut().for_each(|byte| *byte ^= fold);
+                    self.write_all(bytes)?;
+                    return Ok(());
+                }
+                Phase::Upload { seen, total } => {
+                    if bytes.len() as u64 > *total - *seen {
+                        return Err(format!("more than the {total} bytes announced"));
+                    }
+                    if !pattern.matches(*seen, bytes) {
+                        return Err(format!("bytes changed on the way, after {seen}"));
+                    }
+                    *seen += bytes.len() as u64;
+                    tally.relayed_bytes += bytes.len() as u64;
+                    if seen == total {
+                        let confirmation = seen.to_be_bytes();
+                        self.phase = Phase::Finished;
+                        self.write_all(&confirmation)?;
+                    }
+                    return Ok(());
+                }
+                Phase::Download { .. } | Phase::Finished => {
+                    return Err(format!("{} unexpected bytes", bytes.len()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Short answers only: they fit into any send buffer.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), String> {
+        match self.stream.write(bytes) {
+            Ok(count) if count == bytes.len() => Ok(()),
+            Ok(count) => Err(format!("only {count} of {} bytes of an answer could be sent", bytes.len())),
+            Err(error) => Err(format!("an answer could not be sent: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The certificates of one run: made at run time, ECDSA P-256 throughout, read by every product from the same files.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+
+/// The name in the server certificate, and the SNI that the client sends.
+pub(crate) const SERVER_NAME: &str = "bench.test";
+
+/// A directory with everything that products and clients read.
+pub(crate) struct Certificates {
+    directory: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    issued: u64,
+}
+
+/// Where a file of [`Certificates`] lies below its directory.
+pub(crate) mod file {
+    /// The CA of both sides.
+    pub(crate) const CA: &str = "ca.pem";
+    /// Server certificate and key in one file.
+    pub(crate) const SERVER: &str = "server.pem";
+    /// A CRL of the CA that revokes one certificate that nobody uses.
+    pub(crate) const CRL: &str = "crl.pem";
+    pub(crate) const CLIENT: &str = "client.pem";
+    pub(crate) const CLIENT_KEY: &str = "client.key";
+}
+
+impl Certificates {
+    /// Makes all files in `directory`, which must exist.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut ca = CertificateParams::new(Vec::new())?;
+        ca.distinguished_name.push(DnType::CommonName, "bench CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate()?;
+        write(directory, file::CA, &ca.self_signed(&key)?.pem())?;
+        let mut this = Self { directory: directory.to_owned(), issuer: Issuer::new(ca, key), issued: 0 };
+
+        let client_key = KeyPair::generate()?;
+        let client =
+            this.params("client 1", ExtendedKeyUsagePurpose::ClientAuth, &[])?.signed_by(&client_key, &this.issuer)?;
+        write(directory, file::CLIENT, &client.pem())?;
+        write(directory, file::CLIENT_KEY, &client_key.serialize_pem())?;
+        this.renew()?;
+        Ok(this)
+    }
+
+    /// Replaces the server certificate and the CRL, as an operator does before a reload. Returns the DER of the new certificate.
+    pub(crate) fn renew(&mut self) -> Result<Vec<u8>, Box<dyn Error>> {
+        let key = KeyPair::generate()?;
+        let params = self.params(SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth, &[SERVER_NAME])?;
+        let server = params.signed_by(&key, &self.issuer)?;
+        write(&self.directory, file::SERVER, &format!("{}{}", server.pem(), key.serialize_pem()))?;
+
+        self.issued += 1;
+        let crl = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2049, 1, 1),
+            crl_number: SerialNumber::from(self.issued),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from(1_000_000 + self.issued),
+                revocation_time: date_time_ymd(2024, 1, 1),
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&self.issuer)?;
+        write(&self.directory, file::CRL, &crl.pem()?)?;
+        Ok(server.der().to_vec())
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    fn params(
+        &mut self,
+        common_name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        names: &[&str],
+    ) -> Result<CertificateParams, rcgen::Error> {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        self.issued += 1;
+        params.serial_number = Some(SerialNumber::from(self.issued));
+        Ok(params)
+    }
+}
+
+/// Replaces a file in one step, so that no product ever reads half of it.
+fn write(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    let unfinished = directory.join(format!(".{name}"));
+    fs::write(&unfinished, text)?;
+    fs::rename(unfinished, directory.join(name))
+}

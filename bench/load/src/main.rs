@@ -1,0 +1,52 @@
+//! Measures Bowline beside its peers. `bench/README.md` says how to run it and what its numbers mean.
+//!
+//! One program in three roles: `run` starts the products, the two others, and prints the table; `backend` and `client` are the load.
+
+mod backend;
+mod certificates;
+mod client;
+mod measure;
+mod pattern;
+mod pause;
+mod process;
+mod procfs;
+mod product;
+mod proxy_v2;
+mod report;
+mod run;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let outcome = match words.next().as_deref() {
+        Some("run") => run::run(words),
+        Some("backend") => backend::run().map(|()| true).map_err(|error| error.to_string()),
+        Some("client") => client(words).map(|()| true),
+        Some("-h" | "--help") => {
+            println!("{}", run::USAGE);
+            Ok(true)
+        }
+        _ => Err(run::USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bowline-load: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn client(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+    let mode = words.next().unwrap_or_default();
+    let arguments = client::Arguments::parse(words)?;
+    match mode.as_str() {
+        "handshakes" => client::handshakes::run(&arguments),
+        "bulk" => client::bulk::run(&arguments),
+        "hold" => client::hold::run(&arguments),
+        _ => Err(format!("there is no client '{mode}'")),
+    }
+}

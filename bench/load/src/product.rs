@@ -1,0 +1,279 @@
+//! A product under test: one template in `peers/` says everything that is particular about it.
+//!
+//! A template is the product's configuration with `@NAME@` placeholders. Lines that start with `#!` are for the runner:
+//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `note` (printed below the table).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::certificates::{Certificates, file};
+use crate::pause::pause;
+use crate::process::Tree;
+
+/// A product listens within this time after its start.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// Connections that a product is told to expect; two descriptors each.
+const MAXCONN: u64 = 9_500;
+
+/// Descriptors of a product that are not connections.
+const SPARE_DESCRIPTORS: u64 = 200;
+
+/// The last lines of a product's own output that an error message shows.
+const LOG_LINES: usize = 5;
+
+/// One file of `peers/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template {
+    /// The file's name up to the first dot.
+    pub(crate) name: String,
+    pub(crate) program: String,
+    start: Vec<String>,
+    version: Vec<String>,
+    pub(crate) package: Option<String>,
+    pub(crate) notes: Vec<String>,
+    text: String,
+}
+
+impl Template {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let name =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).unwrap_or_default();
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Self::parse(name, &text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut notes = Vec::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("#!")) {
+            let (key, value) = line.trim().split_once(':').ok_or_else(|| format!("'#!{line}' is not 'key: value'"))?;
+            match key.trim() {
+                "note" => notes.push(value.trim().to_owned()),
+                key @ ("program" | "start" | "version" | "package") => _ = settings.insert(key, value.trim()),
+                key => return Err(format!("'#! {key}' is unknown")),
+            }
+        }
+        let setting = |key: &str| settings.get(key).map(|&value| value.to_owned());
+        let words = |key: &str| setting(key).map(|value| value.split_whitespace().map(str::to_owned).collect());
+        Ok(Self {
+            name: name.to_owned(),
+            program: setting("program").ok_or("there is no '#! program: …'")?,
+            start: words("start").ok_or("there is no '#! start: …'")?,
+            version: words("version").ok_or("there is no '#! version: …'")?,
+            package: setting("package"),
+            notes,
+            text: text.to_owned(),
+        })
+    }
+
+    /// The first word with a digit that the program prints for its version arguments.
+    pub(crate) fn version(&self, program: &Path) -> String {
+        let output = Command::new(program).args(&self.version).stdin(Stdio::null()).output();
+        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        version_word(&String::from_utf8_lossy(&text))
+    }
+}
+
+fn version_word(text: &str) -> String {
+    let word = text
+        .split_whitespace()
+        .find(|word| word.contains('.') && word.contains(|character: char| character.is_ascii_digit()));
+    word.map_or("(unknown version)", |word| word.trim_start_matches(|character: char| !character.is_ascii_digit()))
+        .to_owned()
+}
+
+/// Replaces every `@NAME@`. A placeholder that nobody knows is an error: it would reach the product as text.
+pub(crate) fn expand(text: &str, values: &[(&str, String)]) -> Result<String, String> {
+    let mut expanded = text.to_owned();
+    for (name, value) in values {
+        expanded = expanded.replace(&format!("@{name}@"), value);
+    }
+    let pieces: Vec<&str> = expanded.split('@').collect();
+    let is_name = |word: &&&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    match pieces[1..pieces.len().max(2) - 1].iter().find(is_name) {
+        Some(name) => Err(format!("the placeholder @{name}@ is unknown")),
+        None => Ok(expanded),
+    }
+}
+
+/// Looks a program up in PATH, then where Debian keeps daemons; a name with a slash is taken as it is.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file()).and_then(|path| path.canonicalize().ok());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// A running product with its two listeners.
+pub(crate) struct Product {
+    pub(crate) tree: Tree,
+    /// Asks for a client certificate and requires one.
+    pub(crate) mtls_port: u16,
+    /// Asks for none.
+    pub(crate) tls_port: u16,
+}
+
+impl Product {
+    /// Starts `program` in front of `backend_port` and waits until it listens.
+    pub(crate) fn start(
+        template: &Template,
+        program: &Path,
+        certificates: &Certificates,
+        backend_port: u16,
+        cpu: usize,
+        own_cpu: usize,
+    ) -> Result<Self, String> {
+        let [mtls_port, tls_port] = free_ports().map_err(|error| format!("finding free ports: {error}"))?;
+        let configuration = certificates.path(&format!("{}.conf", template.name));
+        let log = certificates.path(&format!("{}.log", template.name));
+        let path = |name: &str| certificates.path(name).display().to_string();
+        let (user, group) = unprivileged();
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?.0;
+        let values = [
+            ("CONFIG", configuration.display().to_string()),
+            ("MTLS_PORT", mtls_port.to_string()),
+            ("TLS_PORT", tls_port.to_string()),
+            ("BACKEND_PORT", backend_port.to_string()),
+            ("SERVER_PEM", path(file::SERVER)),
+            ("CA_PEM", path(file::CA)),
+            ("CRL_PEM", path(file::CRL)),
+            ("DIRECTORY", certificates.directory().display().to_string()),
+            ("MAXCONN", MAXCONN.min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).to_string()),
+            ("USER", user),
+            ("GROUP", group),
+        ];
+        let write =
+            |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+        write(&configuration, &expand(&template.text, &values)?)?;
+        let output = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let errors = output.try_clone().map_err(|error| error.to_string())?;
+        let arguments = template.start.iter().map(|word| expand(word, &values)).collect::<Result<Vec<_>, _>>()?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        let mut product = Self { tree: Tree::start(&mut command, cpu, own_cpu)?, mtls_port, tls_port };
+        product.wait_until_listening().map_err(|error| format!("{error}{}", tail(&log)))?;
+        Ok(product)
+    }
+
+    fn wait_until_listening(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + START_LIMIT;
+        for port in [self.mtls_port, self.tls_port] {
+            while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+                if let Some(status) = self.tree.ended() {
+                    return Err(format!("it ended at its start ({status})"));
+                }
+                if Instant::now() > deadline {
+                    return Err(format!("it does not listen: {error}"));
+                }
+                pause(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("\n    | {line}")).collect()
+}
+
+/// Two ports that are free now. Nothing holds them until the product binds them; a collision shows as a product that does not start.
+fn free_ports() -> std::io::Result<[u16; 2]> {
+    let listeners = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+}
+
+/// Whom a product becomes: root gives it away, anybody else stays who they are.
+fn unprivileged() -> (String, String) {
+    if nix::unistd::geteuid().is_root() {
+        return ("nobody".to_owned(), "nogroup".to_owned());
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    let group = nix::unistd::Group::from_gid(nix::unistd::getgid()).ok().flatten().map(|group| group.name);
+    (user.unwrap_or_default(), group.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "#! program: relay\n#! start: -f @CONFIG@ -x\n#! version: -v\n#! note: one\n#! note: two\nlisten @TLS_PORT@\n";
+
+    #[test]
+    fn template_with_its_settings() {
+        let template = Template::parse("relay", TEXT).unwrap();
+        assert_eq!((template.name.as_str(), template.program.as_str()), ("relay", "relay"));
+        assert_eq!(template.start, ["-f", "@CONFIG@", "-x"]);
+        assert_eq!(template.notes, ["one", "two"]);
+        assert_eq!(template.package, None);
+    }
+
+    #[test]
+    fn templates_that_lack_or_invent_settings_are_refused() {
+        for missing in ["program", "start", "version"] {
+            let text: String =
+                TEXT.lines().filter(|line| !line.contains(missing)).map(|line| format!("{line}\n")).collect();
+            assert!(Template::parse("relay", &text).unwrap_err().contains(missing));
+        }
+        assert!(Template::parse("relay", "#! prgram: x\n").unwrap_err().contains("prgram"));
+        assert!(Template::parse("relay", "#! program\n").unwrap_err().contains("key: value"));
+    }
+
+    #[test]
+    fn placeholders_are_all_replaced_or_refused() {
+        let values = [("A", "1".to_owned()), ("B_C", "2".to_owned())];
+        assert_eq!(expand("x @A@ ipv4@ @B_C@", &values).unwrap(), "x 1 ipv4@ 2");
+        assert!(expand("x @A@ @NOBODY@", &values).unwrap_err().contains("@NOBODY@"));
+    }
+
+    #[test]
+    fn version_words() {
+        assert_eq!(
+            version_word("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/"),
+            "2.6.12-1+deb12u4"
+        );
+        assert_eq!(version_word("nginx version: nginx/1.22.1"), "1.22.1");
+        assert_eq!(version_word("hitch 1.7.2"), "1.7.2");
+        assert_eq!(version_word(""), "(unknown version)");
+    }
+
+    #[test]
+    fn shipped_templates_are_complete() {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let known = [
+            "CONFIG",
+            "MTLS_PORT",
+            "TLS_PORT",
+            "BACKEND_PORT",
+            "SERVER_PEM",
+            "CA_PEM",
+            "CRL_PEM",
+            "DIRECTORY",
+            "MAXCONN",
+            "USER",
+            "GROUP",
+        ];
+        let values = known.map(|name| (name, "1".to_owned()));
+        let mut count = 0;
+        for entry in fs::read_dir(peers).unwrap() {
+            let template = Template::read(&entry.unwrap().path()).unwrap();
+            expand(&template.text, &values).unwrap();
+            template.start.iter().for_each(|word| _ = expand(word, &values).unwrap());
+            count += 1;
+        }
+        assert!(count >= 3, "only {count} templates");
+    }
+}

@@ -1,0 +1,309 @@
+//! `bowline-load run`: all products, all measurements, several rounds, one table.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::certificates::Certificates;
+use crate::measure::{Finding, Kind, Size, Stage};
+use crate::process::{allowed_cpus, pin};
+use crate::product::{Template, find_program};
+use crate::report::Report;
+
+pub(crate) const USAGE: &str = "\
+usage: bowline-load run [options]
+  --rounds N              rounds, all products in each (default 3)
+  --quick                 one small round: is everything in order? Its numbers mean little
+  --product NAME[=PATH]   measure this product, from this path; repeat (default: all in the peers directory that are found)
+  --measure NAME[,NAME]   full resumed to-backend to-client idle-tls idle-mtls reload (default: all)
+  --peers DIRECTORY       the products' templates (default bench/load/peers)
+  --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones)
+  --no-install            do not install missing Debian packages
+A variable with a product's name in capitals says where its program is without choosing it: HAPROXY=/opt/haproxy-3.4/haproxy
+exit status: 0 every bar is met (or bowline was not measured), 1 a bar is missed or a row is void, 2 nothing could be measured";
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    rounds: usize,
+    quick: bool,
+    products: Vec<(String, Option<String>)>,
+    kinds: Vec<Kind>,
+    peers: PathBuf,
+    cpus: Option<(usize, usize)>,
+    install: bool,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            rounds: 0,
+            quick: false,
+            products: Vec::new(),
+            kinds: Kind::ALL.to_vec(),
+            peers: PathBuf::from("bench/load/peers"),
+            cpus: None,
+            install: true,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--rounds" => {
+                    options.rounds =
+                        value()?.parse().ok().filter(|&rounds| rounds > 0).ok_or("--rounds needs a number above 0")?;
+                }
+                "--quick" => options.quick = true,
+                "--product" => {
+                    let value = value()?;
+                    options.products.push(match value.split_once('=') {
+                        Some((name, path)) => (name.to_owned(), Some(path.to_owned())),
+                        None => (value, None),
+                    });
+                }
+                "--measure" => {
+                    let kind = |name: &str| {
+                        Kind::ALL
+                            .into_iter()
+                            .find(|kind| kind.name() == name)
+                            .ok_or_else(|| format!("there is no measurement '{name}'"))
+                    };
+                    options.kinds = value()?.split(',').map(kind).collect::<Result<_, _>>()?;
+                }
+                "--peers" => options.peers = PathBuf::from(value()?),
+                "--cpus" => {
+                    let value = value()?;
+                    let pair = value
+                        .split_once(',')
+                        .and_then(|(product, load)| Some((product.parse().ok()?, load.parse().ok()?)));
+                    options.cpus =
+                        Some(pair.ok_or_else(|| format!("--cpus {value}: two numbers with a comma are needed"))?);
+                }
+                "--no-install" => options.install = false,
+                _ => return Err(format!("unknown option {word}")),
+            }
+        }
+        if options.rounds == 0 {
+            options.rounds = if options.quick { 1 } else { 3 };
+        }
+        Ok(options)
+    }
+
+    /// The templates that are asked for, Bowline first, each with the path that was given for its program.
+    fn templates(&self) -> Result<Vec<(Template, Option<String>)>, String> {
+        let fail = |error: std::io::Error| format!("{}: {error}", self.peers.display());
+        let mut templates = Vec::new();
+        for entry in std::fs::read_dir(&self.peers).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if path.extension().is_some_and(|extension| extension == "in") {
+                templates.push(Template::read(&path)?);
+            }
+        }
+        templates.sort_by(|a, b| (a.name != "bowline", &a.name).cmp(&(b.name != "bowline", &b.name)));
+        if let Some((name, _)) =
+            self.products.iter().find(|(name, _)| templates.iter().all(|template| template.name != *name))
+        {
+            return Err(format!("there is no template for '{name}' in {}", self.peers.display()));
+        }
+        let chosen = |template: Template| {
+            let choice = self.products.iter().find(|(name, _)| *name == template.name);
+            match choice {
+                Some((_, path)) => Some((template, path.clone())),
+                None => self.products.is_empty().then_some((template, None)),
+            }
+        };
+        Ok(templates.into_iter().filter_map(chosen).collect())
+    }
+}
+
+/// Runs everything. `Ok`: whether every bar was met.
+pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
+    let options = Options::parse(words).map_err(|error| format!("{error}\n{USAGE}"))?;
+    let (product_cpu, load_cpu) = match (options.cpus, allowed_cpus()?.as_slice()) {
+        (Some(cpus), _) => cpus,
+        (None, &[product, load, ..]) => (product, load),
+        (None, _) => {
+            return Err("two CPUs are needed: one for the product, one for the load".to_owned());
+        }
+    };
+    pin(load_cpu)?;
+    let size = size(options.quick)?;
+
+    let mut notes: Vec<String> = Vec::new();
+    let mut products = Vec::new();
+    for (template, path) in options.templates()? {
+        match locate(&template, path.as_deref(), options.install) {
+            Ok(program) => {
+                notes.extend(template.notes.iter().cloned());
+                let version = template.version(&program);
+                products.push((template, program, version));
+            }
+            Err(reason) => notes.push(format!("not measured: {}: {reason}", template.name)),
+        }
+    }
+    if products.is_empty() {
+        return Err(format!("there is nothing to measure\n{}", notes.join("\n")));
+    }
+
+    let directory = tempfile::Builder::new()
+        .prefix("bowline-load.")
+        .tempdir()
+        .map_err(|error| format!("temporary directory: {error}"))?;
+    let mut certificates =
+        Certificates::create(directory.path()).map_err(|error| format!("making certificates: {error}"))?;
+    let mut stage = Stage { certificates: &mut certificates, size: &size, product_cpu, load_cpu };
+    let mut report =
+        Report::new(products.iter().map(|(template, _, version)| (template.name.clone(), version.clone())).collect());
+    let start = Instant::now();
+    for round in 0..options.rounds {
+        for &kind in &options.kinds {
+            // Another one begins in each round, so that none is always first after a pause.
+            for turn in 0..products.len() {
+                let (template, program, _) = &products[(turn + round) % products.len()];
+                if kind.is_for(&template.name) {
+                    let outcome = stage.measure(kind, template, program);
+                    eprintln!("round {} {:<11} {:<8} {}", round + 1, kind.name(), template.name, progress(&outcome));
+                    report.add(kind, &template.name, &outcome);
+                }
+            }
+        }
+    }
+
+    println!("\n{}", machine(product_cpu, load_cpu));
+    let seconds = start.elapsed().as_secs();
+    let quick = if options.quick { ", quick: the numbers mean little" } else { "" };
+    println!("{} round(s) in {seconds} s{quick}; a measurement is {size}", options.rounds);
+    println!(
+        "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256 on both sides, PROXY v2 to the backend, one worker each\n"
+    );
+    print!("{}", report.text());
+    for note in notes {
+        println!("{note}");
+    }
+    Ok(report.passed())
+}
+
+/// The work of one measurement, as far as the descriptor limit carries it.
+fn size(quick: bool) -> Result<Size, String> {
+    let mut size = if quick { Size::QUICK } else { Size::FULL };
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|error| format!("setrlimit: {error}"))?;
+    // The product has two descriptors for each connection, and some of its own.
+    let carried = hard.saturating_sub(500) / 2;
+    size.idle_connections = size.idle_connections.min(carried);
+    size.held_connections = size.held_connections.min(carried);
+    Ok(size)
+}
+
+/// Finds a product's program, by way of its Debian package if need be.
+fn locate(template: &Template, path: Option<&str>, install: bool) -> Result<PathBuf, String> {
+    let from_environment = std::env::var(template.name.to_uppercase()).ok();
+    if let Some(path) = path.or(from_environment.as_deref()) {
+        // With a slash, so that it is never looked up in PATH.
+        let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
+        return find_program(&path).ok_or_else(|| format!("{path} does not exist"));
+    }
+    if let Some(program) = find_program(&template.program) {
+        return Ok(program);
+    }
+    let Some(package) = &template.package else {
+        return Err(format!("{} is not in PATH", template.program));
+    };
+    if !install || !nix::unistd::geteuid().is_root() {
+        return Err(format!("it is not installed (as root: apt-get install -y --no-install-recommends {package})"));
+    }
+    eprintln!("installing {package}");
+    let apt = |arguments: &[&str]| {
+        // RUNLEVEL: the package must not start its own service here.
+        Command::new("apt-get")
+            .args(arguments)
+            .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .map_err(|error| format!("apt-get: {error}"))
+    };
+    apt(&["update", "-qq"])?;
+    let status = apt(&["install", "-y", "-qq", "--no-install-recommends", package])?;
+    find_program(&template.program).ok_or_else(|| format!("it could not be installed (apt-get: {status})"))
+}
+
+fn progress(outcome: &Result<Finding, String>) -> String {
+    match outcome {
+        Ok(Finding::Cpu { product, load, busy: [product_busy, load_busy], remark }) => {
+            let [product_busy, load_busy] = [product_busy * 100.0, load_busy * 100.0];
+            let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
+            format!("{product:.2?} (busy {product_busy:.0} %), load {load:.2?} (busy {load_busy:.0} %){remark}")
+        }
+        Ok(Finding::Memory { bytes }) => format!("{:.2} KiB", bytes / 1024.0),
+        Ok(Finding::Reload { lost, stall, quiet, adopted_after, memory_percent }) => format!(
+            "lost {lost}, worst ping {stall:.1?} ({quiet:.1?} without a reload), adopted after {adopted_after:.0?}, memory {memory_percent:+.1} %"
+        ),
+        Err(reason) => format!("void: {reason}"),
+    }
+}
+
+fn machine(product_cpu: usize, load_cpu: usize) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let siblings = read(&format!("/sys/devices/system/cpu/cpu{product_cpu}/topology/thread_siblings_list"));
+    let shared = if siblings_include(siblings.trim(), load_cpu) { " (two threads of one core)" } else { "" };
+    format!(
+        "{model}, Linux {}; product on CPU {product_cpu}, load on CPU {load_cpu}{shared}; load average at the end {}",
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+    )
+}
+
+/// Whether a list such as `0-1` or `0,4` names this CPU.
+fn siblings_include(list: &str, cpu: usize) -> bool {
+    list.split(',').any(|part| match part.split_once('-') {
+        Some((first, last)) => {
+            first.parse().is_ok_and(|first: usize| first <= cpu) && last.parse().is_ok_and(|last: usize| cpu <= last)
+        }
+        None => part.parse() == Ok(cpu),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options() {
+        let options =
+            parse("--rounds 5 --product bowline=/x/y --product hitch --measure full,reload --cpus 2,3 --no-install")
+                .unwrap();
+        assert_eq!(options.rounds, 5);
+        assert_eq!(options.products, [("bowline".to_owned(), Some("/x/y".to_owned())), ("hitch".to_owned(), None)]);
+        assert_eq!(options.kinds, [Kind::FullHandshake, Kind::Reload]);
+        assert_eq!((options.cpus, options.install), (Some((2, 3)), false));
+        assert_eq!((parse("").unwrap().rounds, parse("--quick").unwrap().rounds), (3, 1));
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        for (line, word) in [
+            ("--fast", "--fast"),
+            ("--rounds", "value"),
+            ("--rounds 0", "--rounds"),
+            ("--measure all", "'all'"),
+            ("--cpus 1", "--cpus"),
+        ] {
+            assert!(parse(line).unwrap_err().contains(word), "{line}");
+        }
+    }
+
+    #[test]
+    fn sibling_lists() {
+        assert!(siblings_include("0-1", 1) && siblings_include("0,4", 4));
+        assert!(!siblings_include("0", 1) && !siblings_include("0,4", 1) && !siblings_include("", 0));
+    }
+}

@@ -1,0 +1,386 @@
+//! Drafts to the model: what only shows when all sections are known.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
+use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, ProxyOptions, Settings, TlsOptions};
+use super::keywords::nearest;
+use super::model::{
+    At, Backend, Bind, BindTls, Frontend, Location, LogTarget, Model, ProxyOut, ProxyVersion, Server, SslTlv,
+    TlsVersion, Tlv, Verify,
+};
+use super::parse::{Drafts, SIMILAR_NAMES_MAX};
+use super::token::saturated;
+
+/// HAProxy's default of `tune.ssl.lifetime`.
+const SESSION_LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
+
+/// Checks everything and makes the model. It is complete only if there was no error.
+pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
+    let Drafts { mut global, proxies, incomplete } = drafts;
+    let mut process = std::mem::take(&mut global.process);
+    process.session_lifetime = global.session_lifetime.unwrap_or(SESSION_LIFETIME_DEFAULT);
+    let backends: HashMap<&str, &Proxy> =
+        proxies.iter().filter(|proxy| proxy.kind.has_backend()).map(|proxy| (proxy.name.as_str(), proxy)).collect();
+    let mut check =
+        Check { global: &global, logs: &process.logs, backends, incomplete, reported: HashSet::new(), diagnostics };
+    let mut frontends = Vec::new();
+    let mut servers = Vec::new();
+    for proxy in &proxies {
+        check.mode(proxy);
+        check.timeouts(proxy);
+        if proxy.kind.has_frontend() {
+            frontends.extend(check.frontend(proxy).filter(|_| !proxy.settings.disabled));
+        }
+        if proxy.kind.has_backend() {
+            servers.extend(check.backend(proxy).filter(|_| !proxy.settings.disabled));
+        }
+    }
+    if let Some(at) = global.zero_warning.filter(|_| diagnostics.any(Severity::Warning)) {
+        let error = Diagnostic::error("E109", &at, "there are warnings, and 'zero-warning' does not allow any");
+        diagnostics.push(error.span(saturated("zero-warning".len())));
+    }
+    Model { process, frontends, backends: servers }
+}
+
+struct Check<'a> {
+    global: &'a Global,
+    logs: &'a [LogTarget],
+    backends: HashMap<&'a str, &'a Proxy>,
+    incomplete: bool,
+    /// Findings about lines of `defaults`, which would come again with every section.
+    reported: HashSet<(&'static str, Location)>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Check<'_> {
+    /// E201, with the HTTP-only lines of the section as a note or as errors of their own.
+    fn mode(&mut self, proxy: &Proxy) {
+        let (kind, name) = (proxy.kind.word(), &proxy.name);
+        let Some((mode, length)) = proxy.settings.mode.as_ref().filter(|(mode, _)| mode.value == Mode::Http) else {
+            for (_, error) in &proxy.http_lines {
+                self.diagnostics.push(error.clone());
+            }
+            return;
+        };
+        let own = proxy.seen.contains_key("mode");
+        let (at, length) = if own { (&mode.at, *length) } else { (&proxy.at, saturated(kind.len())) };
+        let from = if own { String::new() } else { format!(", from 'defaults' (line {})", mode.at.line) };
+        let message =
+            format!("'mode http' in {kind} '{name}'{from}: this program relays bytes and does not parse HTTP");
+        let mut error = Diagnostic::error("E201", at, message)
+            .span(length)
+            .help("use 'mode tcp' here and hand the connection to an HAProxy in 'mode http' (server … send-proxy-v2)");
+        if !proxy.http_lines.is_empty() {
+            let shown: Vec<String> = proxy
+                .http_lines
+                .iter()
+                .take(8)
+                .map(|(keyword, line)| format!("'{keyword}' (line {})", line.at.line))
+                .collect();
+            let (count, more) = (proxy.http_lines.len(), if proxy.http_lines.len() > 8 { ", …" } else { "" });
+            let are = if count == 1 { "line of this section is" } else { "lines of this section are" };
+            error = error.note(format!("{count} more {are} HTTP-only: {}{more}", shown.join(", ")));
+        }
+        self.diagnostics.push(error);
+    }
+
+    fn timeouts(&mut self, proxy: &Proxy) {
+        let timeouts = &proxy.settings.timeouts;
+        let wanted = [
+            ("timeout client", proxy.kind.has_frontend() && timeouts.client.is_none()),
+            ("timeout connect", proxy.kind.has_backend() && timeouts.connect.is_none()),
+            ("timeout server", proxy.kind.has_backend() && timeouts.server.is_none()),
+        ];
+        let missing: Vec<String> =
+            wanted.iter().filter(|(_, missing)| *missing).map(|(name, _)| format!("'{name}'")).collect();
+        if missing.is_empty() || proxy.settings.disabled {
+            return;
+        }
+        let kind = proxy.kind.word();
+        let message = format!(
+            "{kind} '{}' has no {}: a connection without activity may stay for ever",
+            proxy.name,
+            missing.join(", ")
+        );
+        let warning = Diagnostic::warning("W102", &proxy.at, message).span(saturated(kind.len()));
+        self.diagnostics.push(warning.help("set it here or in 'defaults'; '1h' is better than nothing"));
+    }
+
+    fn frontend(&mut self, proxy: &Proxy) -> Option<Frontend> {
+        let settings = &proxy.settings;
+        let kind = proxy.kind.word();
+        if proxy.binds.is_empty() {
+            let message = format!("{kind} '{}' has no 'bind': it listens nowhere", proxy.name);
+            self.diagnostics.push(Diagnostic::warning("W411", &proxy.at, message).span(saturated(kind.len())));
+        }
+        let binds: Vec<Bind> = proxy.binds.iter().map(|bind| self.bind(bind)).collect();
+        let Settings { maxconn, backlog, timeouts, tcplog, dontlognull, accept_tls_eof, .. } = settings;
+        Some(Frontend {
+            name: proxy.name.clone(),
+            at: proxy.at.clone(),
+            binds,
+            default_backend: self.route(proxy)?,
+            maxconn: *maxconn,
+            backlog: *backlog,
+            timeout_client: timeouts.client,
+            timeout_client_hs: timeouts.client_hs,
+            timeout_client_fin: timeouts.client_fin,
+            logs: self.logs(&settings.logs),
+            tcplog: *tcplog,
+            dontlognull: *dontlognull,
+            keepalive: settings.clitcpka || settings.tcpka,
+            accept_tls_eof: *accept_tls_eof,
+        })
+    }
+
+    /// Where connections go.
+    fn route(&mut self, proxy: &Proxy) -> Option<At<String>> {
+        let kind = proxy.kind.word();
+        let Some((target, length)) = &proxy.settings.default_backend else {
+            if !proxy.servers.is_empty() {
+                return Some(At { value: proxy.name.clone(), at: proxy.at.clone() });
+            }
+            if !self.incomplete {
+                let what =
+                    if proxy.kind.has_backend() { "a 'server' or 'default_backend'" } else { "'default_backend'" };
+                let message = format!("{kind} '{}' has no {what}: its connections would go nowhere", proxy.name);
+                let error = Diagnostic::error("E411", &proxy.at, message).span(saturated(kind.len()));
+                self.diagnostics.push(error.help("write 'default_backend <name of a backend>'"));
+            }
+            return None;
+        };
+        if let Some(server) = proxy.servers.first() {
+            let message =
+                format!("'default_backend' of listen '{}' goes before its own server, which is never used", proxy.name);
+            self.diagnostics.push(Diagnostic::warning("W412", &server.at, message).span(saturated("server".len())));
+        }
+        match self.backends.get(target.value.as_str()) {
+            Some(backend) if backend.settings.disabled => {
+                let message = format!("backend '{}' is disabled: connections would go nowhere", target.value);
+                self.report(Diagnostic::error("E401", &target.at, message).span(*length));
+                None
+            }
+            // A listen that has its servers elsewhere can not be where connections end.
+            Some(backend) if backend.servers.is_empty() && backend.kind.has_frontend() && !self.incomplete => {
+                let message = format!("listen '{}' has no server: connections would go nowhere", target.value);
+                self.report(Diagnostic::error("E401", &target.at, message).span(*length));
+                None
+            }
+            Some(_) => Some(target.clone()),
+            None => {
+                if !self.incomplete {
+                    self.unknown_backend(target, *length);
+                }
+                None
+            }
+        }
+    }
+
+    fn unknown_backend(&mut self, target: &At<String>, length: u32) {
+        let error =
+            Diagnostic::error("E401", &target.at, format!("no backend named '{}'", shown(target.value.as_bytes())))
+                .span(length);
+        let mut names: Vec<&str> = self.backends.keys().copied().collect();
+        names.sort_unstable();
+        let near =
+            nearest(&target.value, names.into_iter().take(SIMILAR_NAMES_MAX)).and_then(|name| self.backends.get(name));
+        let error = match near {
+            Some(backend) => {
+                error.label(format!("did you mean '{}' (defined at line {})?", backend.name, backend.at.line))
+            }
+            None => error,
+        };
+        self.report(error);
+    }
+
+    /// Pushes a finding about a place once, however many sections inherit it.
+    fn report(&mut self, diagnostic: Diagnostic) {
+        if self.reported.insert((diagnostic.code, diagnostic.at.clone())) {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    fn logs(&self, lines: &[LogLine]) -> Vec<LogTarget> {
+        let mut targets = Vec::new();
+        for line in lines {
+            match line {
+                LogLine::Global => targets.extend(self.logs.iter().cloned()),
+                LogLine::Target(target) => targets.push(target.clone()),
+            }
+        }
+        targets
+    }
+
+    fn bind(&mut self, draft: &BindDraft) -> Bind {
+        let tls = self.tls(draft);
+        Bind {
+            at: draft.at.clone(),
+            addresses: draft.addresses.clone(),
+            name: draft.name.clone(),
+            accept_proxy: draft.accept_proxy,
+            backlog: draft.backlog,
+            maxconn: draft.maxconn,
+            unix: draft.unix.clone(),
+            tls,
+        }
+    }
+
+    fn tls(&mut self, draft: &BindDraft) -> Option<BindTls> {
+        let Some((ssl_at, ssl_length)) = &draft.ssl else {
+            if let Some((name, at)) = &draft.tls_parameter {
+                let message = format!("'{name}' is given but 'ssl' is missing: this socket would accept plaintext");
+                let error = Diagnostic::error("E210", at, message).span(saturated(name.len()));
+                self.diagnostics.push(error.label(format!("write 'ssl {name} …' here")));
+            }
+            return None;
+        };
+        if draft.crt.is_empty() {
+            let error = Diagnostic::error("E212", ssl_at, "'ssl' needs a certificate").span(*ssl_length);
+            self.diagnostics
+                .push(error.help("add 'crt <file>', a PEM file with the certificate, its chain and the private key"));
+        }
+        let verify = draft.verify.as_ref().map_or(Verify::None, |verify| verify.value);
+        match (verify, &draft.verify, &draft.ca_file_at) {
+            (Verify::Optional | Verify::Required, Some(At { at, .. }), None) => {
+                let word = if verify == Verify::Required { "required" } else { "optional" };
+                let message = format!("'verify {word}' needs 'ca-file': nobody could be verified");
+                let error = Diagnostic::error("E211", at, message).span(saturated("verify".len()));
+                self.diagnostics.push(error.help("add 'ca-file <file>' with the authority of your clients"));
+            }
+            (Verify::None, given, Some((at, length))) => {
+                let without = if given.is_some() { "with 'verify none'" } else { "without 'verify'" };
+                let message = format!("'ca-file' {without}: clients are NOT asked for a certificate");
+                let warning = Diagnostic::warning("W211", at, message).span(*length);
+                self.diagnostics.push(warning.help("add 'verify required', or remove 'ca-file'"));
+            }
+            _ => {}
+        }
+        if let Some((at, length)) = &draft.crl_file_at {
+            if verify == Verify::None {
+                let message =
+                    "'crl-file' without 'verify': clients are NOT asked for a certificate, so none is ever revoked";
+                let warning = Diagnostic::warning("W212", at, message).span(*length);
+                self.diagnostics.push(warning.help("add 'verify required' and 'ca-file', or remove 'crl-file'"));
+            }
+        }
+        let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
+        let Global { crt_base, ca_base, bind_options, .. } = self.global;
+        Some(BindTls {
+            crt: draft.crt.iter().map(|path| based(crt_base.as_deref(), path)).collect(),
+            verify,
+            ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
+            crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
+            alpn: draft.alpn.clone(),
+            min_version,
+            max_version,
+            strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
+        })
+    }
+
+    fn versions(&mut self, options: &TlsOptions, at: &Location, length: u32) -> (TlsVersion, TlsVersion) {
+        let defaults = &self.global.bind_options;
+        let min = options.min.or(defaults.min).unwrap_or(TlsVersion::Tls12);
+        let max = options.max.or(defaults.max).unwrap_or(TlsVersion::Tls13);
+        if min > max {
+            let message = "no version of TLS is left: the lowest is TLS 1.3 and the highest TLS 1.2";
+            let error = Diagnostic::error("E301", at, message).span(length);
+            self.diagnostics
+                .push(error.help("look at 'ssl-min-ver' and 'ssl-max-ver' here and in 'ssl-default-bind-options'"));
+        }
+        (min, max)
+    }
+
+    /// `None`: a `listen` that sends its connections elsewhere, or an error.
+    fn backend(&mut self, proxy: &Proxy) -> Option<Backend> {
+        if proxy.servers.is_empty() {
+            if !proxy.kind.has_frontend() {
+                let message = format!("backend '{}' has no 'server': its connections would go nowhere", proxy.name);
+                let error = Diagnostic::error("E412", &proxy.at, message).span(saturated("backend".len()));
+                self.diagnostics.push(error.help("write 'server <name> <address>:<port>'"));
+            }
+            return None;
+        }
+        let mut servers = Vec::new();
+        for draft in &proxy.servers {
+            let proxy_out = self.proxy_out(&draft.options);
+            // Without address the line was refused.
+            if let Some(address) = &draft.address {
+                servers.push(Server {
+                    name: draft.name.clone(),
+                    at: draft.at.clone(),
+                    address: address.clone(),
+                    proxy: proxy_out,
+                });
+            }
+        }
+        let Settings { timeouts, srvtcpka, tcpka, .. } = &proxy.settings;
+        Some(Backend {
+            name: proxy.name.clone(),
+            at: proxy.at.clone(),
+            servers,
+            timeout_connect: timeouts.connect,
+            timeout_server: timeouts.server,
+            timeout_server_fin: timeouts.server_fin,
+            timeout_tunnel: timeouts.tunnel,
+            keepalive: *srvtcpka || *tcpka,
+        })
+    }
+
+    fn proxy_out(&mut self, options: &ProxyOptions) -> Option<ProxyOut> {
+        if let Some((name, at)) = &options.v2_parameter {
+            if !options.v2 {
+                let nothing = if options.v1 { "only version 2 of the header can carry it" } else { "nothing is sent" };
+                let message = format!("'{name}' has no effect without 'send-proxy-v2': {nothing}");
+                let warning = Diagnostic::warning("W220", at, message).span(saturated(name.len()));
+                self.report(warning.help(format!("write 'send-proxy-v2 {name} …'")));
+            } else if options.unique_id {
+                let message = "'unique-id' sends nothing as long as there is no 'unique-id-format'";
+                self.report(
+                    Diagnostic::warning("W221", at, message).span(saturated(name.len())).help("remove 'unique-id'"),
+                );
+            }
+        }
+        match (options.v1, options.v2) {
+            (_, true) => Some(ProxyOut { version: ProxyVersion::V2, tlvs: tlvs(options) }),
+            (true, false) => Some(ProxyOut { version: ProxyVersion::V1, tlvs: Vec::new() }),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The TLVs in the order of the wire, which is HAProxy's, so that captures compare byte for byte.
+fn tlvs(options: &ProxyOptions) -> Vec<Tlv> {
+    let mut tlvs: Vec<Tlv> =
+        options.custom.iter().map(|(id, format)| Tlv::Custom { id: *id, format: format.clone() }).collect();
+    let standard = [
+        (options.crc32c, Tlv::Crc32c),
+        (true, Tlv::Alpn),
+        (options.authority, Tlv::Authority),
+        (options.unique_id, Tlv::UniqueId),
+        (options.cert_fingerprint, Tlv::CertFingerprint),
+    ];
+    tlvs.extend(standard.into_iter().filter(|(wanted, _)| *wanted).map(|(_, tlv)| tlv));
+    if options.ssl {
+        let inside = [
+            (true, SslTlv::Version),
+            (options.cert_cn, SslTlv::Cn),
+            (options.cert_key, SslTlv::KeyAlg),
+            (options.cert_sig, SslTlv::SigAlg),
+            (options.ssl_cipher, SslTlv::Cipher),
+            (options.ssl_group, SslTlv::Group),
+            (options.ssl_sig_scheme, SslTlv::SigScheme),
+            (options.client_cert, SslTlv::ClientCert),
+        ];
+        tlvs.push(Tlv::Ssl(inside.into_iter().filter(|(wanted, _)| *wanted).map(|(_, tlv)| tlv).collect()));
+    }
+    tlvs
+}
+
+/// A path below its base, unless it is absolute.
+fn based(base: Option<&Path>, path: &At<PathBuf>) -> At<PathBuf> {
+    let value = base.map_or_else(|| path.value.clone(), |base| base.join(&path.value));
+    At { value, at: path.at.clone() }
+}

@@ -1,0 +1,222 @@
+//! What the lines of a configuration have said so far; `check` makes the model of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::diagnostic::Diagnostic;
+use super::expr::Format;
+use super::model::{At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify};
+
+/// `global`.
+#[derive(Default)]
+pub(crate) struct Global {
+    /// The part that goes into the model as it is.
+    pub(crate) process: Process,
+    /// `tune.ssl.lifetime`.
+    pub(crate) session_lifetime: Option<Duration>,
+    /// `crt-base`.
+    pub(crate) crt_base: Option<PathBuf>,
+    /// `ca-base`.
+    pub(crate) ca_base: Option<PathBuf>,
+    /// `ssl-default-bind-options`.
+    pub(crate) bind_options: TlsOptions,
+    /// `zero-warning`.
+    pub(crate) zero_warning: Option<Location>,
+    /// Lines of keywords already given.
+    pub(crate) seen: HashMap<&'static str, u32>,
+}
+
+/// TLS settings that stand on a `bind` line or in `ssl-default-bind-options`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsOptions {
+    /// `ssl-min-ver`.
+    pub(crate) min: Option<TlsVersion>,
+    /// `ssl-max-ver`.
+    pub(crate) max: Option<TlsVersion>,
+    /// `strict-sni` or `no-strict-sni`.
+    pub(crate) strict_sni: Option<bool>,
+}
+
+/// Which section a proxy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyKind {
+    Defaults,
+    Frontend,
+    Backend,
+    Listen,
+}
+
+impl ProxyKind {
+    /// The keyword.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            ProxyKind::Defaults => "defaults",
+            ProxyKind::Frontend => "frontend",
+            ProxyKind::Backend => "backend",
+            ProxyKind::Listen => "listen",
+        }
+    }
+
+    /// Takes clients.
+    pub(crate) fn has_frontend(self) -> bool {
+        matches!(self, ProxyKind::Frontend | ProxyKind::Listen)
+    }
+
+    /// Has servers.
+    pub(crate) fn has_backend(self) -> bool {
+        matches!(self, ProxyKind::Backend | ProxyKind::Listen)
+    }
+}
+
+/// `defaults`, `frontend`, `backend` or `listen`.
+pub(crate) struct Proxy {
+    pub(crate) kind: ProxyKind,
+    pub(crate) name: String,
+    pub(crate) at: Location,
+    /// What can be inherited from `defaults`.
+    pub(crate) settings: Settings,
+    pub(crate) binds: Vec<BindDraft>,
+    pub(crate) servers: Vec<ServerDraft>,
+    /// Lines of keywords already given in this section.
+    pub(crate) seen: HashMap<&'static str, u32>,
+    /// HTTP-only lines: errors of their own, unless `mode http` is the error.
+    pub(crate) http_lines: Vec<(&'static str, Diagnostic)>,
+}
+
+/// A mode that a proxy may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Tcp,
+    Http,
+}
+
+/// Settings that `defaults` hand down.
+#[derive(Clone, Default)]
+pub(crate) struct Settings {
+    /// `mode`, and bytes to mark.
+    pub(crate) mode: Option<(At<Mode>, u32)>,
+    pub(crate) maxconn: Option<u32>,
+    pub(crate) backlog: Option<u32>,
+    /// `default_backend`, and bytes to mark.
+    pub(crate) default_backend: Option<(At<String>, u32)>,
+    pub(crate) disabled: bool,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) tcplog: bool,
+    pub(crate) dontlognull: bool,
+    pub(crate) clitcpka: bool,
+    pub(crate) srvtcpka: bool,
+    pub(crate) tcpka: bool,
+    pub(crate) accept_tls_eof: bool,
+    /// `default-server`.
+    pub(crate) default_server: ProxyOptions,
+}
+
+/// `timeout …`; zero is not set.
+#[derive(Clone, Default)]
+pub(crate) struct Timeouts {
+    pub(crate) client: Option<Duration>,
+    pub(crate) client_hs: Option<Duration>,
+    pub(crate) client_fin: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) server: Option<Duration>,
+    pub(crate) server_fin: Option<Duration>,
+    pub(crate) tunnel: Option<Duration>,
+}
+
+/// One `log` line of a proxy.
+#[derive(Clone)]
+pub(crate) enum LogLine {
+    /// `log global`.
+    Global,
+    /// `log <target> …`.
+    Target(LogTarget),
+}
+
+/// One `bind` line.
+pub(crate) struct BindDraft {
+    pub(crate) at: Location,
+    pub(crate) addresses: Vec<At<BindAddress>>,
+    pub(crate) name: Option<String>,
+    pub(crate) accept_proxy: bool,
+    pub(crate) backlog: Option<u32>,
+    pub(crate) maxconn: Option<u32>,
+    pub(crate) unix: UnixPermissions,
+    pub(crate) v4v6: bool,
+    pub(crate) v6only: bool,
+    /// `ssl`, and bytes to mark.
+    pub(crate) ssl: Option<(Location, u32)>,
+    /// The first parameter that is about TLS, for when `ssl` is missing.
+    pub(crate) tls_parameter: Option<(&'static str, Location)>,
+    pub(crate) crt: Vec<At<PathBuf>>,
+    pub(crate) verify: Option<At<Verify>>,
+    pub(crate) ca_file: Option<At<PathBuf>>,
+    /// The word `ca-file`, and bytes to mark.
+    pub(crate) ca_file_at: Option<(Location, u32)>,
+    pub(crate) crl_file: Option<At<PathBuf>>,
+    /// The word `crl-file`, and bytes to mark.
+    pub(crate) crl_file_at: Option<(Location, u32)>,
+    pub(crate) alpn: Vec<Vec<u8>>,
+    pub(crate) options: TlsOptions,
+}
+
+impl BindDraft {
+    /// A line without parameters.
+    pub(crate) fn new(at: Location) -> Self {
+        Self {
+            at,
+            addresses: Vec::new(),
+            name: None,
+            accept_proxy: false,
+            backlog: None,
+            maxconn: None,
+            unix: UnixPermissions::default(),
+            v4v6: false,
+            v6only: false,
+            ssl: None,
+            tls_parameter: None,
+            crt: Vec::new(),
+            verify: None,
+            ca_file: None,
+            ca_file_at: None,
+            crl_file: None,
+            crl_file_at: None,
+            alpn: Vec::new(),
+            options: TlsOptions::default(),
+        }
+    }
+}
+
+/// One `server` line.
+pub(crate) struct ServerDraft {
+    pub(crate) name: String,
+    pub(crate) at: Location,
+    pub(crate) address: Option<At<ServerAddress>>,
+    pub(crate) options: ProxyOptions,
+}
+
+/// The PROXY header that a `server` or `default-server` line asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProxyOptions {
+    pub(crate) v1: bool,
+    pub(crate) v2: bool,
+    pub(crate) ssl: bool,
+    pub(crate) cert_cn: bool,
+    pub(crate) ssl_cipher: bool,
+    pub(crate) cert_sig: bool,
+    pub(crate) cert_key: bool,
+    pub(crate) authority: bool,
+    pub(crate) crc32c: bool,
+    pub(crate) unique_id: bool,
+    pub(crate) client_cert: bool,
+    pub(crate) ssl_group: bool,
+    pub(crate) ssl_sig_scheme: bool,
+    pub(crate) cert_fingerprint: bool,
+    /// `set-proxy-v2-tlv-fmt`, in order.
+    pub(crate) custom: Vec<(u8, Format)>,
+    /// The last parameter that matters for version 2 only, for when no `send-proxy-v2` is there.
+    pub(crate) v2_parameter: Option<(&'static str, Location)>,
+    /// `ssl` of the server itself: asks for TLS towards it, which is refused once the address is known.
+    pub(crate) tls: Option<(&'static str, Location)>,
+}

@@ -1,0 +1,315 @@
+//! `bind` lines (HAProxy manual, 5.1).
+
+use super::super::address;
+use super::super::diagnostic::Diagnostics;
+use super::super::draft::{BindDraft, Proxy};
+use super::super::model::{At, BindAddress, Verify};
+use super::super::token::{Word, saturated};
+use super::super::value;
+use super::{Action, Class, Keyword, Line, Places, Table, global, log, not_yet, parameters};
+
+/// Longest protocol name (RFC 7301, 3.1).
+const PROTOCOL_MAX: usize = 255;
+/// Longest list of protocols (RFC 7301, 3.1): its length has 16 bits.
+const PROTOCOLS_MAX: usize = 65535;
+/// Addresses of one line.
+const ADDRESSES_MAX: usize = 1024;
+
+/// A parameter: what stands on each row alike.
+const fn parameter(
+    name: &'static str,
+    usage: &'static str,
+    count: usize,
+    apply: super::Apply<BindDraft>,
+    doc: &'static str,
+) -> Keyword {
+    Keyword {
+        name,
+        places: Places::BIND,
+        usage,
+        class: Class::Must,
+        doc,
+        arguments: count..=count,
+        repeats: false,
+        action: Action::Bind(apply),
+    }
+}
+
+pub(super) static KEYWORDS: &[Keyword] = &[
+    parameter(
+        "ssl",
+        "",
+        0,
+        |bind, line, _| bind.ssl = Some((line.word.at.clone(), line.word.length)),
+        "Speak TLS on this socket.",
+    ),
+    Keyword {
+        repeats: true,
+        ..parameter(
+            "crt",
+            "<file or directory>",
+            1,
+            crt,
+            "Certificate with its chain, and the private key: in the same PEM file, or in <file>.key. A directory means all its \
+             files in the order of their names. May be repeated. The first certificate of the line is the one for clients that ask for no \
+             name or for an unknown one, unless 'strict-sni' is set.",
+        )
+    },
+    parameter(
+        "ca-file",
+        "<file or directory>",
+        1,
+        ca_file,
+        "Certificates that client certificates must lead to; their names are sent as a hint.",
+    ),
+    parameter(
+        "crl-file",
+        "<file>",
+        1,
+        crl_file,
+        "Revocation lists, PEM. Every authority in the chain of a client needs one that has not expired; otherwise the client is refused.",
+    ),
+    parameter(
+        "verify",
+        "none|optional|required",
+        1,
+        verify,
+        "Ask clients for a certificate: 'required', not without; 'optional', one that is sent must verify; 'none' (default), do not ask.",
+    ),
+    parameter(
+        "alpn",
+        "<protocol>,…",
+        1,
+        alpn,
+        "Application protocols in order of preference. If the client knows none of them, the connection goes on without.",
+    ),
+    parameter("no-alpn", "", 0, |bind, _, _| bind.alpn.clear(), "No application protocols."),
+    parameter("ssl-min-ver", "TLSv1.2|TLSv1.3", 1, version, "Lowest version of TLS; default TLSv1.2."),
+    parameter("ssl-max-ver", "TLSv1.2|TLSv1.3", 1, version, "Highest version of TLS; default TLSv1.3."),
+    parameter("force-tlsv12", "", 0, switch, "TLS 1.2 only."),
+    parameter("force-tlsv13", "", 0, switch, "TLS 1.3 only."),
+    parameter("no-sslv3", "", 0, switch, "Without effect: SSL 3 does not exist here."),
+    parameter("no-tlsv10", "", 0, switch, "Without effect: TLS 1.0 does not exist here."),
+    parameter("no-tlsv11", "", 0, switch, "Without effect: TLS 1.1 does not exist here."),
+    parameter(
+        "strict-sni",
+        "",
+        0,
+        switch,
+        "A client that asks for no name, or for one that no certificate has, is refused (alert 112).",
+    ),
+    parameter("no-strict-sni", "", 0, switch, "Undo 'strict-sni' of 'ssl-default-bind-options'."),
+    parameter(
+        "accept-proxy",
+        "",
+        0,
+        |bind, _, _| bind.accept_proxy = true,
+        "Every connection must begin with a PROXY protocol header, version 1 or 2, which tells the client's address. Whoever can \
+         connect is believed: let only your load balancer reach this socket.",
+    ),
+    parameter("backlog", "<number>", 1, backlog, "Connections that may wait to be accepted."),
+    parameter("maxconn", "<number>", 1, maxconn, "Most connections at a time over the addresses of this line."),
+    parameter(
+        "name",
+        "<text>",
+        1,
+        |bind, line, diagnostics| bind.name = value::text(&line.arguments[0], diagnostics),
+        "A name for log lines.",
+    ),
+    parameter(
+        "v4v6",
+        "",
+        0,
+        |bind, _, _| bind.v4v6 = true,
+        "An IPv6 wildcard address takes IPv4 clients too: 'bind :::443 v4v6'.",
+    ),
+    parameter(
+        "v6only",
+        "",
+        0,
+        |bind, _, _| bind.v6only = true,
+        "An IPv6 wildcard address takes IPv6 clients only; wins over 'v4v6'.",
+    ),
+    parameter("mode", "<octal>", 1, mode, "Permissions of a unix socket, such as 660."),
+    parameter("user", "<name>", 1, owner, "Owner of a unix socket."),
+    parameter("uid", "<number>", 1, owner, "Owner of a unix socket, by number."),
+    parameter("group", "<name>", 1, owner, "Group of a unix socket."),
+    parameter("gid", "<number>", 1, owner, "Group of a unix socket, by number."),
+];
+
+/// Parameters without meaning on a plaintext socket.
+const ABOUT_TLS: &[&str] = &[
+    "crt",
+    "ca-file",
+    "crl-file",
+    "verify",
+    "alpn",
+    "no-alpn",
+    "ssl-min-ver",
+    "ssl-max-ver",
+    "force-tlsv12",
+    "force-tlsv13",
+    "no-sslv3",
+    "no-tlsv10",
+    "no-tlsv11",
+    "strict-sni",
+    "no-strict-sni",
+];
+
+/// `bind <address>[,…] [parameter …]`.
+pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let [addresses, rest @ ..] = line.arguments else {
+        return;
+    };
+    let mut bind = BindDraft::new(line.word.at.clone());
+    read_addresses(&mut bind, addresses, diagnostics);
+    parameters(rest, Table::Bind, diagnostics, |line, diagnostics| {
+        if bind.tls_parameter.is_none() && ABOUT_TLS.contains(&line.keyword.name) {
+            bind.tls_parameter = Some((line.keyword.name, line.word.at.clone()));
+        }
+        if let Action::Bind(apply) = line.keyword.action {
+            apply(&mut bind, line, diagnostics);
+        }
+    });
+    let only = match (bind.v6only, bind.v4v6) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    for address in &mut bind.addresses {
+        if let BindAddress::Inet { v6only, .. } = &mut address.value {
+            *v6only = only;
+        }
+    }
+    proxy.binds.push(bind);
+}
+
+fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnostics) {
+    // In a word without quotes and variables the parts can be pointed at one by one.
+    let literal = word.length == saturated(word.text.len());
+    let mut offset = 0;
+    for (count, part) in word.text.split(|byte| *byte == b',').enumerate() {
+        if count == ADDRESSES_MAX {
+            diagnostics.push(word.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
+            return;
+        }
+        let mut place = word.clone();
+        if literal {
+            place.at.column = place.at.column.saturating_add(saturated(offset));
+            place.length = saturated(part.len());
+        }
+        match address::bind(part) {
+            Ok(value) => bind.addresses.push(At { value, at: place.at }),
+            Err(error) => diagnostics.push(log::from_address(&place, error)),
+        }
+        offset += part.len() + 1;
+    }
+}
+
+/// A path and where it was written.
+fn path(line: &Line<'_>) -> At<std::path::PathBuf> {
+    let word = &line.arguments[0];
+    At { value: value::path(word), at: word.at.clone() }
+}
+
+fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    if line.arguments[0].text.starts_with(b"@") {
+        diagnostics
+            .push(not_yet("crt @<store>/<name>", &line.arguments[0]).help("until then: write the path of the file"));
+        return;
+    }
+    bind.crt.push(path(line));
+}
+
+fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    if line.arguments[0].text.starts_with(b"@") {
+        let help =
+            "until then: name the file, /etc/ssl/certs/ca-certificates.crt; better, your own authority's certificate";
+        diagnostics.push(not_yet("ca-file @system-ca", &line.arguments[0]).help(help));
+        return;
+    }
+    bind.ca_file_at = Some((line.word.at.clone(), line.word.length));
+    bind.ca_file = Some(path(line));
+}
+
+fn crl_file(bind: &mut BindDraft, line: &Line<'_>, _: &mut Diagnostics) {
+    bind.crl_file_at = Some((line.word.at.clone(), line.word.length));
+    bind.crl_file = Some(path(line));
+}
+
+fn verify(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let value = match word.text.as_slice() {
+        b"none" => Verify::None,
+        b"optional" => Verify::Optional,
+        b"required" => Verify::Required,
+        _ => {
+            diagnostics
+                .push(word.error("E103", format!("{}: 'verify' takes none, optional or required", word.quoted())));
+            // What was meant is unknown: no further finding about it.
+            return;
+        }
+    };
+    bind.verify = Some(At { value, at: line.word.at.clone() });
+}
+
+fn alpn(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let protocols: Vec<Vec<u8>> = word.text.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect();
+    if protocols.iter().any(Vec::is_empty) {
+        diagnostics.push(word.error("E103", format!("{}: a protocol name is missing beside a comma", word.quoted())));
+    } else if protocols.iter().any(|name| name.len() > PROTOCOL_MAX) || word.text.len() >= PROTOCOLS_MAX {
+        diagnostics.push(
+            word.error("E103", format!("a protocol name has at most {PROTOCOL_MAX} bytes, the list {PROTOCOLS_MAX}")),
+        );
+    } else {
+        bind.alpn = protocols;
+    }
+}
+
+fn version(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    global::limit_version(&mut bind.options, line.keyword.name, &line.arguments[0], diagnostics);
+}
+
+fn switch(bind: &mut BindDraft, line: &Line<'_>, _: &mut Diagnostics) {
+    global::switch(&mut bind.options, line.keyword.name);
+}
+
+fn backlog(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    bind.backlog = positive(&line.arguments[0], diagnostics);
+}
+
+fn maxconn(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    bind.maxconn = positive(&line.arguments[0], diagnostics);
+}
+
+/// A number; zero is not set.
+pub(super) fn positive(word: &Word, diagnostics: &mut Diagnostics) -> Option<u32> {
+    value::number(word, 0..=i32::MAX.unsigned_abs(), diagnostics).filter(|number| *number > 0)
+}
+
+fn mode(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let digits =
+        std::str::from_utf8(&word.text).ok().filter(|text| text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)));
+    bind.unix.mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
+    if bind.unix.mode.is_none() {
+        let error = word.error("E103", format!("{} is not a file mode; write it in octal, such as 660", word.quoted()));
+        diagnostics.push(error.help("on a 'bind' line, 'mode' is about the permissions of a unix socket"));
+    }
+}
+
+fn owner(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let name = line.keyword.name;
+    let value = match name {
+        "uid" | "gid" => value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string()),
+        _ => value::text(word, diagnostics),
+    };
+    let target = if matches!(name, "user" | "uid") { &mut bind.unix.user } else { &mut bind.unix.group };
+    if target.is_some() {
+        diagnostics.push(line.word.error("E105", format!("'{name}' is given, but this line has said who already")));
+        return;
+    }
+    *target = value;
+}

@@ -1,0 +1,334 @@
+//! `global` (HAProxy manual, 3).
+
+use super::super::diagnostic::{Diagnostic, Diagnostics};
+use super::super::draft::{Global, TlsOptions};
+use super::super::model::{At, TlsVersion};
+use super::super::token::Word;
+use super::super::value::{self, Unit};
+use super::super::words;
+use super::{Action, Class, Keyword, Line, Places, log, nearest};
+
+/// HAProxy's limit of threads in all groups.
+const THREADS_MAX: u32 = 1024;
+
+pub(super) static KEYWORDS: &[Keyword] = &[
+    Keyword {
+        name: "user",
+        places: Places::GLOBAL,
+        usage: "<name>",
+        class: Class::Must,
+        doc: "The user that the worker runs as. Needs a start as root. Give 'user' or 'uid', not both.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(user),
+    },
+    Keyword {
+        name: "uid",
+        places: Places::GLOBAL,
+        usage: "<number>",
+        class: Class::Must,
+        doc: "As 'user', by number.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(user),
+    },
+    Keyword {
+        name: "group",
+        places: Places::GLOBAL,
+        usage: "<name>",
+        class: Class::Must,
+        doc: "The group that the worker runs as; supplementary groups are dropped. Give 'group' or 'gid', not both.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(group),
+    },
+    Keyword {
+        name: "gid",
+        places: Places::GLOBAL,
+        usage: "<number>",
+        class: Class::Must,
+        doc: "As 'group', by number.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(group),
+    },
+    Keyword {
+        name: "nbthread",
+        places: Places::GLOBAL,
+        usage: "<number>",
+        class: Class::Must,
+        doc: "How many event loops serve connections, each in a thread of its own. Default: one for each CPU that the process may use.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(nbthread),
+    },
+    Keyword {
+        name: "maxconn",
+        places: Places::GLOBAL,
+        usage: "<number>",
+        class: Class::Must,
+        doc: "Most client connections at a time, over all frontends. At the limit no more are accepted; they wait in the backlog of the \
+              listener. 0 or unset: as many as the limit of open files carries.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(maxconn),
+    },
+    Keyword {
+        name: "pidfile",
+        places: Places::GLOBAL,
+        usage: "<path>",
+        class: Class::Must,
+        doc: "Where the process writes its number.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(pidfile),
+    },
+    Keyword {
+        name: "daemon",
+        places: Places::GLOBAL,
+        usage: "",
+        class: Class::Must,
+        doc: "Go to the background after the start. Without effect under systemd ($NOTIFY_SOCKET is set) and with '-db'.",
+        arguments: 0..=0,
+        repeats: false,
+        action: Action::Global(|global, _, _| global.process.daemon = true),
+    },
+    Keyword {
+        name: "hard-stop-after",
+        places: Places::GLOBAL,
+        usage: "<time>",
+        class: Class::Must,
+        doc: "After a soft stop, connections that are still open are cut when this time is over. Default: they may take as long as they like.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(hard_stop_after),
+    },
+    Keyword {
+        name: "crt-base",
+        places: Places::GLOBAL,
+        usage: "<directory>",
+        class: Class::Must,
+        doc: "Put in front of relative paths of 'crt'.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, _| global.crt_base = Some(value::path(&line.arguments[0]))),
+    },
+    Keyword {
+        name: "ca-base",
+        places: Places::GLOBAL,
+        usage: "<directory>",
+        class: Class::Must,
+        doc: "Put in front of relative paths of 'ca-file' and 'crl-file'.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, _| global.ca_base = Some(value::path(&line.arguments[0]))),
+    },
+    Keyword {
+        name: "log",
+        places: Places::GLOBAL,
+        usage: "<target> [len <bytes>] [format <format>] <facility> [<max level> [<min level>]]",
+        class: Class::Must,
+        doc: "Where log lines go: 'stderr', 'stdout', 'fd@<n>', the path of a unix datagram socket such as /dev/log, or <address>[:<port>] \
+              (UDP, port 514). Formats: local rfc3164 rfc5424 priority short timed iso raw; default local, raw for stderr, stdout and fd@. \
+              Messages of the process go here; traffic of the proxies that say 'log global' too. May be repeated.",
+        arguments: 2..=usize::MAX,
+        repeats: true,
+        action: Action::Global(|global, line, diagnostics| {
+            global.process.logs.extend(log::target(line, diagnostics));
+        }),
+    },
+    Keyword {
+        name: "log-tag",
+        places: Places::GLOBAL,
+        usage: "<text>",
+        class: Class::Must,
+        doc: "The name of the program in syslog lines; default 'bowline'.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, diagnostics| {
+            global.process.log_tag = value::text(&line.arguments[0], diagnostics)
+        }),
+    },
+    Keyword {
+        name: "tune.ssl.lifetime",
+        places: Places::GLOBAL,
+        usage: "<time>",
+        class: Class::Must,
+        doc: "How long after the first authentication a TLS session may be resumed. A number without unit is in seconds; default 300.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(session_lifetime),
+    },
+    Keyword {
+        name: "ssl-default-bind-options",
+        places: Places::GLOBAL,
+        usage: "<option> …",
+        class: Class::Must,
+        doc: "Defaults for all 'bind … ssl' lines: ssl-min-ver <version>, ssl-max-ver <version>, force-tlsv12, force-tlsv13, strict-sni, \
+              no-strict-sni, no-sslv3, no-tlsv10, no-tlsv11. The line itself overrides them.",
+        arguments: 1..=usize::MAX,
+        repeats: false,
+        action: Action::Global(default_bind_options),
+    },
+    Keyword {
+        name: "zero-warning",
+        places: Places::GLOBAL,
+        usage: "",
+        class: Class::Must,
+        doc: "Refuse to start if there is any warning.",
+        arguments: 0..=0,
+        repeats: false,
+        action: Action::Global(|global, line, _| {
+            global.zero_warning = Some(line.word.at.clone());
+            global.process.zero_warning = true;
+        }),
+    },
+];
+
+fn user(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    account(&mut global.process.user, line, diagnostics);
+}
+
+fn group(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    account(&mut global.process.group, line, diagnostics);
+}
+
+/// A name (`user`, `group`), or a number as decimal text (`uid`, `gid`).
+fn account(target: &mut Option<At<String>>, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let by_number = matches!(line.keyword.name, "uid" | "gid");
+    let value = if by_number {
+        value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string())
+    } else {
+        value::text(word, diagnostics)
+    };
+    let Some(value) = value else { return };
+    if let Some(first) = target {
+        let message = format!("'{}' is given, but line {} has said who already", line.keyword.name, first.at.line);
+        diagnostics.push(line.word.error("E105", message));
+        return;
+    }
+    *target = Some(At { value, at: word.at.clone() });
+}
+
+fn nbthread(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let number = value::number(word, 1..=THREADS_MAX, diagnostics).and_then(|number| u16::try_from(number).ok());
+    global.process.threads = number.map(|value| At { value, at: word.at.clone() });
+}
+
+fn maxconn(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let number = value::number(word, 0..=i32::MAX.unsigned_abs(), diagnostics).filter(|number| *number > 0);
+    global.process.maxconn = number.map(|value| At { value, at: word.at.clone() });
+}
+
+fn pidfile(global: &mut Global, line: &Line<'_>, _: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    global.process.pidfile = Some(At { value: value::path(word), at: word.at.clone() });
+}
+
+fn hard_stop_after(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let time = value::duration("hard-stop-after", &line.arguments[0], Unit::Milliseconds, diagnostics);
+    global.process.hard_stop_after = time.filter(|time| !time.is_zero());
+}
+
+fn session_lifetime(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    global.session_lifetime = value::duration("tune.ssl.lifetime", &line.arguments[0], Unit::Seconds, diagnostics);
+}
+
+/// Words of `ssl-default-bind-options` that are understood, for suggestions.
+const BIND_OPTIONS: &[&str] = &[
+    "ssl-min-ver",
+    "ssl-max-ver",
+    "force-tlsv12",
+    "force-tlsv13",
+    "strict-sni",
+    "no-strict-sni",
+    "no-sslv3",
+    "no-tlsv10",
+    "no-tlsv11",
+];
+
+fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let options = &mut global.bind_options;
+    let mut rest = line.arguments;
+    while let [word, after @ ..] = rest {
+        rest = after;
+        let name = String::from_utf8_lossy(&word.text);
+        if matches!(&*name, "ssl-min-ver" | "ssl-max-ver") {
+            let [version, after @ ..] = rest else {
+                diagnostics.push(word.error("E102", format!("'{name}' needs a version: TLSv1.2 or TLSv1.3")));
+                return;
+            };
+            rest = after;
+            limit_version(options, &name, version, diagnostics);
+        } else if !switch(options, &name) {
+            diagnostics.push(unknown_bind_option(word, &name));
+        }
+    }
+}
+
+fn unknown_bind_option(word: &Word, name: &str) -> Diagnostic {
+    match name {
+        "force-sslv3" | "force-tlsv10" | "force-tlsv11" => super::refusal(super::Subject::TlsVersion, name, word, ""),
+        "no-tlsv12" | "no-tlsv13" | "no-tls-tickets" | "tls-tickets" | "prefer-client-ciphers" | "allow-0rtt" => {
+            super::not_yet(name, word).help("until then: remove it")
+        }
+        _ => {
+            let error = word.error("E101", format!("unknown word {} in 'ssl-default-bind-options'", word.quoted()));
+            match nearest(name, BIND_OPTIONS.iter().copied().chain(words::all(words::Kind::Bind))) {
+                Some(near) => error.label(format!("did you mean '{near}'?")),
+                None => error,
+            }
+        }
+    }
+}
+
+/// A word without argument; false if it is none of these.
+pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
+    match name {
+        "strict-sni" => options.strict_sni = Some(true),
+        "no-strict-sni" => options.strict_sni = Some(false),
+        "force-tlsv12" => (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12)),
+        "force-tlsv13" => (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13)),
+        // They are off already.
+        "no-sslv3" | "no-tlsv10" | "no-tlsv11" => {}
+        _ => return false,
+    }
+    true
+}
+
+/// `ssl-min-ver` and `ssl-max-ver`.
+pub(super) fn limit_version(options: &mut TlsOptions, name: &str, word: &Word, diagnostics: &mut Diagnostics) {
+    let version = match word.text.as_slice() {
+        b"TLSv1.2" => Some(TlsVersion::Tls12),
+        b"TLSv1.3" => Some(TlsVersion::Tls13),
+        b"SSLv3" | b"TLSv1.0" | b"TLSv1.1" => None,
+        _ => {
+            let error =
+                word.error("E103", format!("{} is not a version of TLS; write TLSv1.2 or TLSv1.3", word.quoted()));
+            diagnostics.push(error);
+            return;
+        }
+    };
+    match (name, version) {
+        ("ssl-min-ver", Some(version)) => options.min = Some(version),
+        ("ssl-min-ver", None) => {
+            let message = "TLS 1.0 and 1.1 do not exist here; the minimum is TLS 1.2";
+            diagnostics.push(word.warning("W301", message));
+            options.min = Some(TlsVersion::Tls12);
+        }
+        (_, Some(version)) => options.max = Some(version),
+        (_, None) => {
+            let message = format!(
+                "'ssl-max-ver {}' leaves no version: TLS 1.2 and 1.3 are what there is",
+                word.quoted().trim_matches('\'')
+            );
+            diagnostics.push(
+                word.error("E301", message)
+                    .help("remove it; clients that need an older version need another terminator"),
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `log <target> [len n] [format f] <facility> [max [min]]` (HAProxy manual, 4.2).
+
+use super::super::address;
+use super::super::diagnostic::Diagnostics;
+use super::super::model::{LogFraming, LogSink, LogTarget};
+use super::super::token::Word;
+use super::super::value;
+use super::{Line, nearest, not_yet, refusal, usage};
+
+/// Longest line unless `len` says otherwise.
+const LENGTH_DEFAULT: usize = 1024;
+
+/// Facilities in the order of their numbers (RFC 5424, 6.2.1, with HAProxy's names).
+const FACILITIES: &[&str] = &[
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit",
+    "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
+/// Levels in the order of their numbers (RFC 5424, 6.2.1).
+const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+const FORMATS: &[(&str, LogFraming)] = &[
+    ("local", LogFraming::Local),
+    ("rfc3164", LogFraming::Rfc3164),
+    ("rfc5424", LogFraming::Rfc5424),
+    ("short", LogFraming::Short),
+    ("priority", LogFraming::Priority),
+    ("raw", LogFraming::Raw),
+    ("timed", LogFraming::Timed),
+    ("iso", LogFraming::Iso),
+];
+
+/// Reads a `log` line; what is wrong with it goes to `diagnostics`.
+pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<LogTarget> {
+    let [target, options @ ..] = line.arguments else {
+        return None;
+    };
+    let sink = match address::log(&target.text) {
+        Ok(sink) => Some(sink),
+        Err(error) => {
+            diagnostics.push(from_address(target, error));
+            None
+        }
+    };
+    let mut max_length = LENGTH_DEFAULT;
+    let mut format = match sink {
+        Some(LogSink::Descriptor(_)) => LogFraming::Raw,
+        _ => LogFraming::Local,
+    };
+    let mut rest = options;
+    loop {
+        match rest {
+            [word, value, after @ ..] if word.is("len") => {
+                max_length = usize::try_from(value::number(value, 80..=65535, diagnostics)?).unwrap_or(LENGTH_DEFAULT);
+                rest = after;
+            }
+            [word, value, after @ ..] if word.is("format") => {
+                format = one_of(value, "log format", FORMATS, diagnostics)?;
+                rest = after;
+            }
+            [word, ..] if word.is("sample") => {
+                diagnostics.push(not_yet("sample", word).help("until then: every line is sent"));
+                return None;
+            }
+            [word, ..] if word.is("profile") => {
+                diagnostics.push(refusal(super::Subject::Other, "profile", word, "use 'format' instead"));
+                return None;
+            }
+            _ => break,
+        }
+    }
+    let [facility, levels @ ..] = rest else {
+        diagnostics.push(
+            line.word.error("E102", "the facility is missing, such as 'local0' or 'daemon'").help(usage(line.keyword)),
+        );
+        return None;
+    };
+    let facility = numbered(facility, "log facility", FACILITIES, diagnostics)?;
+    let (max_level, min_level) = match levels {
+        [] => (7, 0),
+        [max] => (numbered(max, "log level", LEVELS, diagnostics)?, 0),
+        [max, min] => {
+            (numbered(max, "log level", LEVELS, diagnostics)?, numbered(min, "log level", LEVELS, diagnostics)?)
+        }
+        [_, _, extra, ..] => {
+            diagnostics.push(
+                extra.error("E102", format!("{} is too much: at most two levels follow the facility", extra.quoted())),
+            );
+            return None;
+        }
+    };
+    Some(LogTarget { sink: sink?, max_length, format, facility, max_level, min_level, at: line.word.at.clone() })
+}
+
+/// The diagnostic of a wrong address.
+pub(super) fn from_address(word: &Word, error: address::AddressError) -> super::Diagnostic {
+    let diagnostic = word.error(error.code, error.message);
+    match error.help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+/// The value that belongs to a name.
+fn one_of<T: Copy>(word: &Word, what: &str, values: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
+    let found = values.iter().find(|(name, _)| word.is(name));
+    if found.is_none() {
+        let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+        diagnostics.push(unknown(word, what, &names));
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// The index of a name in a list that is shorter than 256.
+fn numbered(word: &Word, what: &str, names: &[&'static str], diagnostics: &mut Diagnostics) -> Option<u8> {
+    let found = names.iter().position(|name| word.is(name));
+    if found.is_none() {
+        diagnostics.push(unknown(word, what, names));
+    }
+    found.and_then(|index| u8::try_from(index).ok())
+}
+
+fn unknown(word: &Word, what: &str, names: &[&'static str]) -> super::Diagnostic {
+    let error = word.error("E101", format!("unknown {what} {}", word.quoted()));
+    match nearest(&String::from_utf8_lossy(&word.text), names.iter().copied()) {
+        Some(near) => error.label(format!("did you mean '{near}'?")),
+        None => error.help(format!("there are: {}", names.join(" "))),
+    }
+}

@@ -1,0 +1,328 @@
+//! `defaults`, `frontend`, `backend`, `listen` (HAProxy manual, 4.2).
+
+use std::time::Duration;
+
+use super::super::diagnostic::Diagnostics;
+use super::super::draft::{LogLine, Mode, Proxy};
+use super::super::model::At;
+use super::super::value::{self, Unit};
+use super::{
+    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, Prefix, bind, log, not_yet,
+    refusal, server,
+};
+
+/// `log` lines of one section.
+const LOGS_MAX: usize = 64;
+
+/// A keyword of which one is enough; what stands on each row alike.
+const fn keyword(
+    name: &'static str,
+    places: Places,
+    usage: &'static str,
+    count: usize,
+    apply: super::Apply<Proxy>,
+    doc: &'static str,
+) -> Keyword {
+    Keyword {
+        name,
+        places,
+        usage,
+        class: Class::Must,
+        doc,
+        arguments: count..=count,
+        repeats: false,
+        action: Action::Proxy(apply),
+    }
+}
+
+pub(super) static KEYWORDS: &[Keyword] = &[
+    keyword("mode", PROXIES, "tcp", 1, mode, "What is relayed: bytes. 'tcp' is the default."),
+    Keyword {
+        name: "bind",
+        places: Places::FRONTEND,
+        usage: "<address>[,<address>…] [<parameter> …]",
+        class: Class::Must,
+        doc: "Listen here. Addresses: <ip>:<port>, [<ipv6>]:<port>, *:<port> or :<port> (IPv4), :::<port> (IPv6), /path or unix@/path, \
+              abns@<name>, fd@<number>. May be repeated. Parameters are listed below.",
+        arguments: 1..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(bind::line),
+    },
+    Keyword {
+        name: "server",
+        places: Places::BACKEND,
+        usage: "<name> <address> [<parameter> …]",
+        class: Class::Must,
+        doc: "Where connections go: <ip>:<port>, <host name>:<port> (looked up at start and reload), /path or unix@/path, abns@<name>; \
+              'ipv4@' and 'ipv6@' choose the family of a name. Parameters are listed below.",
+        arguments: 2..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(server::line),
+    },
+    Keyword {
+        name: "default-server",
+        places: DEFAULTS_BACKEND,
+        usage: "<parameter> …",
+        class: Class::Must,
+        doc: "Parameters for the 'server' lines that follow. Several lines add up.",
+        arguments: 1..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(server::default_line),
+    },
+    keyword(
+        "default_backend",
+        DEFAULTS_FRONTEND,
+        "<backend>",
+        1,
+        default_backend,
+        "The backend, or 'listen', that takes the connections.",
+    ),
+    keyword(
+        "maxconn",
+        DEFAULTS_FRONTEND,
+        "<number>",
+        1,
+        |proxy, line, diagnostics| proxy.settings.maxconn = bind::positive(&line.arguments[0], diagnostics),
+        "Most connections at a time in this frontend; more wait in the backlog. 0 or unset: only the limit of 'global' counts.",
+    ),
+    keyword(
+        "backlog",
+        DEFAULTS_FRONTEND,
+        "<number>",
+        1,
+        |proxy, line, diagnostics| proxy.settings.backlog = bind::positive(&line.arguments[0], diagnostics),
+        "Connections that may wait to be accepted on each listener; default: 'maxconn' of the frontend.",
+    ),
+    keyword(
+        "disabled",
+        PROXIES,
+        "",
+        0,
+        |proxy, _, _| proxy.settings.disabled = true,
+        "The section is checked, but not started.",
+    ),
+    keyword("enabled", PROXIES, "", 0, |proxy, _, _| proxy.settings.disabled = false, "Undo 'disabled' of 'defaults'."),
+    keyword(
+        "timeout client",
+        DEFAULTS_FRONTEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.client, line, diagnostics),
+        "Longest inactivity on the client's side. A number without unit is in milliseconds; 0 or unset: for ever.",
+    ),
+    keyword(
+        "timeout client-hs",
+        DEFAULTS_FRONTEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.client_hs, line, diagnostics),
+        "Time from accepting a connection to the end of its PROXY header and TLS handshake. Unset: 'timeout client', else 10 seconds.",
+    ),
+    keyword(
+        "timeout client-fin",
+        DEFAULTS_FRONTEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.client_fin, line, diagnostics),
+        "Replaces 'timeout client' once one direction has ended.",
+    ),
+    keyword(
+        "timeout connect",
+        DEFAULTS_BACKEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.connect, line, diagnostics),
+        "Time to connect to a server. 0 or unset: as long as the system takes.",
+    ),
+    keyword(
+        "timeout server",
+        DEFAULTS_BACKEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.server, line, diagnostics),
+        "Longest inactivity on the server's side. 0 or unset: for ever.",
+    ),
+    keyword(
+        "timeout server-fin",
+        DEFAULTS_BACKEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.server_fin, line, diagnostics),
+        "Replaces 'timeout server' once one direction has ended.",
+    ),
+    keyword(
+        "timeout tunnel",
+        DEFAULTS_BACKEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| set(&mut proxy.settings.timeouts.tunnel, line, diagnostics),
+        "Replaces 'timeout client' and 'timeout server' while bytes flow both ways. 0 is not 'for ever': those two stay in force.",
+    ),
+    Keyword {
+        name: "log",
+        places: PROXIES,
+        usage: "global | <target> [len <bytes>] [format <format>] <facility> [<max level> [<min level>]]",
+        class: Class::Must,
+        doc: "Where the lines about connections go: 'log global', the targets of 'global'; or a target as there. Lines add up, also to \
+              those of 'defaults'; 'no log' forgets them all.",
+        arguments: 0..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(log_line),
+    },
+    Keyword {
+        name: "option tcplog",
+        places: DEFAULTS_FRONTEND,
+        usage: "",
+        class: Class::Must,
+        doc: "Log each connection at its end, with times, bytes and the reason why it ended.",
+        arguments: 0..=1,
+        repeats: false,
+        action: Action::Proxy(tcplog),
+    },
+    Keyword {
+        class: Class::Inert,
+        arguments: 0..=1,
+        ..keyword(
+            "option httplog",
+            DEFAULTS_FRONTEND,
+            "",
+            0,
+            httplog,
+            "Becomes 'option tcplog', as in HAProxy in mode tcp.",
+        )
+    },
+    Keyword {
+        class: Class::Inert,
+        arguments: 0..=1,
+        ..keyword(
+            "option httpslog",
+            DEFAULTS_FRONTEND,
+            "",
+            0,
+            httplog,
+            "Becomes 'option tcplog', as in HAProxy in mode tcp.",
+        )
+    },
+    keyword(
+        "option dontlognull",
+        DEFAULTS_FRONTEND,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.dontlognull = line.switches_on(),
+        "No line for connections without any data, such as port probes.",
+    ),
+    keyword(
+        "option clitcpka",
+        DEFAULTS_FRONTEND,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.clitcpka = line.switches_on(),
+        "TCP keep-alive towards clients.",
+    ),
+    keyword(
+        "option srvtcpka",
+        DEFAULTS_BACKEND,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.srvtcpka = line.switches_on(),
+        "TCP keep-alive towards servers.",
+    ),
+    keyword(
+        "option tcpka",
+        PROXIES,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.tcpka = line.switches_on(),
+        "TCP keep-alive on both sides.",
+    ),
+    keyword(
+        "option accept-tls-eof",
+        DEFAULTS_FRONTEND,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.accept_tls_eof = line.switches_on(),
+        "Extension. A client that closes without the TLS close message (close_notify) has ended its data, instead of having been cut off. \
+         For clients that can not do better: an attacker can then cut their data short without a trace.",
+    ),
+];
+
+/// A timeout; zero takes back what `defaults` said.
+fn set(target: &mut Option<Duration>, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    if let Some(time) = value::duration(line.keyword.name, &line.arguments[0], Unit::Milliseconds, diagnostics) {
+        *target = Some(time).filter(|time| !time.is_zero());
+    }
+}
+
+fn mode(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let mode = match word.text.as_slice() {
+        b"tcp" => Mode::Tcp,
+        b"http" => Mode::Http,
+        b"log" | b"spop" | b"haterm" | b"health" => {
+            let name = format!("mode {}", word.quoted().trim_matches('\''));
+            diagnostics.push(refusal(super::Subject::Other, &name, word, "use 'mode tcp'"));
+            return;
+        }
+        _ => {
+            diagnostics.push(word.error("E101", format!("unknown mode {}", word.quoted())).label("write 'tcp'"));
+            return;
+        }
+    };
+    proxy.settings.mode = Some((At { value: mode, at: word.at.clone() }, word.length));
+}
+
+fn default_backend(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    if let Some(value) = value::name(word, "backend", diagnostics) {
+        proxy.settings.default_backend = Some((At { value, at: word.at.clone() }, word.length));
+    }
+}
+
+fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let logs = &mut proxy.settings.logs;
+    match (line.prefix, line.arguments) {
+        (Prefix::No, []) => logs.clear(),
+        (Prefix::No, [extra, ..]) => {
+            diagnostics.push(extra.error("E102", "'no log' takes no argument; it forgets all 'log' lines"));
+        }
+        (_, [word]) if word.is("global") => {
+            // Saying it again, for instance after 'defaults', changes nothing.
+            if !logs.iter().any(|line| matches!(line, LogLine::Global)) {
+                logs.push(LogLine::Global);
+            }
+        }
+        (_, [word, extra, ..]) if word.is("global") => {
+            diagnostics.push(extra.error("E102", "nothing can follow 'log global'"));
+        }
+        (_, [] | [_]) => {
+            let error = line.word.error("E102", "'log' needs a target and a facility, or 'global'");
+            diagnostics.push(error.help(super::usage(line.keyword)));
+        }
+        _ if logs.len() == LOGS_MAX => {
+            diagnostics.push(line.word.error("E103", format!("more than {LOGS_MAX} 'log' lines for one section")));
+        }
+        _ => logs.extend(log::target(line, diagnostics).map(LogLine::Target)),
+    }
+}
+
+fn tcplog(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    if !line.switches_on() {
+        let error = line.word.error("E102", "'option tcplog' can not be taken back, as in HAProxy");
+        diagnostics.push(error.help("leave it out of 'defaults' and write it where it is wanted"));
+        return;
+    }
+    match line.arguments {
+        [] => proxy.settings.tcplog = true,
+        [word, ..] if word.is("clf") => {
+            diagnostics.push(not_yet("option tcplog clf", word).help("until then: 'option tcplog'"));
+        }
+        [word, ..] => diagnostics.push(word.error("E102", format!("{} can not follow 'option tcplog'", word.quoted()))),
+    }
+}
+
+fn httplog(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    if line.switches_on() {
+        proxy.settings.tcplog = true;
+        diagnostics.inert(line.keyword.name, "'option tcplog' is used in its place", &line.word.at, line.word.length);
+    }
+}

@@ -1,0 +1,228 @@
+//! What is counted and logged about a connection.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Loop;
+use super::slots::{Key, Slot};
+use crate::log::line::{ClientAddress, ClientCertificate, ConnectLine, ConnectionRecord, Failure, FailureRecord};
+use crate::proto::close::{CloseReason, ConnectionFailure};
+use crate::proto::connection::Now;
+use crate::proto::proxy_in;
+use crate::proto::proxy_out::Endpoint;
+
+/// Severity of traffic lines: informational.
+const INFO: u8 = 6;
+/// Severity of what an operator should look at.
+const WARNING: u8 = 4;
+
+impl Loop {
+    pub(super) fn count_accept(&mut self, key: Key) {
+        let Some(slot) = self.slots.slot(key) else { return };
+        slot.bind.open.fetch_add(1, Ordering::Relaxed);
+        let frontend = slot.bind.frontend.counters.slot(self.index);
+        frontend.active.add(1);
+        frontend.accepted.add(1);
+        if let Some(snapshot) = &self.snapshot {
+            let process = snapshot.stats.process().slot(self.index);
+            process.active.add(1);
+            process.accepted.add(1);
+        }
+    }
+
+    /// Counts a connection that has begun to use its server; tells of it where there will be no line at its end.
+    pub(super) fn count_dial(&mut self, key: Key) {
+        let Some(slot) = self.slots.slot(key) else { return };
+        if slot.dialled || slot.connection.report().established.is_none() {
+            return;
+        }
+        slot.dialled = true;
+        let backend = slot.bind.backend.counters.slot(self.index);
+        backend.active.add(1);
+        backend.chosen.add(1);
+        slot.bind.backend.server_counters.slot(self.index).active.add(1);
+        if let Some(session) = slot.connection.session() {
+            let frontend = slot.bind.frontend.counters.slot(self.index);
+            let handshakes = if session.resumed { &frontend.handshakes_resumed } else { &frontend.handshakes_full };
+            handshakes.add(1);
+        }
+        let frontend = &slot.bind.frontend;
+        if !frontend.tcplog && frontend.log.wants(INFO) {
+            let mut line = String::new();
+            let record =
+                ConnectLine { client: client(slot), local: slot.client.local_address(), frontend: &frontend.name };
+            record.connect(&mut line);
+            self.queue.send(&frontend.log, INFO, line);
+        }
+    }
+
+    /// The connection is over: counts, log, sockets.
+    pub(super) fn finish(&mut self, key: Key, now: Now, panicked: bool) {
+        let Some(slot) = self.slots.remove(key) else { return };
+        let report = slot.connection.report();
+        let panic = CloseReason::Panicked;
+        let reason = if panicked { &panic } else { slot.connection.outcome().unwrap_or(&CloseReason::Complete) };
+        self.log(&slot, reason, now.instant);
+        slot.bind.open.fetch_sub(1, Ordering::Relaxed);
+        let frontend = slot.bind.frontend.counters.slot(self.index);
+        frontend.active.subtract(1);
+        frontend.bytes_from_clients.add(report.bytes_to_backend);
+        frontend.bytes_to_clients.add(report.bytes_to_client);
+        if let Some(snapshot) = &self.snapshot {
+            let process = snapshot.stats.process().slot(self.index);
+            process.active.subtract(1);
+            process.panics.add(u64::from(panicked));
+        }
+        if slot.dialled {
+            slot.bind.backend.counters.slot(self.index).active.subtract(1);
+            let server = slot.bind.backend.server_counters.slot(self.index);
+            server.active.subtract(1);
+            match (report.connected, reason) {
+                (Some(_), _) => server.connected.add(1),
+                (None, CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout) => server.connect_failures.add(1),
+                _ => {}
+            }
+        }
+        match reason {
+            CloseReason::Refused(failure) if matches!(**failure, ConnectionFailure::Tls { .. }) => {
+                frontend.handshakes_failed.add(1);
+            }
+            CloseReason::Refused(_) => frontend.proxy_failures.add(1),
+            CloseReason::HandshakeAborted | CloseReason::HandshakeTimeout if report.heard => {
+                frontend.handshakes_failed.add(1);
+            }
+            _ => {}
+        }
+        if let CloseReason::Refused(failure) = reason {
+            if matches!(&**failure, ConnectionFailure::Tls { failure, .. } if failure.refusal.is_some()) {
+                frontend.certificates_refused.add(1);
+            }
+        }
+    }
+
+    fn log(&mut self, slot: &Slot, reason: &CloseReason, now: Instant) {
+        let frontend = &slot.bind.frontend;
+        if let CloseReason::Panicked = reason {
+            log::error!("a connection of frontend {} was given up: an invariant did not hold", frontend.name);
+        }
+        self.line.clear();
+        let level = match reason {
+            CloseReason::Refused(_) | CloseReason::HandshakeAborted | CloseReason::HandshakeTimeout => {
+                let proxy = slot.bind.route.accept_proxy && slot.connection.received().is_none();
+                let heard = slot.connection.report().heard;
+                if frontend.dontlognull && !heard || !frontend.log.wants(INFO) {
+                    return;
+                }
+                failure_line(slot, reason, proxy, heard, &mut self.line);
+                INFO
+            }
+            CloseReason::Header(error) => {
+                let _ = write!(
+                    self.line,
+                    "{}/{}: the PROXY header for {}/{} cannot be written, the connection was closed: {error}",
+                    frontend.name, slot.bind.name, slot.bind.backend.name, slot.bind.backend.server
+                );
+                WARNING
+            }
+            _ if frontend.tcplog => {
+                self.record_line(slot, reason, now);
+                INFO
+            }
+            _ => return,
+        };
+        self.queue.send(&frontend.log, level, std::mem::take(&mut self.line));
+    }
+
+    fn record_line(&mut self, slot: &Slot, reason: &CloseReason, now: Instant) {
+        let report = slot.connection.report();
+        let bind = &slot.bind;
+        let millis = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
+        let process = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.stats.process().active());
+        ConnectionRecord {
+            client: client(slot),
+            accepted_at: slot.accepted_at,
+            frontend: &bind.frontend.name,
+            tls: bind.route.tls.is_some(),
+            backend: Some(&bind.backend.name),
+            server: slot.dialled.then_some(bind.backend.server.as_str()),
+            wait_ms: report.established.map(|at| millis(report.accepted, at)),
+            connect_ms: report.established.zip(report.connected).map(|(from, to)| millis(from, to)),
+            total_ms: millis(report.accepted, now),
+            bytes_to_client: report.bytes_to_client,
+            termination: reason.termination(),
+            process_connections: process,
+            frontend_connections: bind.frontend.counters.active(),
+            backend_connections: bind.backend.counters.active().saturating_sub(u64::from(slot.dialled)),
+            server_connections: bind.backend.server_counters.active().saturating_sub(u64::from(slot.dialled)),
+            retries: 0,
+        }
+        .tcp(&mut self.line);
+    }
+}
+
+/// The client's address: what a PROXY header announced, else the socket's.
+fn client(slot: &Slot) -> ClientAddress {
+    let announced = slot.connection.received().and_then(|received| match received.source {
+        Some(Endpoint::Inet(address)) => Some(address),
+        _ => None,
+    });
+    let address: Option<SocketAddr> = announced.or(slot.peer);
+    address.map_or(ClientAddress::Unix { listener: slot.bind.number }, ClientAddress::Inet)
+}
+
+fn failure_line(slot: &Slot, reason: &CloseReason, proxy: bool, heard: bool, line: &mut String) {
+    let mut record = FailureRecord {
+        client: client(slot),
+        accepted_at: slot.accepted_at,
+        frontend: &slot.bind.frontend.name,
+        listener: &slot.bind.name,
+        failure: Failure::TlsHandshake,
+        reason: None,
+        certificate: None,
+        alert_sent: None,
+        alert_received: None,
+        sni: None,
+    };
+    let words;
+    match reason {
+        CloseReason::HandshakeTimeout if proxy => record.failure = Failure::ProxyTimeout,
+        CloseReason::HandshakeTimeout => record.failure = Failure::TlsTimeout,
+        CloseReason::HandshakeAborted => {
+            record.failure = match (proxy, heard) {
+                (true, false) => Failure::ProxyEmpty,
+                (true, true) => Failure::ProxyTruncated,
+                (false, false) => Failure::TlsEmpty,
+                (false, true) => Failure::TlsAborted,
+            }
+        }
+        CloseReason::Refused(failure) => match &**failure {
+            ConnectionFailure::Tls { failure, plain_http } => {
+                record.reason = Some(if *plain_http { "plain HTTP on a TLS port" } else { &failure.reason });
+                record.alert_sent = failure.alert;
+                record.sni = failure.sni.as_deref().map(str::as_bytes);
+                if let Some(refusal) = &failure.refusal {
+                    record.reason = Some(&refusal.words);
+                    record.certificate = Some(ClientCertificate {
+                        subject: refusal.subject.as_deref(),
+                        issuer: refusal.issuer.as_deref(),
+                        serial: refusal.serial.as_deref(),
+                    });
+                }
+            }
+            ConnectionFailure::ProxyHeader(reason) => {
+                record.failure = match reason {
+                    proxy_in::Reason::Signature => Failure::ProxyNotHeader,
+                    _ => Failure::ProxyInvalid,
+                };
+                words = reason.to_string();
+                record.reason = Some(&words);
+            }
+            ConnectionFailure::ProxyTimeout => record.failure = Failure::ProxyTimeout,
+            ConnectionFailure::Words(words) => record.reason = Some(words),
+        },
+        _ => {}
+    }
+    record.failure(line);
+}

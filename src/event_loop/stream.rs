@@ -1,0 +1,180 @@
+//! The sockets of a connection, and the system calls behind [`Wire`].
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::time::Duration;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use crate::proto::proxy_out::{Endpoint, Endpoints};
+use crate::proto::wire::{Side, Target, Wire};
+use crate::tls::identity::Verdict;
+
+/// A connected or connecting stream socket.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects without waiting.
+    fn connect(target: &Target, keepalive: bool) -> io::Result<Self> {
+        Ok(match target {
+            Target::Inet(address) => {
+                let stream = TcpStream::connect(*address)?;
+                let socket = SockRef::from(&stream);
+                socket.set_tcp_nodelay(true)?;
+                if keepalive {
+                    socket.set_keepalive(true)?;
+                }
+                Self::Tcp(stream)
+            }
+            Target::Unix(path) => Self::Unix(UnixStream::connect(path)?),
+            Target::Abstract(name) => Self::Unix(UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?)?),
+        })
+    }
+
+    /// Tells the poll about both directions, once for the life of the socket.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+        match self {
+            Self::Tcp(stream) => registry.register(stream, token, BOTH),
+            Self::Unix(stream) => registry.register(stream, token, BOTH),
+        }
+    }
+
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(space),
+            Self::Unix(stream) => stream.read(space),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn shutdown_write(&self) {
+        // An error means that the socket is already of no use, which the next call on it will tell.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    /// The next close sends RST. Unix sockets have no reset.
+    fn linger_zero(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Both sockets of a connection for the length of one call into the core.
+pub(super) struct Sockets<'a> {
+    pub(super) client: &'a mut Stream,
+    pub(super) backend: &'a mut Option<Stream>,
+    /// Address of the client's end; `None` on unix sockets.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) registry: &'a Registry,
+    /// Token for a backend socket.
+    pub(super) token: Token,
+    /// SO_KEEPALIVE on backend sockets.
+    pub(super) keepalive: bool,
+}
+
+impl Sockets<'_> {
+    fn side(&mut self, side: Side) -> io::Result<&mut Stream> {
+        match side {
+            Side::Client => Ok(self.client),
+            Side::Backend => self.backend.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Wire for Sockets<'_> {
+    fn read(&mut self, side: Side, space: &mut [u8]) -> io::Result<usize> {
+        self.side(side)?.read(space)
+    }
+
+    fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize> {
+        self.side(side)?.write(bytes)
+    }
+
+    fn shutdown_write(&mut self, side: Side) {
+        if let Ok(stream) = self.side(side) {
+            stream.shutdown_write();
+        }
+    }
+
+    fn abort(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.linger_zero(),
+            // Dropping closes, and the poll forgets a closed descriptor by itself.
+            Side::Backend => {
+                if let Some(stream) = self.backend.take() {
+                    stream.linger_zero();
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, target: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)> {
+        let connect = || {
+            let mut stream = Stream::connect(target, self.keepalive)?;
+            stream.register(self.registry, self.token)?;
+            Ok(stream)
+        };
+        match connect() {
+            Ok(stream) => {
+                *self.backend = Some(stream);
+                Ok(())
+            }
+            Err(error) => Err((error, verdict)),
+        }
+    }
+
+    fn connected(&mut self) -> io::Result<bool> {
+        // Writable is only reported once the attempt is over; SO_ERROR tells how.
+        match self.side(Side::Backend)?.take_error()? {
+            None => Ok(true),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        let endpoint = |address: Option<SocketAddr>| address.map_or(Endpoint::Unix, Endpoint::Inet);
+        Endpoints { source: endpoint(self.peer), destination: endpoint(self.client.local_address()) }
+    }
+}

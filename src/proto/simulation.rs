@@ -1,0 +1,511 @@
+//! Whole connections, TLS included, through pipes in memory under a virtual clock: chunks, stalls, resets and time are drawn
+//! from a seed. What must hold in every run: no byte is added, lost or moved, an end is only passed on where there was one,
+//! what a connection owns is bounded, and it ends.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::close::CloseReason;
+use super::connection::{Connection, Drive, Now, Scratch};
+use super::endpoint::Endpoint;
+use super::proxy_in::{self, Parse};
+use super::proxy_out::Endpoints;
+use super::route::{Route, Timeouts};
+use super::wire::{Ready, Side, Target, Wire};
+use crate::conf::model::{ProxyOut, ProxyVersion, SslTlv, Tlv, Verify};
+use crate::tls::identity::Verdict;
+use crate::tls::policy;
+use crate::tls::test_pki::{self, Ca};
+use crate::tls::tickets::TicketKeys;
+
+/// SplitMix64: a seed tells the whole run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// What one end of a stream socket looks like from our side.
+struct Socket {
+    incoming: VecDeque<u8>,
+    /// The peer's FIN stands behind what is incoming.
+    fin: bool,
+    /// The peer's RST has come: what was received before can still be read.
+    reset: bool,
+    outgoing: VecDeque<u8>,
+    capacity: usize,
+    /// We have sent FIN.
+    shut: bool,
+    /// We have sent RST.
+    aborted: bool,
+    /// A write did not take everything: room is an event.
+    wants_room: bool,
+}
+
+impl Socket {
+    fn new(capacity: usize) -> Self {
+        Self {
+            incoming: VecDeque::new(),
+            fin: false,
+            reset: false,
+            outgoing: VecDeque::new(),
+            capacity,
+            shut: false,
+            aborted: false,
+            wants_room: false,
+        }
+    }
+}
+
+struct Sim {
+    random: Random,
+    client: Socket,
+    backend: Option<Socket>,
+    dialled: usize,
+    refuse_dial: bool,
+}
+
+impl Wire for Sim {
+    fn read(&mut self, side: Side, space: &mut [u8]) -> io::Result<usize> {
+        let socket = match side {
+            Side::Client => &mut self.client,
+            Side::Backend => self.backend.as_mut().expect("read from a backend that was dialled"),
+        };
+        assert!(!space.is_empty());
+        if socket.incoming.is_empty() {
+            if socket.reset {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            return if socket.fin { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        // The kernel gives what it has: a read is short only when the socket is empty then.
+        let count = space.len().min(socket.incoming.len());
+        for (place, byte) in space.iter_mut().zip(socket.incoming.drain(..count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize> {
+        let socket = match side {
+            Side::Client => &mut self.client,
+            Side::Backend => self.backend.as_mut().expect("write to a backend that was dialled"),
+        };
+        assert!(!socket.shut, "written after FIN");
+        if socket.reset {
+            return Err(if socket.fin { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset }.into());
+        }
+        let room = socket.capacity.saturating_sub(socket.outgoing.len());
+        let count = bytes.len().min(room);
+        socket.wants_room = count < bytes.len();
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        socket.outgoing.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.shut = true,
+            Side::Backend => self.backend.as_mut().expect("a backend that was dialled").shut = true,
+        }
+    }
+
+    fn abort(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.aborted = true,
+            Side::Backend => {
+                if let Some(backend) = &mut self.backend {
+                    backend.aborted = true;
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, _: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)> {
+        if self.dialled == 0 && self.random.one_in(8) {
+            return Err((io::ErrorKind::WouldBlock.into(), verdict));
+        }
+        if self.refuse_dial {
+            return Err((io::ErrorKind::ConnectionRefused.into(), verdict));
+        }
+        self.dialled += 1;
+        let capacity = 1 + self.random.below(80_000);
+        self.backend = Some(Socket::new(capacity));
+        Ok(())
+    }
+
+    fn connected(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            source: Endpoint::Inet("192.0.2.1:4711".parse().unwrap()),
+            destination: Endpoint::Inet("192.0.2.2:443".parse().unwrap()),
+        }
+    }
+}
+
+/// How the client means to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// close_notify and FIN once all is sent.
+    Clean,
+    /// FIN without close_notify.
+    Cut,
+    /// RST.
+    Reset,
+    /// Neither a byte nor an end any more.
+    Silent,
+}
+
+impl End {
+    fn draw(random: &mut Random) -> Self {
+        match random.below(8) {
+            0 => Self::Cut,
+            1 => Self::Reset,
+            2 => Self::Silent,
+            _ => Self::Clean,
+        }
+    }
+}
+
+struct World {
+    sim: Sim,
+    now: Now,
+    connection: Connection,
+    scratch: Scratch,
+    driven: Drive,
+    tls: ClientConnection,
+    client_end: End,
+    client_left: Vec<u8>,
+    client_done: bool,
+    client_got: Vec<u8>,
+    client_saw_notify: bool,
+    client_saw_fin: bool,
+    backend_end: End,
+    backend_left: Vec<u8>,
+    backend_done: bool,
+    backend_got: Vec<u8>,
+    backend_saw_fin: bool,
+}
+
+struct Fixture {
+    route: Arc<Route>,
+    client: Arc<ClientConfig>,
+}
+
+fn fixture() -> Fixture {
+    let ca = Ca::root("Simulation CA");
+    let server = ca.server(&["a.example"], test_pki::ec_key());
+    let client = ca.client("alice", |_| ());
+    let files = test_pki::files([("/s/server.pem", server.combined()), ("/s/ca.pem", ca.pem.clone())]);
+    let mut bind = test_pki::bind(&["/s/server.pem"]);
+    bind.verify = Verify::Required;
+    bind.ca_file = Some(test_pki::at("/s/ca.pem".into()));
+    let tickets = Arc::new(TicketKeys::new(Instant::now()));
+    let (policy, problems) =
+        policy::build(&bind, &files, &tickets, Duration::from_secs(300), "simulation", UnixTime::now(), None);
+    let policy = policy.unwrap_or_else(|| panic!("{problems:?}"));
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der.clone()).unwrap();
+    let key = PrivateKeyDer::try_from(client.key.serialize_der()).unwrap();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![client.der.clone()], key)
+        .unwrap();
+    let route = Route {
+        tls: Some(Arc::new(policy)),
+        accept_proxy: false,
+        accept_tls_eof: false,
+        timeouts: Timeouts {
+            handshake: Duration::from_secs(10),
+            client: Some(Duration::from_secs(60)),
+            client_fin: Some(Duration::from_secs(30)),
+            connect: Some(Duration::from_secs(5)),
+            server: Some(Duration::from_secs(60)),
+            server_fin: None,
+            tunnel: None,
+        },
+        target: Target::Inet("192.0.2.3:80".parse().unwrap()),
+        proxy: Some(ProxyOut {
+            version: ProxyVersion::V2,
+            tlvs: vec![Tlv::Crc32c, Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Version, SslTlv::Cn])],
+        }),
+    };
+    Fixture { route: Arc::new(route), client: Arc::new(client) }
+}
+
+impl World {
+    fn new(fixture: &Fixture, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let now = Now { instant: Instant::now(), unix: UnixTime::now() };
+        let (client_end, backend_end) = (End::draw(&mut random), End::draw(&mut random));
+        let sizes = [0, 1, 100, 20_000, 300_000];
+        let client_size = sizes[random.below(sizes.len())];
+        let client_left = random.bytes(client_size);
+        let backend_size = sizes[random.below(sizes.len())];
+        let backend_left = random.bytes(backend_size);
+        let capacity = 1 + random.below(80_000);
+        let refuse_dial = random.one_in(20);
+        Self {
+            sim: Sim { random, client: Socket::new(capacity), backend: None, dialled: 0, refuse_dial },
+            now,
+            connection: Connection::new(Arc::clone(&fixture.route), now, u128::from(seed)),
+            scratch: Scratch::default(),
+            driven: Drive::Again,
+            tls: ClientConnection::new(Arc::clone(&fixture.client), ServerName::try_from("a.example").unwrap())
+                .unwrap(),
+            client_end,
+            client_left,
+            client_done: false,
+            client_got: Vec::new(),
+            client_saw_notify: false,
+            client_saw_fin: false,
+            backend_end,
+            backend_left,
+            backend_done: false,
+            backend_got: Vec::new(),
+            backend_saw_fin: false,
+        }
+    }
+
+    /// One thing happens.
+    fn step(&mut self) {
+        match self.sim.random.below(6) {
+            0 => self.client_sends(),
+            1 => self.client_takes(),
+            2 => self.backend_sends(),
+            3 => self.backend_takes(),
+            4 if self.sim.random.one_in(20) => self.time_passes(),
+            _ => {}
+        }
+        self.drive();
+    }
+
+    fn drive(&mut self) {
+        if self.driven == Drive::Closed {
+            return;
+        }
+        if self.driven == Drive::Again || self.connection.is_runnable() {
+            self.driven = self.connection.drive(self.now, &mut self.scratch, &mut self.sim);
+        }
+        assert!(self.connection.owned_bytes() <= 256 * 1024, "owns {} bytes", self.connection.owned_bytes());
+    }
+
+    fn time_passes(&mut self) {
+        // Mostly a little, sometimes a jump.
+        let millis = if self.sim.random.one_in(50) { 100_000 } else { self.sim.random.below(500) as u64 };
+        self.now.instant += Duration::from_millis(millis);
+        if self.connection.deadline().is_some_and(|deadline| deadline <= self.now.instant)
+            && self.driven != Drive::Closed
+        {
+            self.connection.handle_deadline(self.now, &mut self.scratch, &mut self.sim);
+            self.driven = self.connection.drive(self.now, &mut self.scratch, &mut self.sim);
+        }
+    }
+
+    fn client_sends(&mut self) {
+        if self.driven == Drive::Closed || self.sim.client.fin || self.sim.client.reset {
+            return;
+        }
+        if !self.tls.is_handshaking() && !self.client_done {
+            let count = (1 + self.sim.random.below(30_000)).min(self.client_left.len());
+            let chunk: Vec<u8> = self.client_left.drain(..count).collect();
+            self.tls.writer().write_all(&chunk).unwrap();
+            if self.client_left.is_empty() {
+                self.client_done = true;
+                if self.client_end == End::Clean {
+                    self.tls.send_close_notify();
+                }
+            }
+        }
+        let mut bytes = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut bytes).unwrap();
+        }
+        // A pipe that takes all: what limits is whether it is read.
+        self.sim.client.incoming.extend(bytes);
+        self.connection.ready.insert(Ready::CLIENT_READ);
+        if self.client_done && !self.tls.wants_write() {
+            match self.client_end {
+                End::Clean | End::Cut => {
+                    self.sim.client.fin = true;
+                    self.connection.ready.insert(Ready::CLIENT_READ | Ready::CLIENT_END);
+                }
+                End::Reset => {
+                    self.sim.client.reset = true;
+                    self.connection.ready.insert(Ready::CLIENT_READ | Ready::CLIENT_WRITE | Ready::CLIENT_END);
+                }
+                End::Silent => {}
+            }
+        }
+    }
+
+    fn client_takes(&mut self) {
+        let count = (1 + self.sim.random.below(50_000)).min(self.sim.client.outgoing.len());
+        let bytes: Vec<u8> = self.sim.client.outgoing.drain(..count).collect();
+        if count > 0 && std::mem::take(&mut self.sim.client.wants_room) {
+            self.connection.ready.insert(Ready::CLIENT_WRITE);
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if self.tls.read_tls(&mut rest).unwrap() == 0 {
+                break;
+            }
+            let Ok(state) = self.tls.process_new_packets() else { return };
+            let mut plain = vec![0; state.plaintext_bytes_to_read()];
+            self.tls.reader().read_exact(&mut plain).unwrap();
+            self.client_got.extend(plain);
+            self.client_saw_notify |= state.peer_has_closed();
+        }
+        self.client_saw_fin |= self.sim.client.shut && self.sim.client.outgoing.is_empty();
+    }
+
+    fn backend_sends(&mut self) {
+        let Some(backend) = self.sim.backend.as_mut().filter(|backend| !backend.aborted) else { return };
+        if backend.fin || backend.reset || self.driven == Drive::Closed {
+            return;
+        }
+        // Being connected is the first event.
+        self.connection.ready.insert(Ready::BACKEND_WRITE);
+        let count = (1 + self.sim.random.below(60_000)).min(self.backend_left.len());
+        backend.incoming.extend(self.backend_left.drain(..count));
+        if count > 0 {
+            self.connection.ready.insert(Ready::BACKEND_READ);
+        }
+        if self.backend_left.is_empty() {
+            self.backend_done = true;
+            match self.backend_end {
+                End::Clean | End::Cut => {
+                    backend.fin = true;
+                    self.connection.ready.insert(Ready::BACKEND_READ | Ready::BACKEND_END);
+                }
+                End::Reset => {
+                    backend.reset = true;
+                    self.connection.ready.insert(Ready::BACKEND_READ | Ready::BACKEND_WRITE | Ready::BACKEND_END);
+                }
+                End::Silent => {}
+            }
+        }
+    }
+
+    fn backend_takes(&mut self) {
+        let Some(backend) = self.sim.backend.as_mut() else { return };
+        let count = (1 + self.sim.random.below(50_000)).min(backend.outgoing.len());
+        self.backend_got.extend(backend.outgoing.drain(..count));
+        if count > 0 && std::mem::take(&mut backend.wants_room) {
+            self.connection.ready.insert(Ready::BACKEND_WRITE);
+        }
+        self.backend_saw_fin |= backend.shut && backend.outgoing.is_empty();
+    }
+
+    /// Lets everything happen that still can; time runs when nothing else does.
+    fn run_out(&mut self) {
+        for _ in 0..3_000 {
+            for _ in 0..20 {
+                self.client_sends();
+                self.client_takes();
+                self.backend_sends();
+                self.backend_takes();
+                self.drive();
+            }
+            if self.driven == Drive::Closed {
+                self.client_takes();
+                self.backend_takes();
+                return;
+            }
+            self.now.instant += Duration::from_millis(100);
+            if self.connection.deadline().is_some_and(|deadline| deadline <= self.now.instant) {
+                self.connection.handle_deadline(self.now, &mut self.scratch, &mut self.sim);
+                self.driven = self.connection.drive(self.now, &mut self.scratch, &mut self.sim);
+            }
+        }
+        panic!("the connection does not end: {:?}", self.connection.outcome());
+    }
+}
+
+fn run(fixture: &Fixture, seed: u64) -> &'static str {
+    let mut world = World::new(fixture, seed);
+    let (sent, answered) = (world.client_left.clone(), world.backend_left.clone());
+    for _ in 0..world.sim.random.below(2_000) {
+        world.step();
+    }
+    world.run_out();
+
+    // The header is whole and first, or the backend never got a byte.
+    let payload = match proxy_in::parse(&world.backend_got) {
+        Parse::Complete { consumed, .. } => &world.backend_got[consumed..],
+        other => {
+            let broken = world.sim.backend.as_ref().is_none_or(|backend| backend.aborted || backend.reset);
+            assert!(broken || world.backend_got.is_empty(), "{other:?}");
+            &[]
+        }
+    };
+    assert!(sent.starts_with(payload), "the backend got what the client did not send");
+    assert!(answered.starts_with(&world.client_got), "the client got what the backend did not send");
+    if world.backend_saw_fin && world.sim.backend.as_ref().is_some_and(|backend| !backend.aborted) {
+        let cut = matches!(world.client_end, End::Cut | End::Reset | End::Silent);
+        assert!(!cut, "the backend saw an end where the client made none");
+        assert_eq!(payload.len(), sent.len(), "the backend saw the end before the last byte");
+    }
+    if world.client_saw_notify {
+        assert!(matches!(world.backend_end, End::Clean | End::Cut), "close_notify without an end of the backend's");
+        assert_eq!(world.client_got.len(), answered.len(), "close_notify before the last byte");
+    }
+    let reason = world.connection.outcome().expect("a connection that is closed has a reason");
+    match reason {
+        CloseReason::Complete => {
+            assert!(world.client_saw_notify || world.sim.client.aborted || world.client_end != End::Clean);
+            "complete"
+        }
+        CloseReason::ConnectFailed(_) => "refused",
+        CloseReason::ClientAborted => "client",
+        CloseReason::ServerAborted => "server",
+        CloseReason::ClientTimeout | CloseReason::ServerTimeout => "timeout",
+        CloseReason::ConnectTimeout | CloseReason::HandshakeTimeout => "slow",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_connection_ends_and_no_byte_is_lost() {
+    let fixture = fixture();
+    let mut outcomes = std::collections::BTreeMap::<&str, usize>::new();
+    for seed in 0..400 {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&fixture, seed)));
+        match outcome {
+            Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
+            Err(_) => panic!("seed {seed}"),
+        }
+    }
+    // A simulation that never gets somewhere proves nothing.
+    for outcome in ["complete", "refused", "client", "server", "timeout"] {
+        assert!(outcomes.contains_key(outcome), "{outcomes:?}");
+    }
+}

@@ -1,0 +1,265 @@
+//! [`TlsPolicy`]: everything that TLS on one `bind` line needs, built from the model and the files' bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::pki_types::UnixTime;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+
+use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
+use super::credential::{self, Credential};
+use super::names::{SniTable, Wish};
+use super::problem::Problem;
+use super::tickets::{TicketKeys, Ticketer};
+use super::trust::Trust;
+use super::x509;
+use crate::conf::model::{BindTls, Location, TlsVersion, Verify};
+use crate::material::Files;
+
+/// TLS on one `bind` line: certificates, client authentication, and the rustls configurations made of them. Immutable.
+#[derive(Debug)]
+pub struct TlsPolicy {
+    names: Arc<SniTable>,
+    client: ClientPolicy,
+    alpn: Vec<Vec<u8>>,
+    suites: Vec<SupportedCipherSuite>,
+    /// By (with ALPN, tickets honoured).
+    configs: [[Arc<ServerConfig>; 2]; 2],
+}
+
+impl TlsPolicy {
+    /// Certificates by name.
+    pub fn names(&self) -> &SniTable {
+        &self.names
+    }
+
+    /// Client authentication, for [`super::client_auth::judge`].
+    pub fn client(&self) -> &ClientPolicy {
+        &self.client
+    }
+
+    /// Does rustls find a protocol if it is told of ours? A client that offers none does not mind. Without overlap rustls
+    /// would refuse (RFC 7301, 3.2), where HAProxy goes on without ALPN.
+    pub fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
+        hello.alpn().is_none_or(|mut offered| offered.any(|protocol| self.alpn.iter().any(|ours| ours == protocol)))
+    }
+
+    /// The configuration for a connection. With `honour_tickets` false every handshake is a full one, which gives a client
+    /// that was refused after a resumption the chance to show its certificate again.
+    pub fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
+        &self.configs[usize::from(alpn_overlaps)][usize::from(honour_tickets)]
+    }
+
+    /// The certificate that this client gets, the same that rustls will ask for. `None`: alert unrecognized_name.
+    pub fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
+        choose(&self.names, &self.suites, hello)
+    }
+
+    /// Lines for the log: certificates, CAs, CRLs.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.names.credentials().iter().map(|credential| credential.describe()).collect();
+        lines.extend(self.client.verifier().into_iter().flat_map(|verifier| verifier.trust().describe()));
+        lines
+    }
+}
+
+/// Builds TLS for one `bind` line. `listener` names it uniquely in the configuration: sessions do not resume on another one.
+/// `before` is the policy that the line had until now; certificates that did not change are taken from there.
+///
+/// Answers `None` if there is an error among the problems.
+pub fn build(
+    bind: &BindTls,
+    files: &Files,
+    tickets: &Arc<TicketKeys>,
+    lifetime: Duration,
+    listener: &str,
+    now: UnixTime,
+    before: Option<&TlsPolicy>,
+) -> (Option<TlsPolicy>, Vec<Problem>) {
+    let nowhere = Location { file: listener.into(), line: 0, column: 0 };
+    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.at);
+    let provider = Arc::new(provider(bind));
+    let known = before.map_or(&[][..], |before| before.names.credentials());
+    let (credentials, mut problems) = credential::load(bind, files, &provider, now, known);
+    if bind.crt.is_empty() {
+        problems.push(Problem::error(at, "E228", format!("no 'crt' for {listener}")));
+    }
+    let (names, shadows) = SniTable::build(credentials, bind.strict_sni, at);
+    problems.extend(shadows);
+    let client = client_policy(bind, files, &provider, listener, now, at, &mut problems);
+    let (Some(client), false) = (client, problems.iter().any(Problem::is_error)) else {
+        return (None, problems);
+    };
+    let names = Arc::new(names);
+    let suites = provider.cipher_suites.clone();
+    let config = |alpn: &[Vec<u8>], honoured| {
+        let ticketer = Ticketer::new(tickets.clone(), client.digest().0, lifetime, honoured);
+        let resolver = Resolver { names: names.clone(), suites: suites.clone() };
+        server_config(bind, &provider, &client, resolver, ticketer, alpn).map(Arc::new)
+    };
+    let configs = || -> Result<_, rustls::Error> {
+        let alpn = &bind.alpn;
+        Ok([[config(&[], false)?, config(&[], true)?], [config(alpn, false)?, config(alpn, true)?]])
+    };
+    match configs() {
+        Ok(configs) => {
+            let alpn = bind.alpn.clone();
+            (Some(TlsPolicy { names, client, alpn, suites, configs }), problems)
+        }
+        Err(error) => {
+            problems.push(Problem::error(at, "E250", format!("TLS cannot be set up: {error}")));
+            (None, problems)
+        }
+    }
+}
+
+/// Client authentication of the line; `None` after an error.
+fn client_policy(
+    bind: &BindTls,
+    files: &Files,
+    provider: &Arc<CryptoProvider>,
+    listener: &str,
+    now: UnixTime,
+    at: &Location,
+    problems: &mut Vec<Problem>,
+) -> Option<ClientPolicy> {
+    let required = match bind.verify {
+        Verify::None => return Some(ClientPolicy::none(digest(listener, bind.verify, &[0; 32]))),
+        Verify::Optional => false,
+        Verify::Required => true,
+    };
+    let Some(ca_file) = &bind.ca_file else {
+        let message = "'verify' needs 'ca-file': nobody could be verified";
+        problems.push(Problem::error(at, "E211", message));
+        return None;
+    };
+    let crl_file = bind.crl_file.as_ref();
+    let (trust, found) = Trust::load(ca_file, crl_file, files, &provider.signature_verification_algorithms);
+    problems.extend(found);
+    let mut trust = trust?;
+    let crl_at = crl_file.map_or(&ca_file.at, |crl_file| &crl_file.at);
+    let digest = digest(listener, bind.verify, &trust.digest());
+    problems.extend(trust.problems(&ca_file.at, crl_at, now));
+    match trust.verifier(provider, crl_at, now) {
+        Ok(webpki) => {
+            let verifier = ClientVerifier::new(webpki, trust, required);
+            Some(ClientPolicy::asking(digest, required, Arc::new(verifier)))
+        }
+        Err(problem) => {
+            problems.push(*problem);
+            None
+        }
+    }
+}
+
+/// What a ticket must have in common with the connection that shows it. The server name is compared by rustls.
+fn digest(listener: &str, verify: Verify, trust: &[u8; 32]) -> PolicyDigest {
+    let mode = match verify {
+        Verify::None => 0,
+        Verify::Optional => 1,
+        Verify::Required => 2,
+    };
+    let mut all = b"bowline tls policy 1".to_vec();
+    all.push(mode);
+    all.extend(trust);
+    all.extend(listener.as_bytes());
+    PolicyDigest(x509::sha256(&all))
+}
+
+/// Our order of cipher suites counts, as in HAProxy. TLS 1.3 prefers AES-256 like OpenSSL. TLS 1.2 prefers ChaCha20: rustls
+/// ends a TLS 1.2 connection after 2^24 records under one AES-GCM key, which a long tunnel of small records does reach (1.6
+/// GB in records of 100 bytes), and ChaCha20 has no such limit.
+const SUITES_TLS13: [SupportedCipherSuite; 3] = [
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+const SUITES_TLS12: [SupportedCipherSuite; 6] = [
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
+fn allows(bind: &BindTls, version: TlsVersion) -> bool {
+    (bind.min_version..=bind.max_version).contains(&version)
+}
+
+fn provider(bind: &BindTls) -> CryptoProvider {
+    let mut suites = Vec::new();
+    if allows(bind, TlsVersion::Tls13) {
+        suites.extend(SUITES_TLS13);
+    }
+    if allows(bind, TlsVersion::Tls12) {
+        suites.extend(SUITES_TLS12);
+    }
+    CryptoProvider { cipher_suites: suites, ..aws_lc_rs::default_provider() }
+}
+
+fn server_config(
+    bind: &BindTls,
+    provider: &Arc<CryptoProvider>,
+    client: &ClientPolicy,
+    resolver: Resolver,
+    ticketer: Ticketer,
+    alpn: &[Vec<u8>],
+) -> Result<ServerConfig, rustls::Error> {
+    let known: [(TlsVersion, &'static SupportedProtocolVersion); 2] =
+        [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)];
+    let versions: Vec<_> =
+        known.iter().filter(|(version, _)| allows(bind, *version)).map(|(_, known)| *known).collect();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
+    let builder = match client.verifier() {
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+        None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.ignore_client_order = true;
+    config.alpn_protocols = alpn.to_vec();
+    // One mechanism of resumption, and that one is ours.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::new(ticketer);
+    // A ticket carries the client's chain. Each connection brings a new one, so a client that comes back never runs dry;
+    // one that opens several connections at once does full handshakes for the others.
+    config.send_tls13_tickets = 1;
+    // Early data can be replayed, and half-RTT data goes to somebody who has proved nothing.
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    config.enable_secret_extraction = false;
+    Ok(config)
+}
+
+fn choose<'a>(
+    names: &'a SniTable,
+    suites: &[SupportedCipherSuite],
+    hello: &ClientHello<'_>,
+) -> Option<&'a Arc<Credential>> {
+    let wish = Wish {
+        sni: hello.server_name(),
+        signature_schemes: hello.signature_schemes(),
+        cipher_suites: hello.cipher_suites(),
+    };
+    names.choose(wish, suites)
+}
+
+/// The choice of the certificate, for rustls.
+#[derive(Debug)]
+struct Resolver {
+    names: Arc<SniTable>,
+    suites: Vec<SupportedCipherSuite>,
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        choose(&self.names, &self.suites, &hello).map(|credential| credential.certified().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

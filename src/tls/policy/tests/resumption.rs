@@ -1,0 +1,128 @@
+//! Sessions resume where and as long as they may.
+
+use super::*;
+
+const FULL: &[HandshakeKind] = &[HandshakeKind::Full, HandshakeKind::FullWithHelloRetryRequest];
+
+#[test]
+fn a_session_resumes_under_the_same_policy() {
+    let world = World::new();
+    let alice = world.alice();
+    for version in VERSIONS {
+        for verify in [Verify::None, Verify::Optional, Verify::Required] {
+            let client = world.client(version, Some(&alice));
+            let policy = world.policy(verify);
+            assert!(FULL.contains(&connect(&client, policy.config(false, true), world.at(0)).kind()));
+            // As after a reload that changed nothing, or on another loop.
+            let policy = world.policy(verify);
+            let second = connect(&client, policy.config(false, true), world.at(1));
+            assert_eq!(second.kind(), HandshakeKind::Resumed, "{version:?} {verify:?}");
+            let chain = second.server.peer_certificates();
+            assert_eq!(chain.is_some(), verify != Verify::None);
+            let verdict = judge(policy.client(), chain, Handshake::Resumed, now()).unwrap();
+            assert_eq!(matches!(verdict.client(), Client::Verified { resumed: true, .. }), verify != Verify::None);
+        }
+    }
+}
+
+/// CVE-2025-23419, CVE-2025-23048 and their kin: rustls itself would resume every one of these.
+#[test]
+fn a_session_does_not_resume_under_another_policy() {
+    let mut world = World::new();
+    let other_ca = Ca::root("Other CA");
+    add_file(&mut world.files, "/t/other.pem", other_ca.pem.clone().into_bytes(), 0o644);
+    let mallory = other_ca.client("mallory", |_| ());
+    let other = |verify| BindTls { ca_file: Some(at(PathBuf::from("/t/other.pem"))), ..world.bind(verify) };
+    let with_crl = BindTls { crl_file: Some(at(PathBuf::from("/t/crl.pem"))), ..world.bind(Verify::Required) };
+    let required = world.bind(Verify::Required);
+    let alice = world.alice();
+    let bind = "bind";
+    // From, to, certificate: what the second handshake has to be is a full one, which refuses whom it has to.
+    let cases = [
+        ((world.bind(Verify::None), bind), (required.clone(), bind), None, Some(Reason::NoCertificate)),
+        ((world.bind(Verify::Optional), bind), (required.clone(), bind), None, Some(Reason::NoCertificate)),
+        ((other(Verify::Required), bind), (required.clone(), bind), Some(&mallory), Some(Reason::UnknownCa)),
+        ((required.clone(), bind), (with_crl, bind), Some(&alice), None),
+        ((required.clone(), bind), (required.clone(), "another bind"), Some(&alice), None),
+        ((required.clone(), bind), (world.bind(Verify::Optional), bind), Some(&alice), None),
+    ];
+    for version in VERSIONS {
+        for (index, (from, to, certificate, refused)) in cases.iter().enumerate() {
+            let client = world.client(version, *certificate);
+            let from = world.build(&from.0, from.1);
+            connect(&client, from.config(false, true), world.at(0)).kind();
+            // The ticket is good where it comes from.
+            assert_eq!(connect(&client, from.config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
+            let to = world.build(&to.0, to.1);
+            let second = connect(&client, to.config(false, true), world.at(2));
+            assert_ne!(second.server.handshake_kind(), Some(HandshakeKind::Resumed), "{version:?} case {index}");
+            match refused {
+                None => second.server_result.unwrap(),
+                Some(Reason::NoCertificate) => {
+                    assert_eq!(second.server_result, Err(Error::NoCertificatesPresented));
+                }
+                Some(reason) => {
+                    second.server_result.unwrap_err();
+                    assert_eq!(client_auth::take_refusal().unwrap().reason, *reason);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn resumption_ends_with_the_lifetime_of_the_first_authentication() {
+    let world = World::new();
+    let alice = world.alice();
+    let policy = world.policy(Verify::Required);
+    for version in VERSIONS {
+        let client = world.client(version, Some(&alice));
+        let resumed = |second| {
+            let kind = connect(&client, policy.config(false, true), world.at(second)).kind();
+            kind == HandshakeKind::Resumed
+        };
+        assert!(!resumed(10));
+        // Each connection renews the ticket, none the authentication.
+        assert!(resumed(100) && resumed(200) && resumed(309));
+        assert!(!resumed(310));
+        assert!(resumed(320) && resumed(609));
+        assert!(!resumed(700));
+    }
+}
+
+#[test]
+fn refused_tickets_lead_to_a_full_handshake_and_a_new_ticket() {
+    let world = World::new();
+    let alice = world.alice();
+    let policy = world.policy(Verify::Required);
+    for version in VERSIONS {
+        let client = world.client(version, Some(&alice));
+        connect(&client, policy.config(false, true), world.at(0)).kind();
+        let full = connect(&client, policy.config(false, false), world.at(1));
+        assert!(FULL.contains(&full.kind()));
+        assert_eq!(connect(&client, policy.config(false, true), world.at(2)).kind(), HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn without_a_scope_there_are_no_tickets() {
+    let world = World::new();
+    let policy = world.policy(Verify::None);
+    let ticketer = &policy.config(false, true).ticketer;
+    assert!(ticketer.enabled() && ticketer.encrypt(b"state").is_none());
+}
+
+#[test]
+fn there_is_one_mechanism_of_resumption_and_no_early_data() {
+    let world = World::new();
+    for verify in [Verify::None, Verify::Required] {
+        let policy = world.policy(verify);
+        for config in policy.configs.iter().flatten() {
+            assert!(!config.session_storage.can_cache());
+            assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
+            assert_eq!((config.send_tls13_tickets, config.max_tls13_tickets), (1, 0));
+            assert!(config.ignore_client_order && !config.enable_secret_extraction);
+            assert!(config.cert_decompressors.is_empty());
+        }
+    }
+}

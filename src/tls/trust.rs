@@ -1,0 +1,439 @@
+//! [`Trust`]: the CAs of `ca-file` and the CRLs of `crl-file`. Fails closed: what is configured but missing, damaged or
+//! expired is an error, because a verifier without CRLs would check nothing and say so to nobody.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+
+use super::credential::{has_extension, parse_pem, unreadable};
+use super::problem::Problem;
+use super::x509::{self, Certificate};
+use crate::conf::model::{At, Location};
+use crate::material::{Entry, FileBytes, Files};
+
+/// A CRL that ends sooner than this deserves a warning.
+const CRL_WARNING: Duration = Duration::from_secs(24 * 3600);
+/// TLS has 16 bits for the length of all CA names together.
+const HINTS_MAX: usize = 60_000;
+
+/// Whom to believe about clients.
+#[derive(Debug)]
+pub(super) struct Trust {
+    anchors: Vec<Anchor>,
+    /// At most one per CA and scope.
+    crls: Vec<Crl>,
+    has_crl_file: bool,
+}
+
+/// A CA certificate of `ca-file`.
+#[derive(Debug)]
+struct Anchor {
+    der: CertificateDer<'static>,
+    path: PathBuf,
+    raw_subject: Vec<u8>,
+    subject: String,
+    not_after: UnixTime,
+    /// One of the CRLs is signed by it.
+    has_crl: bool,
+}
+
+#[derive(Debug)]
+struct Crl {
+    der: CertificateRevocationListDer<'static>,
+    digest: [u8; 32],
+    raw_issuer: Vec<u8>,
+    issuer: String,
+    /// Issuing distribution point (RFC 5280, 5.2.5): a CA may split its list.
+    scope: Option<Vec<u8>>,
+    this_update: UnixTime,
+    next_update: UnixTime,
+}
+
+impl Trust {
+    /// Reads `ca-file` and `crl-file`. Answers `None` if there is an error among the problems.
+    pub(super) fn load(
+        ca_file: &At<PathBuf>,
+        crl_file: Option<&At<PathBuf>>,
+        files: &Files,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> (Option<Self>, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut anchors = load_anchors(ca_file, files, &mut problems);
+        let mut crls = Vec::new();
+        if let Some(crl_file) = crl_file {
+            crls = load_crls(crl_file, files, &mut problems);
+            for crl in &crls {
+                match_signer(crl, &mut anchors, algorithms, &crl_file.at, &mut problems);
+            }
+        }
+        let complete = !problems.iter().any(Problem::is_error);
+        (complete.then_some(Self { anchors, crls, has_crl_file: crl_file.is_some() }), problems)
+    }
+
+    /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
+    pub(super) fn problems(&self, ca_at: &Location, crl_at: &Location, now: UnixTime) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for anchor in &self.anchors {
+            let (subject, path) = (&anchor.subject, anchor.path.display());
+            if anchor.not_after < now {
+                let date = x509::date(anchor.not_after);
+                let message = format!("the CA \"{subject}\" in '{path}' has expired on {date}");
+                problems.push(Problem::warning(ca_at, "W232", message).note("certificates that it issued are refused"));
+            }
+            if self.has_crl_file && !anchor.has_crl {
+                let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
+                let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
+                problems.push(Problem::warning(crl_at, "W240", message).note(note));
+            }
+        }
+        for crl in &self.crls {
+            let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
+            let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING));
+            let problem = if crl.this_update > now {
+                let date = x509::date(crl.this_update);
+                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" is not valid before {date}"))
+                    .note("is the clock of this machine right?")
+            } else if crl.next_update <= now {
+                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" has expired on {date}"))
+                    .note("every client of this CA would be refused; fetch a new CRL")
+            } else if crl.next_update <= soon {
+                Problem::warning(crl_at, "W241", format!("the CRL of \"{issuer}\" expires on {date}"))
+                    .note("from then on every client of this CA is refused")
+            } else {
+                continue;
+            };
+            problems.push(problem);
+        }
+        let hints: usize = self.anchors.iter().map(|anchor| anchor.raw_subject.len() + 2).sum();
+        if hints > HINTS_MAX {
+            let message = format!("the names of {} CAs are too long to be sent to clients", self.anchors.len());
+            problems.push(Problem::warning(ca_at, "W234", message).note("clients are asked without naming a CA"));
+        }
+        problems
+    }
+
+    /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
+    /// name. webpki does not look at the dates of its anchors.
+    pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
+        if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
+            return None;
+        }
+        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
+            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
+            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        })
+    }
+
+    /// webpki with the CAs that have not expired and the CRLs: revocation of the whole chain, unknown status refused, expiry
+    /// of CRLs enforced. Gives up the bytes of the CRLs, which the verifier holds in its own form.
+    pub(super) fn verifier(
+        &mut self,
+        provider: &Arc<CryptoProvider>,
+        at: &Location,
+        now: UnixTime,
+    ) -> Result<Arc<dyn ClientCertVerifier>, Box<Problem>> {
+        let mut roots = RootCertStore::empty();
+        for anchor in self.anchors.iter().filter(|anchor| anchor.not_after >= now) {
+            // A failure was reported by `load_anchors` before.
+            let _ = roots.add(anchor.der.clone());
+        }
+        if roots.is_empty() {
+            return Err(Box::new(Problem::error(at, "E231", "every CA in 'ca-file' has expired")));
+        }
+        let roots = Arc::new(roots);
+        let all: Vec<_> = self.crls.iter().map(|crl| crl.der.clone()).collect();
+        let reason = match build(&roots, provider, all) {
+            Ok(verifier) => {
+                for crl in &mut self.crls {
+                    crl.der = CertificateRevocationListDer::from(Vec::new());
+                }
+                return Ok(verifier);
+            }
+            Err(reason) => reason,
+        };
+        // Which one was it?
+        let culprit = self.crls.iter().find_map(|crl| {
+            let reason = build(&roots, provider, vec![crl.der.clone()]).err()?;
+            Some((crl.issuer.as_str(), reason))
+        });
+        let message = match culprit {
+            Some((issuer, reason)) => format!("the CRL of \"{issuer}\" cannot be used: {reason}"),
+            None => format!("clients cannot be verified: {reason}"),
+        };
+        Err(Box::new(Problem::error(at, "E240", message)))
+    }
+
+    /// Lines for the log.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let anchors = self.anchors.iter().map(|anchor| {
+            let (subject, path) = (&anchor.subject, anchor.path.display());
+            format!("client CA \"{subject}\" expires {} from '{path}'", x509::date(anchor.not_after))
+        });
+        let crls = self.crls.iter().map(|crl| {
+            let (from, to) = (x509::date(crl.this_update), x509::date(crl.next_update));
+            format!("CRL of \"{}\" from {from} expires {to}", crl.issuer)
+        });
+        anchors.chain(crls).collect()
+    }
+
+    /// Digest of the set of CAs and CRLs, whatever the order.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut anchors: Vec<_> = self.anchors.iter().map(|anchor| x509::sha256(&anchor.der)).collect();
+        let mut crls: Vec<_> = self.crls.iter().map(|crl| crl.digest).collect();
+        anchors.sort_unstable();
+        crls.sort_unstable();
+        let mut all = (anchors.len() as u64).to_be_bytes().to_vec();
+        all.extend(anchors.concat());
+        all.extend(crls.concat());
+        x509::sha256(&all)
+    }
+}
+
+fn build(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    // RUSTSEC-2026-0104: the parser of CRLs has panicked before.
+    let built = catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .with_crls(crls)
+            .enforce_revocation_expiration();
+        if roots.subjects().iter().map(|name| name.as_ref().len() + 2).sum::<usize>() > HINTS_MAX {
+            builder = builder.clear_root_hint_subjects();
+        }
+        builder.build().map_err(|error| error.to_string())
+    }));
+    built.unwrap_or_else(|_| Err("the parser has panicked".to_owned()))
+}
+
+fn load_anchors(ca_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>) -> Vec<Anchor> {
+    let mut anchors = Vec::new();
+    match files.entry(&ca_file.value) {
+        Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, problems),
+        Some(Entry::Directory(names)) => {
+            let is_ca = |name: &&String| {
+                !name.starts_with('.') && ["pem", "crt", "cer"].iter().any(|extension| has_extension(name, extension))
+            };
+            for name in names.iter().filter(is_ca) {
+                let path = ca_file.value.join(name);
+                match files.entry(&path) {
+                    Some(Entry::File(file)) => add_anchors(&path, file, &ca_file.at, &mut anchors, problems),
+                    other => problems.push(unreadable(&path, other, &ca_file.at)),
+                }
+            }
+            if !names.iter().any(|name| is_ca(&name)) {
+                let message = format!("no CA certificate in the directory '{}'", ca_file.value.display());
+                let hint = "files count if they end in .pem .crt or .cer";
+                problems.push(Problem::error(&ca_file.at, "E231", message).note(hint));
+            }
+        }
+        other => problems.push(unreadable(&ca_file.value, other, &ca_file.at)),
+    }
+    anchors
+}
+
+fn add_anchors(path: &Path, file: &FileBytes, at: &Location, anchors: &mut Vec<Anchor>, problems: &mut Vec<Problem>) {
+    let pem = match parse_pem(path, &file.bytes, at, "E231") {
+        Ok(pem) => pem,
+        Err(problem) => return problems.push(*problem),
+    };
+    if pem.certificates.is_empty() {
+        problems.push(Problem::error(at, "E231", format!("no CA certificate in '{}'", path.display())));
+    }
+    if !pem.crls.is_empty() {
+        let message = format!("CRLs in '{}' are not used", path.display());
+        problems.push(Problem::warning(at, "W233", message).note("name the file with 'crl-file'"));
+    }
+    for (index, der) in pem.certificates.into_iter().enumerate() {
+        if anchors.iter().any(|known| known.der == der) {
+            continue;
+        }
+        let parsed = Certificate::parse(&der).map(|certificate| {
+            let (_, not_after) = certificate.validity();
+            (certificate.raw_subject().to_vec(), certificate.printed_subject(), not_after)
+        });
+        // The store is the judge of what can anchor; one certificate costs nothing.
+        match parsed.filter(|_| RootCertStore::empty().add(der.clone()).is_ok()) {
+            Some((raw_subject, subject, not_after)) => {
+                let path = path.to_owned();
+                anchors.push(Anchor { der, path, raw_subject, subject, not_after, has_crl: false });
+            }
+            None => {
+                let message = format!("certificate {} in '{}' is damaged or cannot be a CA", index + 1, path.display());
+                problems.push(Problem::error(at, "E231", message));
+            }
+        }
+    }
+}
+
+fn load_crls(crl_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>) -> Vec<Crl> {
+    let (path, at) = (&crl_file.value, &crl_file.at);
+    let Some(Entry::File(file)) = files.entry(path) else {
+        problems.push(unreadable(path, files.entry(path), at));
+        return Vec::new();
+    };
+    let pem = match parse_pem(path, &file.bytes, at, "E240") {
+        Ok(pem) => pem,
+        Err(problem) => {
+            problems.push(*problem);
+            return Vec::new();
+        }
+    };
+    if pem.crls.is_empty() {
+        let note = "without a CRL no revocation could be checked; remove 'crl-file' if that is meant";
+        problems.push(Problem::error(at, "E240", format!("no CRL in '{}'", path.display())).note(note));
+    }
+    let mut newest: HashMap<(Vec<u8>, Option<Vec<u8>>), Crl> = HashMap::new();
+    for (index, der) in pem.crls.into_iter().enumerate() {
+        let Some(crl) = Crl::parse(der) else {
+            let message = format!("CRL {} in '{}' is damaged or has no nextUpdate", index + 1, path.display());
+            problems.push(Problem::error(at, "E240", message));
+            continue;
+        };
+        let key = (crl.raw_issuer.clone(), crl.scope.clone());
+        // webpki takes the first one that fits, which may be the older.
+        let older = match newest.remove(&key) {
+            Some(known) if known.this_update >= crl.this_update => {
+                newest.insert(key, known);
+                crl
+            }
+            known => {
+                newest.insert(key, crl);
+                let Some(known) = known else { continue };
+                known
+            }
+        };
+        let (issuer, date) = (&older.issuer, x509::date(older.this_update));
+        let message = format!("'{}' has a newer CRL of \"{issuer}\" than the one of {date}", path.display());
+        problems.push(Problem::notice(at, "N240", message).note("only the newest one of a CA is used"));
+    }
+    let mut crls: Vec<Crl> = newest.into_values().collect();
+    crls.sort_by(|left, right| (&left.raw_issuer, &left.scope).cmp(&(&right.raw_issuer, &right.scope)));
+    crls
+}
+
+/// Finds the CAs that signed `crl`. One that has the name but not the key is an error now rather than at every handshake.
+fn match_signer(
+    crl: &Crl,
+    anchors: &mut [Anchor],
+    algorithms: &WebPkiSupportedAlgorithms,
+    at: &Location,
+    problems: &mut Vec<Problem>,
+) {
+    let (mut named, mut signed) = (false, false);
+    for anchor in anchors.iter_mut().filter(|anchor| anchor.raw_subject == crl.raw_issuer) {
+        named = true;
+        let is_signer = Certificate::parse(&anchor.der)
+            .is_some_and(|certificate| is_signed_by(&crl.der, certificate.key().raw, algorithms) == Some(true));
+        signed |= is_signer;
+        anchor.has_crl |= is_signer;
+    }
+    if named && !signed {
+        let message = format!("the CRL of \"{}\" is not signed by the CA of this name in 'ca-file'", crl.issuer);
+        let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
+        problems.push(Problem::error(at, "E242", message).note(note));
+    }
+}
+
+impl Crl {
+    /// CertificateList (RFC 5280, 5.1) as far as it is needed; the list of serial numbers may be huge and is skipped.
+    fn parse(der: CertificateRevocationListDer<'static>) -> Option<Self> {
+        let (list, rest) = element(&der, SEQUENCE)?;
+        let (tbs, _) = element(list.content, SEQUENCE)?;
+        let mut tbs = tbs.content;
+        if let Some((_, after)) = element(tbs, INTEGER) {
+            tbs = after;
+        }
+        let (_algorithm, after) = element(tbs, SEQUENCE)?;
+        let (issuer, times) = element(after, SEQUENCE)?;
+        let (times, this_update) = ASN1Time::from_der(times).ok()?;
+        let (mut tail, next_update) = ASN1Time::from_der(times).ok()?;
+        if let Some((_revoked, after)) = element(tail, SEQUENCE) {
+            tail = after;
+        }
+        let scope = match element(tail, EXTENSIONS) {
+            Some((extensions, _)) => distribution_point(extensions.content)?,
+            None => None,
+        };
+        let (raw_issuer, complete) = (issuer.whole.to_vec(), rest.is_empty());
+        let issuer = x509::printed_raw_name(&raw_issuer);
+        let (this_update, next_update) = (x509::unix_time(this_update), x509::unix_time(next_update));
+        let digest = x509::sha256(&der);
+        complete.then_some(Self { der, digest, raw_issuer, issuer, scope, this_update, next_update })
+    }
+}
+
+/// The value of the extension issuingDistributionPoint; `None` outside if the extensions are damaged.
+fn distribution_point(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
+    const ID_CE_ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
+    let (list, _) = element(extensions, SEQUENCE)?;
+    let mut rest = list.content;
+    while !rest.is_empty() {
+        let (extension, after) = element(rest, SEQUENCE)?;
+        rest = after;
+        let (id, value) = element(extension.content, OBJECT_IDENTIFIER)?;
+        if id.content == ID_CE_ISSUING_DISTRIBUTION_POINT {
+            return Some(Some(value.to_vec()));
+        }
+    }
+    Some(None)
+}
+
+/// Is the certificate or CRL `signed` signed with the key `spki`? `None` if one of them is damaged or the algorithm unknown.
+fn is_signed_by(signed: &[u8], spki: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> Option<bool> {
+    let (signed, _) = element(signed, SEQUENCE)?;
+    let (message, after) = element(signed.content, SEQUENCE)?;
+    let (signature_algorithm, after) = element(after, SEQUENCE)?;
+    let (signature, _) = element(after, BIT_STRING)?;
+    let (spki, _) = element(spki, SEQUENCE)?;
+    let (key_algorithm, after) = element(spki.content, SEQUENCE)?;
+    let (key, _) = element(after, BIT_STRING)?;
+    // The first byte counts the unused bits, of which keys and signatures have none.
+    let (key, signature) = (key.content.strip_prefix(&[0])?, signature.content.strip_prefix(&[0])?);
+    let mut matching = algorithms.all.iter().filter(|algorithm| {
+        algorithm.public_key_alg_id().as_ref() == key_algorithm.content
+            && algorithm.signature_alg_id().as_ref() == signature_algorithm.content
+    });
+    Some(matching.any(|algorithm| algorithm.verify_signature(key, message.whole, signature).is_ok()))
+}
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const EXTENSIONS: u8 = 0xa0;
+
+/// One element of DER (X.690, 8.1).
+struct Element<'a> {
+    whole: &'a [u8],
+    content: &'a [u8],
+}
+
+/// The first element of `der`, if it has this tag, and what follows.
+fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
+    let (&found, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if length.is_empty() || length.len() > 4 {
+            return None;
+        }
+        (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    (found == tag).then_some((Element { whole: &der[..der.len() - rest.len()], content }, rest))
+}
