@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::conf::model::BindAddress;
 
@@ -19,6 +20,8 @@ pub struct Material {
     pub environment: BTreeMap<String, String>,
     /// Files and directories that the configuration names.
     pub files: Files,
+    /// Most connections of the process: `-n`, else `maxconn` of `global`, else what the descriptor limit carries.
+    pub maxconn: u32,
     /// Host names of `server` lines as (host, port): resolved addresses, best first.
     pub names: BTreeMap<(String, u16), Vec<SocketAddr>>,
 }
@@ -48,6 +51,13 @@ pub struct FileBytes {
     pub bytes: Vec<u8>,
     /// Permission bits, for the warning about world-readable keys.
     pub mode: u32,
+}
+
+impl Drop for FileBytes {
+    /// Most of these are private keys: they do not outlive their use in freed memory.
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 impl Files {

@@ -1,1 +1,148 @@
-//! sys
+//! The operating system: ids, limits, affinity, descriptors between processes, the sandbox.
+//!
+//! The only module that may hold `unsafe`; each block says why it is sound.
+
+pub mod descriptors;
+pub mod limits;
+pub mod privileges;
+
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::unistd::{ForkResult, Pid};
+
+/// Takes over a descriptor that the kernel has just put into this process and that nothing else knows (SCM_RIGHTS).
+#[allow(unsafe_code)]
+fn own_received(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: `recvmsg` made the descriptor for the caller, who hands over each number exactly once.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// A close-on-exec duplicate of a descriptor that this process was started with (`fd@n`).
+///
+/// # Errors
+/// The number is negative or not an open descriptor.
+#[allow(unsafe_code)]
+pub fn duplicate_inherited(number: i32) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: the borrow lasts for one `fcntl(F_DUPFD_CLOEXEC)`, which answers EBADF for a number that is not open.
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+    inherited.try_clone_to_owned()
+}
+
+/// Marks every descriptor from 3 on close-on-exec, so that nothing the master was started with reaches the worker.
+///
+/// # Errors
+/// `/proc/self/fd` cannot be read.
+#[allow(unsafe_code)]
+pub fn close_all_on_exec() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if number > 2 {
+            // SAFETY: the borrow lasts for one `fcntl(F_SETFD)`; EBADF (the directory's own descriptor) is ignored.
+            let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+            let _ = fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        }
+    }
+    Ok(())
+}
+
+/// Which side of [`fork`] this is.
+pub enum Forked {
+    /// The process that was started by the operator; the other one has this id.
+    Parent(Pid),
+    /// The process that goes on in the background.
+    Child,
+}
+
+/// `fork(2)`.
+///
+/// # Errors
+/// More than one thread runs (a forked child may then hold locks that nobody releases), or the system's reason.
+#[allow(unsafe_code)]
+pub fn fork() -> io::Result<Forked> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("cannot fork: more than one thread runs"));
+    }
+    // SAFETY: this process has one thread, so the child may go on using the allocator and everything else.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// Header of capset(2), `struct __user_cap_header_struct`.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// One 32-bit half of the three sets, `struct __user_cap_data_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`: 64 capabilities in two halves.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Empties the effective, permitted and inheritable sets of this thread, and with them the ambient set (capabilities(7)).
+///
+/// # Errors
+/// The system's reason; giving up capabilities is always allowed, so none is expected.
+#[allow(unsafe_code)]
+pub fn clear_capabilities() -> io::Result<()> {
+    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let none = [CapabilityHalf::default(); 2];
+    // SAFETY: both pointers are to live values of the layout that version 3 of the call reads; it writes to neither
+    // (the version is one that the kernel knows).
+    let answer = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn effective_capabilities() -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn capabilities_are_gone_afterwards() {
+        // Capabilities belong to a thread: the other tests keep theirs.
+        let after = std::thread::spawn(|| {
+            clear_capabilities().unwrap();
+            effective_capabilities()
+        });
+        assert_eq!(after.join().unwrap(), "0000000000000000");
+    }
+
+    #[test]
+    fn a_descriptor_that_is_not_open_is_an_error() {
+        assert!(duplicate_inherited(-1).is_err());
+        assert!(duplicate_inherited(1_000_000_000).is_err());
+        assert!(duplicate_inherited(0).is_ok());
+    }
+
+    #[test]
+    fn fork_is_refused_when_threads_run() {
+        // The test harness itself is a second thread.
+        let (_keep, wait) = std::sync::mpsc::channel::<()>();
+        let second = std::thread::spawn(move || wait.recv().is_err());
+        assert!(fork().is_err());
+        drop(_keep);
+        assert!(second.join().unwrap());
+    }
+}

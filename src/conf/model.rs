@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::expr::Format;
 
 /// A place in a configuration file, for messages.
@@ -171,7 +173,7 @@ pub struct Bind {
 }
 
 /// What a `bind` line listens on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BindAddress {
     /// IP address and port. `v6only` answers `v4v6` / `v6only` and matters for `[::]` only.
     Inet {

@@ -1,1 +1,113 @@
-//! master
+//! The privileged process: reads the configuration and every file it names, binds the listeners, starts the worker and
+//! another one if it crashes, and turns signals into reloads and drains. It never reads a byte from the network.
+
+pub mod material;
+pub mod plan;
+
+mod child;
+mod daemon;
+mod listeners;
+mod logging;
+mod service;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use daemon::{Detached, Promise};
+use material::{Request, collect};
+use plan::Fixed;
+use service::Service;
+use signals::Signals;
+
+use crate::report::{self, ReportLevel};
+use crate::sys;
+use crate::sys::privileges::Ids;
+
+/// Whether to go into the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// If `global` says `daemon`.
+    #[default]
+    AsConfigured,
+    /// `-D`
+    Always,
+    /// `-db`
+    Never,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the configuration is.
+    pub request: Request,
+    /// `-D`, `-db`. Ignored when systemd waits for a notification, because it follows the process that it started.
+    pub background: Background,
+    /// `-p`, instead of `pidfile`.
+    pub pidfile: Option<PathBuf>,
+    /// `-n`, instead of `maxconn`.
+    pub maxconn: Option<u32>,
+    /// `-dW`: a configuration with warnings is refused.
+    pub warnings_fail: bool,
+}
+
+/// Runs the service until it is told to stop. Success if it was up and has drained.
+pub fn run(options: Options) -> ExitCode {
+    match start(options) {
+        Ok(Started::Foreground(code)) => code,
+        Ok(Started::Service(service)) => service.run(),
+        Err(()) => ExitCode::FAILURE,
+    }
+}
+
+enum Started {
+    Foreground(ExitCode),
+    Service(Box<Service>),
+}
+
+/// Everything up to the first worker. What went wrong is in the log already.
+fn start(options: Options) -> Result<Started, ()> {
+    let fail = |what: &str, error: std::io::Error| log::error!("{what}: {error}");
+    sys::close_all_on_exec().map_err(|error| fail("cannot read /proc/self/fd", error))?;
+    // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
+    let mut collected = collect(&options.request, None).map_err(|report| log_report(&report))?;
+    let mut report = std::mem::take(&mut collected.report);
+    let fixed = Fixed::settle(&collected.model.process, Ids::current(), &mut report).map_err(|diagnostic| {
+        report::render(&[diagnostic], &collected.material.sources).iter().for_each(report::ReportLine::log);
+    })?;
+    collected.report = report;
+
+    let promise = match go_to_background(&options, collected.model.process.daemon) {
+        Ok(Detached::Foreground(code)) => return Ok(Started::Foreground(code)),
+        Ok(Detached::Background(promise)) => promise,
+        Err(error) => {
+            fail("cannot go into the background", error);
+            return Err(());
+        }
+    };
+    let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
+    let mut service = Box::new(Service::new(options, fixed, promise, signals));
+    service.consider(collected).map_err(|report| log_report(&report))?;
+    Ok(Started::Service(service))
+}
+
+fn log_report(report: &[report::ReportLine]) {
+    for line in report {
+        line.log();
+    }
+    let errors = report.iter().filter(|line| line.level == ReportLevel::Error).count();
+    log::error!("not started: {errors} error{}", if errors == 1 { "" } else { "s" });
+}
+
+fn go_to_background(options: &Options, configured: bool) -> std::io::Result<Detached> {
+    let wanted = match options.background {
+        Background::AsConfigured => configured,
+        Background::Always => true,
+        Background::Never => false,
+    };
+    if wanted && std::env::var_os("NOTIFY_SOCKET").is_none() {
+        daemon::detach()
+    } else {
+        Ok(Detached::Background(Promise::none()))
+    }
+}

@@ -1,1 +1,2 @@
-fn main() {}
+//! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod processes;

@@ -1,0 +1,282 @@
+//! Words of the command line to [`Arguments`]. HAProxy's options, and what unit files copied from it contain.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::master::Background;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    /// What to do.
+    pub(super) task: Task,
+    /// `-f`, in order.
+    pub(super) sources: Vec<String>,
+    /// `-D`, `-db`.
+    pub(super) background: Background,
+    /// `-p`
+    pub(super) pidfile: Option<PathBuf>,
+    /// `-n`
+    pub(super) maxconn: Option<u32>,
+    /// `-C`
+    pub(super) directory: Option<PathBuf>,
+    /// `-dW`
+    pub(super) warnings_fail: bool,
+    /// `-q`
+    pub(super) quiet: bool,
+    /// `-V`
+    pub(super) verbose: bool,
+    /// HAProxy's options that mean nothing here, as they were written.
+    pub(super) ignored: Vec<String>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Run the service.
+    #[default]
+    Serve,
+    /// `-c`
+    Check,
+    /// `-h`
+    Help,
+    /// `-v`
+    Version,
+    /// `-vv`
+    Versions,
+    /// `--help-keywords`
+    Keywords,
+    /// `demo`
+    Demo {
+        /// `--port`
+        port: u16,
+    },
+}
+
+/// Where `demo` listens without `--port`.
+const DEMO_PORT: u16 = 8443;
+
+/// Every option that has a meaning, for suggestions.
+const OPTIONS: [&str; 18] = [
+    "-f",
+    "-c",
+    "-D",
+    "-db",
+    "-dW",
+    "-V",
+    "-q",
+    "-p",
+    "-n",
+    "-C",
+    "-v",
+    "-vv",
+    "-h",
+    "--help",
+    "--help-keywords",
+    "--version",
+    "--port",
+    "demo",
+];
+
+/// HAProxy's options without meaning here, and how many words belong to each.
+const IGNORED: [(&str, Operands); 14] = [
+    ("-W", Operands::None),
+    ("-Ws", Operands::None),
+    ("-sf", Operands::Numbers),
+    ("-st", Operands::Numbers),
+    ("-x", Operands::One),
+    ("-S", Operands::One),
+    ("-L", Operands::One),
+    ("-N", Operands::One),
+    ("-m", Operands::One),
+    ("-G", Operands::None),
+    ("-dr", Operands::None),
+    ("-dM", Operands::None),
+    ("-dL", Operands::None),
+    ("-dD", Operands::None),
+];
+
+#[derive(Clone, Copy)]
+enum Operands {
+    None,
+    One,
+    /// Process ids, up to the next option.
+    Numbers,
+}
+
+/// Parses the words behind the program's name.
+///
+/// # Errors
+/// What is wrong with which word, and what it may have been meant to be.
+pub(super) fn parse(words: Vec<OsString>) -> Result<Arguments, String> {
+    let mut words: VecDeque<String> = words
+        .into_iter()
+        .map(|word| word.into_string().map_err(|word| format!("'{}' is not UTF-8", word.to_string_lossy())))
+        .collect::<Result<_, _>>()?;
+    let mut arguments = Arguments::default();
+    if words.front().is_some_and(|word| word == "demo") {
+        words.pop_front();
+        arguments.task = Task::Demo { port: parse_demo(&mut words)? };
+        return Ok(arguments);
+    }
+    while let Some(word) = words.pop_front() {
+        match word.as_str() {
+            "-f" => arguments.sources.push(operand(&word, &mut words)?),
+            "--" => arguments.sources.extend(words.drain(..)),
+            "-c" => arguments.task = Task::Check,
+            "-h" | "--help" => arguments.task = Task::Help,
+            "-v" | "--version" => arguments.task = Task::Version,
+            "-vv" => arguments.task = Task::Versions,
+            "--help-keywords" => arguments.task = Task::Keywords,
+            "-D" => arguments.background = Background::Always,
+            "-db" => arguments.background = Background::Never,
+            "-dW" => arguments.warnings_fail = true,
+            "-V" => arguments.verbose = true,
+            "-q" => arguments.quiet = true,
+            "-p" => arguments.pidfile = Some(operand(&word, &mut words)?.into()),
+            "-C" => arguments.directory = Some(operand(&word, &mut words)?.into()),
+            "-n" => {
+                let number = operand(&word, &mut words)?;
+                let parsed = number.parse().ok().filter(|&number| number > 0);
+                arguments.maxconn =
+                    Some(parsed.ok_or_else(|| format!("-n takes a number of connections, not '{number}'"))?);
+            }
+            other => match IGNORED.iter().find(|(option, _)| *option == other) {
+                Some((_, operands)) => arguments.ignored.push(skip(&word, *operands, &mut words)?),
+                None => return Err(unknown(other)),
+            },
+        }
+    }
+    Ok(arguments)
+}
+
+fn parse_demo(words: &mut VecDeque<String>) -> Result<u16, String> {
+    let mut port = DEMO_PORT;
+    while let Some(word) = words.pop_front() {
+        if word != "--port" {
+            return Err(unknown(&word));
+        }
+        let number = operand(&word, words)?;
+        port = number.parse().map_err(|_| format!("--port takes a number from 0 to 65535, not '{number}'"))?;
+    }
+    Ok(port)
+}
+
+fn operand(option: &str, words: &mut VecDeque<String>) -> Result<String, String> {
+    words.pop_front().filter(|word| !word.is_empty()).ok_or_else(|| format!("{option} needs a value"))
+}
+
+fn skip(option: &str, operands: Operands, words: &mut VecDeque<String>) -> Result<String, String> {
+    let mut written = option.to_owned();
+    match operands {
+        Operands::None => {}
+        Operands::One => written = format!("{written} {}", operand(option, words)?),
+        Operands::Numbers => {
+            while words.front().is_some_and(|word| word.parse::<u32>().is_ok()) {
+                written = format!("{written} {}", operand(option, words)?);
+            }
+        }
+    }
+    Ok(written)
+}
+
+fn unknown(word: &str) -> String {
+    if !word.starts_with('-') && word.contains(['/', '.']) {
+        return format!("'{word}' is no option; a configuration is given with -f {word}");
+    }
+    let nearest = OPTIONS.iter().map(|option| (distance(word, option), option)).min();
+    match nearest {
+        // "-x" is one letter away from every short option: only longer words are worth a guess.
+        Some((far, option)) if far <= word.len() / 3 => {
+            format!("unknown option '{word}'; did you mean '{option}'?")
+        }
+        _ => format!("unknown option '{word}'"),
+    }
+}
+
+/// Letters to insert, remove or replace (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, from) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, to) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Arguments, String> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_options_of_a_service() {
+        let arguments = parse_line("-f a.cfg -f conf.d -D -p /run/b.pid -n 500 -C / -dW -V").unwrap();
+        assert_eq!(arguments.sources, ["a.cfg", "conf.d"]);
+        assert_eq!(arguments.background, Background::Always);
+        assert_eq!(arguments.pidfile, Some("/run/b.pid".into()));
+        assert_eq!((arguments.maxconn, arguments.directory), (Some(500), Some("/".into())));
+        assert!(arguments.warnings_fail && arguments.verbose && !arguments.quiet);
+        assert_eq!(arguments.task, Task::Serve);
+        assert_eq!(parse_line("-D -db -- x y").unwrap().background, Background::Never);
+        assert_eq!(parse_line("-- x y").unwrap().sources, ["x", "y"]);
+    }
+
+    #[test]
+    fn other_tasks() {
+        for (line, task) in [
+            ("-c -f a", Task::Check),
+            ("-v", Task::Version),
+            ("-vv", Task::Versions),
+            ("-h", Task::Help),
+            ("--help", Task::Help),
+            ("--help-keywords", Task::Keywords),
+            ("demo", Task::Demo { port: 8443 }),
+            ("demo --port 0", Task::Demo { port: 0 }),
+        ] {
+            assert_eq!(parse_line(line).unwrap().task, task, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_debians_haproxy_unit_works() {
+        let arguments = parse_line("-Ws -f /etc/a.cfg -p /run/h.pid -S /run/master.sock -sf 12 345 -x /s -q").unwrap();
+        assert_eq!(arguments.sources, ["/etc/a.cfg"]);
+        assert_eq!(arguments.ignored, ["-Ws", "-S /run/master.sock", "-sf 12 345", "-x /s"]);
+        assert!(arguments.quiet);
+    }
+
+    #[test]
+    fn errors_say_which_word_and_what_to_do() {
+        for (line, wanted) in [
+            ("-f", "-f needs a value"),
+            ("-n many", "-n takes a number of connections, not 'many'"),
+            ("-n 0", "-n takes a number of connections, not '0'"),
+            ("-n -1", "-n takes a number of connections, not '-1'"),
+            ("--hlep", "unknown option '--hlep'; did you mean '--help'?"),
+            ("--help-keyword", "unknown option '--help-keyword'; did you mean '--help-keywords'?"),
+            ("-z", "unknown option '-z'"),
+            ("/etc/a.cfg", "'/etc/a.cfg' is no option; a configuration is given with -f /etc/a.cfg"),
+            ("demo --prot 1", "unknown option '--prot'; did you mean '--port'?"),
+            ("demo --port 70000", "--port takes a number from 0 to 65535, not '70000'"),
+            ("-S", "-S needs a value"),
+        ] {
+            assert_eq!(parse_line(line).unwrap_err(), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("hlep", "help")), (3, 0, 2));
+    }
+}

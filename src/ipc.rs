@@ -1,0 +1,420 @@
+//! What master and worker say to each other, and the socket that carries it.
+//!
+//! A message is `length: u32`, `descriptors: u32`, both little-endian, and `length` bytes of postcard; then one byte for every
+//! [`DESCRIPTORS_MAX`] descriptors, which arrive with it. The material goes as sealed memory, so every message is small
+//! and a worker that does not read cannot make the master wait.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::material::ListenerKey;
+use crate::report::ReportLine;
+use crate::sys::descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
+
+/// First and only argument of a worker, which no operator needs; its standard input is the socket.
+pub const WORKER_ARGUMENT: &str = "--bowline-worker";
+
+/// Longest message body; a report over a hundred thousand certificates fits.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Most descriptors with one message.
+const MESSAGE_DESCRIPTORS_MAX: usize = 1 << 20;
+const HEADER_BYTES: usize = 8;
+
+/// From the master to its worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The first message: what the worker is to become.
+    Start(Start),
+    /// Build a snapshot and put it in force. The first descriptor is the material, the others are [`Adopt::descriptors`].
+    Adopt(Adopt),
+    /// Accept no more, finish what runs, exit; after `limit` cut what is left.
+    Drain {
+        /// `None`: as long as it takes.
+        limit: Option<Duration>,
+    },
+    /// Exit now.
+    Stop,
+    /// The service is in the background: let go of the terminal.
+    Detach,
+}
+
+/// What a worker is to become.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// User to become.
+    pub uid: u32,
+    /// Group to become.
+    pub gid: u32,
+    /// Number of event loops.
+    pub loops: u16,
+    /// Most detailed level of the process's own messages, as [`log::LevelFilter`] counts them.
+    pub verbosity: u8,
+}
+
+/// A configuration to put in force.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Adopt {
+    /// Its number, also in the material.
+    pub generation: u64,
+    /// Length of the encoded [`crate::material::Material`] in bytes.
+    pub material_bytes: u64,
+    /// What the descriptors behind the material are, in their order.
+    pub descriptors: Vec<DescriptorRole>,
+    /// How long a worker whose master is gone may drain.
+    pub hard_stop_after: Option<Duration>,
+}
+
+/// What a descriptor is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DescriptorRole {
+    /// A listening socket of one event loop.
+    Listener {
+        /// What it listens on.
+        key: ListenerKey,
+        /// Which loop accepts from it.
+        loop_index: u16,
+    },
+    /// Where lines for `fd@n` go; the number in the master. Of use to a worker that has adopted nothing yet.
+    Log(i32),
+}
+
+/// From the worker to its master.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToMaster {
+    /// Privileges are dropped; ready for a configuration.
+    Started {
+        /// Whether the file system is closed, in words.
+        sandbox: String,
+    },
+    /// The configuration is in force on every loop.
+    Adopted {
+        /// Which one.
+        generation: u64,
+        /// Warnings, notices, and what is in force.
+        report: Vec<ReportLine>,
+    },
+    /// The configuration was refused; the one before it stays.
+    Refused {
+        /// Which one.
+        generation: u64,
+        /// Why.
+        report: Vec<ReportLine>,
+    },
+}
+
+/// Something that arrived.
+#[derive(Debug)]
+pub enum Incoming<M> {
+    /// A message and the descriptors that came with it.
+    Message(M, Vec<OwnedFd>),
+    /// Nothing complete yet (non-blocking channels only).
+    Nothing,
+    /// The other process is gone.
+    Closed,
+}
+
+/// One end of the socket between master and worker.
+#[derive(Debug)]
+pub struct Channel {
+    stream: UnixStream,
+    outgoing: VecDeque<Chunk>,
+    header: Option<Header>,
+    input: Vec<u8>,
+    received: Vec<OwnedFd>,
+}
+
+/// Bytes still to be sent; the descriptors go with the first of them.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    sent: usize,
+    descriptors: Vec<Arc<OwnedFd>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    length: usize,
+    descriptors: usize,
+}
+
+impl Channel {
+    /// A channel over a connected stream socket, which may be blocking or not.
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, outgoing: VecDeque::new(), header: None, input: Vec::new(), received: Vec::new() }
+    }
+
+    /// Appends a message to what is to be sent.
+    ///
+    /// # Errors
+    /// It cannot be encoded or is larger than any honest message.
+    pub fn queue<M: Serialize>(&mut self, message: &M, descriptors: &[Arc<OwnedFd>]) -> io::Result<()> {
+        let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
+        if body.len() > MESSAGE_BYTES_MAX || descriptors.len() > MESSAGE_DESCRIPTORS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too large"));
+        }
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(descriptors.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&body);
+        self.outgoing.push_back(Chunk { bytes, sent: 0, descriptors: Vec::new() });
+        for batch in descriptors.chunks(DESCRIPTORS_MAX) {
+            self.outgoing.push_back(Chunk { bytes: vec![0], sent: 0, descriptors: batch.to_vec() });
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued; on a blocking socket all of it. Returns whether nothing is left.
+    ///
+    /// # Errors
+    /// The socket broke: the other process is gone.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        while let Some(chunk) = self.outgoing.front_mut() {
+            let descriptors: Vec<BorrowedFd<'_>> = chunk.descriptors.iter().map(|one| one.as_fd()).collect();
+            match send_with_descriptors(self.stream.as_fd(), &chunk.bytes[chunk.sent..], &descriptors) {
+                Ok(sent) => {
+                    drop(descriptors);
+                    chunk.sent += sent;
+                    chunk.descriptors.clear();
+                    if chunk.sent == chunk.bytes.len() {
+                        self.outgoing.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // ETOOMANYREFS: more descriptors are under way than this user may have open; the worker takes them soon.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        || error.raw_os_error() == Some(nix::libc::ETOOMANYREFS) =>
+                {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether [`Self::flush`] has more to do.
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// The next message, if it is complete. A blocking socket waits for it.
+    ///
+    /// # Errors
+    /// The socket broke, or what arrived is no message of this program; the channel is unusable then.
+    pub fn poll_receive<M: DeserializeOwned>(&mut self) -> io::Result<Incoming<M>> {
+        match self.receive_step() {
+            Ok(Some(header)) => {
+                self.header = None;
+                let body = &self.input[HEADER_BYTES..HEADER_BYTES + header.length];
+                let message = postcard::from_bytes(body)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+                self.input = Vec::new();
+                Ok(Incoming::Message(message, std::mem::take(&mut self.received)))
+            }
+            Ok(None) => Ok(Incoming::Closed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Incoming::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Incoming::Closed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads on until a message is complete (`Some`) or the stream ends between messages (`None`).
+    fn receive_step(&mut self) -> io::Result<Option<Header>> {
+        let header = match self.header {
+            Some(header) => header,
+            None => {
+                if !self.fill(HEADER_BYTES)? {
+                    return Ok(None);
+                }
+                let word = |at: usize| {
+                    let bytes: [u8; 4] = self.input[at..at + 4].try_into().unwrap_or_default();
+                    u32::from_le_bytes(bytes) as usize
+                };
+                let header = Header { length: word(0), descriptors: word(4) };
+                if header.length > MESSAGE_BYTES_MAX || header.descriptors > MESSAGE_DESCRIPTORS_MAX {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "message too large"));
+                }
+                *self.header.insert(header)
+            }
+        };
+        if !self.fill(HEADER_BYTES + header.length)? {
+            return Ok(None);
+        }
+        while self.received.len() < header.descriptors {
+            let before = self.received.len();
+            let read = receive_with_descriptors(self.stream.as_fd(), &mut [0], &mut self.received);
+            match read {
+                Ok(0) => return Ok(None),
+                Ok(_) if self.received.len() == before => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a message without its descriptors"));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(header))
+    }
+
+    /// Reads until `input` holds `length` bytes; never more, because descriptors stay with the byte behind. False: end of stream.
+    fn fill(&mut self, length: usize) -> io::Result<bool> {
+        let mut scratch = [0; 16 << 10];
+        while self.input.len() < length {
+            let missing = (length - self.input.len()).min(scratch.len());
+            match (&self.stream).read(&mut scratch[..missing]) {
+                Ok(0) => return Ok(false),
+                Ok(read) => self.input.extend_from_slice(&scratch[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::conf::model::BindAddress;
+
+    fn pair() -> (Channel, Channel) {
+        let (left, right) = UnixStream::pair().unwrap();
+        (Channel::new(left), Channel::new(right))
+    }
+
+    fn open_descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
+    fn adopt(generation: u64, descriptors: usize) -> ToWorker {
+        let key = BindAddress::Inet { address: "127.0.0.1:443".parse().unwrap(), v6only: None };
+        let descriptors =
+            (0..descriptors).map(|index| DescriptorRole::Listener { key: key.clone(), loop_index: index as u16 });
+        ToWorker::Adopt(Adopt {
+            generation,
+            material_bytes: 0,
+            descriptors: descriptors.collect(),
+            hard_stop_after: Some(Duration::from_secs(1)),
+        })
+    }
+
+    #[test]
+    fn messages_arrive_in_order_with_their_own_descriptors() {
+        let (mut master, mut worker) = pair();
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let descriptors: Vec<Arc<OwnedFd>> = vec![Arc::new(reader.into()), Arc::new(writer.into())];
+        master.queue(&ToWorker::Detach, &[]).unwrap();
+        master.queue(&adopt(7, 2), &descriptors).unwrap();
+        master.queue(&ToWorker::Stop, &[]).unwrap();
+        drop(descriptors);
+        assert!(master.flush().unwrap() && !master.has_outgoing());
+
+        assert!(matches!(worker.poll_receive().unwrap(), Incoming::Message(ToWorker::Detach, none) if none.is_empty()));
+        let Incoming::Message(ToWorker::Adopt(message), mut received) = worker.poll_receive().unwrap() else {
+            panic!("the second message is an Adopt");
+        };
+        assert_eq!((message.generation, message.descriptors.len(), received.len()), (7, 2, 2));
+        let mut writer = UnixStream::from(received.pop().unwrap());
+        let mut reader = UnixStream::from(received.pop().unwrap());
+        writer.write_all(b"x").unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        assert!(matches!(worker.poll_receive().unwrap(), Incoming::Message(ToWorker::Stop, _)));
+        drop(master);
+        assert!(matches!(worker.poll_receive::<ToWorker>().unwrap(), Incoming::Closed));
+    }
+
+    #[test]
+    fn more_descriptors_than_one_message_of_the_kernel_carries() {
+        let (mut master, mut worker) = pair();
+        let one: Arc<OwnedFd> = Arc::new(UnixStream::pair().unwrap().0.into());
+        let many = vec![one; DESCRIPTORS_MAX * 2 + 50];
+        let wanted = many.len();
+        let sender = std::thread::spawn(move || {
+            master.queue(&adopt(1, wanted), &many).unwrap();
+            while !master.flush().unwrap() {
+                std::thread::yield_now();
+            }
+            master
+        });
+        let Incoming::Message(_, received) = worker.poll_receive::<ToWorker>().unwrap() else {
+            panic!("a message was sent");
+        };
+        assert_eq!(received.len(), wanted);
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn a_thousand_reloads_leak_no_descriptor() {
+        let (mut master, mut worker) = pair();
+        let listener: Arc<OwnedFd> = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap().into());
+        let turn = |master: &mut Channel, worker: &mut Channel, generation| {
+            let memory = Arc::new(crate::sys::descriptors::sealed_memory(b"material").unwrap());
+            let descriptors = [memory, listener.clone(), listener.clone()];
+            master.queue(&adopt(generation, 2), &descriptors).unwrap();
+            assert!(master.flush().unwrap());
+            let Incoming::Message(_, received) = worker.poll_receive::<ToWorker>().unwrap() else {
+                panic!("a message was sent");
+            };
+            // Every second one is refused half-way, as when the build fails: what was received is dropped.
+            if generation % 2 == 0 {
+                let memory = received.into_iter().next().unwrap();
+                let bytes = crate::sys::descriptors::read_sealed_memory(memory, 8).unwrap();
+                assert_eq!(bytes.as_slice(), b"material");
+            }
+            let answer = ToMaster::Adopted { generation, report: Vec::new() };
+            worker.queue(&answer, &[]).unwrap();
+            assert!(worker.flush().unwrap());
+            assert!(matches!(master.poll_receive::<ToMaster>().unwrap(), Incoming::Message(..)));
+        };
+        turn(&mut master, &mut worker, 1);
+        let before = open_descriptors();
+        for generation in 2..1_002 {
+            turn(&mut master, &mut worker, generation);
+        }
+        // Other tests of this process open and close some meanwhile; a leak here would be thousands.
+        assert!(open_descriptors() < before + 500, "{} descriptors, {before} before", open_descriptors());
+    }
+
+    #[test]
+    fn a_message_in_pieces_is_nothing_until_its_last_byte() {
+        let (left, right) = UnixStream::pair().unwrap();
+        right.set_nonblocking(true).unwrap();
+        let mut channel = Channel::new(right);
+        let body = postcard::to_stdvec(&ToWorker::Stop).unwrap();
+        let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&body);
+        for byte in &bytes {
+            assert!(matches!(channel.poll_receive::<ToWorker>().unwrap(), Incoming::Nothing));
+            (&left).write_all(&[*byte]).unwrap();
+        }
+        assert!(matches!(channel.poll_receive().unwrap(), Incoming::Message(ToWorker::Stop, _)));
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_never_a_large_allocation() {
+        for bytes in [&[0xff; 8][..], &[1, 0, 0, 0, 0, 0, 0, 0, 0xee], &[1, 0, 0, 0, 1, 0, 0, 0, 3, 0]] {
+            let (left, right) = UnixStream::pair().unwrap();
+            (&left).write_all(bytes).unwrap();
+            let answer = Channel::new(right).poll_receive::<ToWorker>();
+            assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::InvalidData, "{bytes:?}");
+        }
+    }
+}

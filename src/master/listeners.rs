@@ -1,0 +1,313 @@
+//! The listening sockets. The master opens them, keeps them across reloads and crashes, and gives copies to the worker.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::libc;
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::conf::diagnostic::Diagnostic;
+use crate::conf::model::{BindAddress, Location, Model, UnixPermissions};
+use crate::ipc::DescriptorRole;
+use crate::material::ListenerKey;
+use crate::sys::{duplicate_inherited, privileges};
+
+/// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
+/// net.core.somaxconn.
+const BACKLOG_DEFAULT: u32 = 4096;
+/// HAProxy's `abns@` fills `sun_path` with zeros, so that is part of the name (manual, 11.1); without the leading zero byte.
+const ABSTRACT_NAME_BYTES: usize = 107;
+
+/// A listener that the configuration asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// What to listen on.
+    pub(super) key: ListenerKey,
+    /// Where it is asked for.
+    pub(super) at: Location,
+    backlog: u32,
+    permissions: UnixPermissions,
+}
+
+/// All listeners that a model asks for.
+///
+/// # Errors
+/// Two `bind` lines name the same address.
+pub(super) fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
+    let mut first: BTreeMap<&ListenerKey, &Location> = BTreeMap::new();
+    let (mut wanted, mut errors) = (Vec::new(), Vec::new());
+    for frontend in &model.frontends {
+        for bind in &frontend.binds {
+            let backlog = bind.backlog.or(frontend.backlog).or(frontend.maxconn).unwrap_or(BACKLOG_DEFAULT);
+            for address in &bind.addresses {
+                if let Some(before) = first.insert(&address.value, &address.at) {
+                    let Location { file, line, .. } = before;
+                    let message = format!("{} is already bound at {file}:{line}", Shown(&address.value));
+                    errors.push(Diagnostic::error("E603", &address.at, message));
+                    continue;
+                }
+                wanted.push(Wanted {
+                    key: address.value.clone(),
+                    at: address.at.clone(),
+                    backlog,
+                    permissions: bind.unix.clone(),
+                });
+            }
+        }
+    }
+    if errors.is_empty() { Ok(wanted) } else { Err(errors) }
+}
+
+/// A listener that is open: one socket per event loop, or the same one for all where the kernel cannot spread connections.
+#[derive(Debug)]
+pub(super) struct Open {
+    key: ListenerKey,
+    descriptors: Vec<Arc<OwnedFd>>,
+    /// Removes the socket's name with the last use of it.
+    _name: Option<SocketName>,
+}
+
+/// The sockets in force.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    loops: u16,
+    open: BTreeMap<ListenerKey, Open>,
+}
+
+impl Listeners {
+    /// None yet, for so many event loops.
+    pub(super) fn new(loops: u16) -> Self {
+        Self { loops, open: BTreeMap::new() }
+    }
+
+    /// Opens what is wanted and not open yet. Nothing changes for what is open.
+    ///
+    /// # Errors
+    /// Each address that failed, and why; everything opened by this call is closed again.
+    pub(super) fn open_missing(&self, wanted: &[Wanted]) -> Result<Vec<Open>, Vec<Diagnostic>> {
+        let (mut opened, mut errors) = (Vec::new(), Vec::new());
+        for one in wanted.iter().filter(|one| !self.open.contains_key(&one.key)) {
+            match self.open_one(one, &opened) {
+                Ok(open) => opened.push(open),
+                Err(error) => errors.push(refusal(one, &error)),
+            }
+        }
+        if errors.is_empty() { Ok(opened) } else { Err(errors) }
+    }
+
+    fn open_one(&self, wanted: &Wanted, opened: &[Open]) -> io::Result<Open> {
+        let mut name = None;
+        let share = |socket: OwnedFd| {
+            let socket = Arc::new(socket);
+            vec![socket; usize::from(self.loops)]
+        };
+        let descriptors = match &wanted.key {
+            BindAddress::Inet { address, v6only } => {
+                let of_port = |key: &ListenerKey| matches!(key, BindAddress::Inet { address: other, .. } if other.port() == address.port());
+                let own = self.open.keys().chain(opened.iter().map(|open| &open.key)).any(of_port);
+                if !own {
+                    // SO_REUSEPORT would quietly share the port with another process of the same user.
+                    bind_inet(*address, *v6only, false)?;
+                }
+                let mut sockets = Vec::new();
+                for _ in 0..self.loops {
+                    let socket = bind_inet(*address, *v6only, true)?;
+                    socket.listen(backlog_of(wanted))?;
+                    sockets.push(Arc::new(OwnedFd::from(socket)));
+                }
+                sockets
+            }
+            BindAddress::Unix(path) => {
+                let (socket, own) = bind_unix(path, &wanted.permissions, backlog_of(wanted))?;
+                name = Some(own);
+                share(socket)
+            }
+            BindAddress::Abstract(bytes) => share(bind_abstract(bytes, backlog_of(wanted))?),
+            BindAddress::Descriptor(number) => share(take_inherited(*number)?),
+        };
+        Ok(Open { key: wanted.key.clone(), descriptors, _name: name })
+    }
+
+    /// Makes the wanted set the one in force: keeps what was opened for it and closes what it has no more. To be called when the
+    /// worker has adopted it. Returns what was added and what was closed.
+    pub(super) fn commit(&mut self, wanted: &[Wanted], opened: Vec<Open>) -> (Vec<ListenerKey>, Vec<ListenerKey>) {
+        let added = opened.iter().map(|open| open.key.clone()).collect();
+        self.open.extend(opened.into_iter().map(|open| (open.key.clone(), open)));
+        let before = std::mem::take(&mut self.open);
+        let (kept, closed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(key, _)| wanted.iter().any(|one| one.key == *key));
+        self.open = kept;
+        for one in wanted {
+            if let Some(open) = self.open.get(&one.key) {
+                // A second listen(2) changes the queue of an open socket; failing, it leaves the old one.
+                for descriptor in &open.descriptors {
+                    if let Ok(backlog) = Backlog::new(backlog_of(one)) {
+                        let _ = socket::listen(descriptor, backlog);
+                    }
+                }
+            }
+        }
+        (added, closed.into_keys().collect())
+    }
+
+    /// Everything that is open, for a worker that has nothing yet.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
+    /// Closes everything: from now on clients are refused, once the worker has closed its copies too.
+    pub(super) fn close_all(&mut self) {
+        self.open.clear();
+    }
+}
+
+impl Open {
+    /// Role and descriptor for each event loop.
+    pub(super) fn for_loops(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
+        (0u16..).zip(&self.descriptors).map(|(loop_index, descriptor)| {
+            (DescriptorRole::Listener { key: self.key.clone(), loop_index }, descriptor.clone())
+        })
+    }
+}
+
+/// A listener as the operator writes it.
+pub(super) struct Shown<'a>(pub(super) &'a ListenerKey);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            BindAddress::Inet { address, .. } => write!(f, "{address}"),
+            BindAddress::Unix(path) => write!(f, "{}", path.display()),
+            BindAddress::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
+            BindAddress::Descriptor(number) => write!(f, "fd@{number}"),
+        }
+    }
+}
+
+fn backlog_of(wanted: &Wanted) -> i32 {
+    i32::try_from(wanted.backlog).unwrap_or(i32::MAX).max(1)
+}
+
+fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
+    let shown = Shown(&wanted.key);
+    let text = error.to_string();
+    let reason = text.split(" (os error").next().unwrap_or(&text);
+    let (reason, help) = match (&wanted.key, error.raw_os_error()) {
+        (BindAddress::Inet { address, .. }, Some(libc::EADDRINUSE)) => {
+            let help = format!("who holds it: ss -ltnp 'sport = :{}'", address.port());
+            ("another process listens there", Some(help))
+        }
+        (BindAddress::Inet { .. }, Some(libc::EADDRNOTAVAIL)) => {
+            ("no interface has this address", Some("see the addresses there are with: ip -brief address".to_owned()))
+        }
+        (BindAddress::Inet { address, .. }, Some(libc::EACCES | libc::EPERM)) if address.port() < 1024 => {
+            ("ports below 1024 need root or CAP_NET_BIND_SERVICE", None)
+        }
+        (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("another process listens there", None),
+        _ => (reason, None),
+    };
+    let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {shown}: {reason}"));
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+fn bind_inet(address: SocketAddr, v6only: Option<bool>, reuse_port: bool) -> io::Result<Socket> {
+    // socket2 sets close-on-exec.
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if let (SocketAddr::V6(_), Some(only)) = (address, v6only) {
+        socket.set_only_v6(only)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
+    let mut padded = name.to_vec();
+    if padded.len() > ABSTRACT_NAME_BYTES {
+        return Err(io::Error::other(format!("the name is longer than {ABSTRACT_NAME_BYTES} bytes")));
+    }
+    padded.resize(ABSTRACT_NAME_BYTES, 0);
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(&padded)?)?;
+    socket::listen(&socket, Backlog::new(backlog)?)?;
+    Ok(socket)
+}
+
+fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    let not_listening = || io::Error::other(format!("descriptor {number} is no listening socket"));
+    let socket = Socket::from(duplicate_inherited(number).map_err(|_| not_listening())?);
+    if !socket.is_listener().unwrap_or(false) || socket.r#type()? != Type::STREAM {
+        return Err(not_listening());
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The path of a unix socket, removed when dropped unless something else stands there by then.
+#[derive(Debug)]
+struct SocketName {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        let ours = |metadata: &std::fs::Metadata| metadata.dev() == self.device && metadata.ino() == self.inode;
+        if self.path.symlink_metadata().is_ok_and(|metadata| ours(&metadata)) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Binds beside the path and renames over it, so that the path has its owner and mode from the first moment, and an old
+/// socket that nobody listens on is replaced.
+fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Result<(OwnedFd, SocketName)> {
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::other("something that is no socket stands there"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::Error::other("another process listens there")),
+        _ => {}
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let _ = std::fs::remove_file(&temporary);
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = UnixAddr::new(&temporary).map_err(|_| io::Error::other("the path is too long for a unix socket"))?;
+    socket::bind(socket.as_raw_fd(), &address)?;
+
+    let metadata = temporary.symlink_metadata()?;
+    let mut name = SocketName { path: temporary.clone(), device: metadata.dev(), inode: metadata.ino() };
+    let user = permissions.user.as_deref().map(privileges::find_user).transpose()?;
+    let group = permissions.group.as_deref().map(privileges::find_group).transpose()?;
+    if user.is_some() || group.is_some() {
+        chown(&temporary, user.map(|(uid, _)| uid), group)?;
+    }
+    if let Some(mode) = permissions.mode {
+        std::fs::set_permissions(&temporary, PermissionsExt::from_mode(mode))?;
+    }
+    socket::listen(&socket, Backlog::new(backlog)?)?;
+    std::fs::rename(&temporary, path)?;
+    name.path = path.to_owned();
+    Ok((socket, name))
+}
+
+#[cfg(test)]
+#[path = "listeners_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixListener;
+
+use super::*;
+
+fn want(key: ListenerKey) -> Wanted {
+    let at = Location { file: "test.cfg".into(), line: 3, column: 7 };
+    Wanted { key, at, backlog: 16, permissions: UnixPermissions::default() }
+}
+
+fn inet(address: SocketAddr) -> Wanted {
+    want(BindAddress::Inet { address, v6only: None })
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn error_of(listeners: &Listeners, wanted: Wanted) -> Diagnostic {
+    let mut errors = listeners.open_missing(&[wanted]).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    errors.remove(0)
+}
+
+#[test]
+fn every_loop_has_its_own_socket_and_clients_get_in() {
+    let listeners = Listeners::new(3);
+    let address = free_address();
+    let opened = listeners.open_missing(&[inet(address)]).unwrap();
+    let roles: Vec<_> = opened[0].for_loops().collect();
+    assert_eq!(roles.len(), 3);
+    let mut numbers: Vec<_> = roles.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 3);
+    for (index, (role, descriptor)) in roles.iter().enumerate() {
+        let key = inet(address).key;
+        assert_eq!(*role, DescriptorRole::Listener { key, loop_index: index as u16 });
+        let flags = nix::fcntl::fcntl(descriptor.as_fd(), nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        let listener = TcpListener::from(descriptor.try_clone().unwrap());
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+    TcpStream::connect(address).unwrap();
+}
+
+#[test]
+fn a_port_that_another_listener_has_is_refused_even_if_it_would_share() {
+    let taken = bind_inet("127.0.0.1:0".parse().unwrap(), None, true).unwrap();
+    taken.listen(1).unwrap();
+    let address = taken.local_addr().unwrap().as_socket().unwrap();
+    let error = error_of(&Listeners::new(2), inet(address));
+    assert_eq!(error.message, format!("cannot listen on {address}: another process listens there"));
+    assert_eq!((error.code, error.at.line), ("E602", 3));
+}
+
+#[test]
+fn an_address_of_nobody_is_named() {
+    let error = error_of(&Listeners::new(1), inet("192.0.2.1:4433".parse().unwrap()));
+    assert!(error.message.contains("192.0.2.1:4433: no interface has this address"), "{}", error.message);
+}
+
+#[test]
+fn a_reload_keeps_opens_and_closes() {
+    let (kept, removed, added) = (free_address(), free_address(), free_address());
+    let mut listeners = Listeners::new(2);
+    let before = [inet(kept), inet(removed)];
+    let opened = listeners.open_missing(&before).unwrap();
+    listeners.commit(&before, opened);
+    let numbers = |listeners: &Listeners| -> Vec<i32> {
+        let open = listeners.all().find(|open| open.key == inet(kept).key).unwrap();
+        open.for_loops().map(|(_, descriptor)| descriptor.as_raw_fd()).collect()
+    };
+    let sockets = numbers(&listeners);
+
+    let after = [inet(kept), inet(added)];
+    let opened = listeners.open_missing(&after).unwrap();
+    assert_eq!(opened.len(), 1, "what is open is not opened again");
+    TcpStream::connect(removed).expect("nothing is closed before the worker has adopted");
+    let (new, gone) = listeners.commit(&after, opened);
+    assert_eq!((new, gone), (vec![inet(added).key], vec![inet(removed).key]));
+    assert_eq!(numbers(&listeners), sockets);
+    TcpStream::connect(kept).unwrap();
+    TcpStream::connect(added).unwrap();
+    assert!(TcpStream::connect(removed).is_err());
+}
+
+#[test]
+fn a_failed_reload_closes_what_it_opened() {
+    let good = free_address();
+    let mut listeners = Listeners::new(1);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let both = [inet(good), inet(taken.local_addr().unwrap())];
+    assert_eq!(listeners.open_missing(&both).unwrap_err().len(), 1);
+    assert!(TcpStream::connect(good).is_err());
+
+    let opened = listeners.open_missing(&[inet(good)]).unwrap();
+    drop(opened);
+    assert!(TcpStream::connect(good).is_err());
+    listeners.close_all();
+}
+
+#[test]
+fn a_wildcard_beside_an_own_address_of_the_same_port() {
+    let specific = free_address();
+    let wildcard: SocketAddr = format!("0.0.0.0:{}", specific.port()).parse().unwrap();
+    let mut listeners = Listeners::new(1);
+    let opened = listeners.open_missing(&[inet(specific)]).unwrap();
+    listeners.commit(&[inet(specific)], opened);
+    assert_eq!(listeners.open_missing(&[inet(specific), inet(wildcard)]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bowline.sock");
+    let mut wanted = want(BindAddress::Unix(path.clone()));
+    wanted.permissions.mode = Some(0o600);
+    // What a process that was killed left behind.
+    drop(UnixListener::bind(&path).unwrap());
+
+    let mut listeners = Listeners::new(2);
+    let opened = listeners.open_missing(&[wanted.clone()]).unwrap();
+    listeners.commit(&[wanted.clone()], opened);
+    assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    UnixStream::connect(&path).unwrap();
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary name is left");
+
+    // A second instance finds it in use.
+    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("another process listens there"));
+    listeners.close_all();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_is_never_replaced_by_a_socket_nor_a_foreign_socket_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let wanted = want(BindAddress::Unix(path.clone()));
+    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("no socket"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"data");
+
+    std::fs::remove_file(&path).unwrap();
+    let opened = Listeners::new(1).open_missing(&[wanted]).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _foreign = UnixListener::bind(&path).unwrap();
+    drop(opened);
+    assert!(path.exists());
+}
+
+#[test]
+fn an_abstract_socket_is_padded_as_in_haproxy() {
+    let name = format!("bowline-test-{}", std::process::id());
+    let listeners = Listeners::new(2);
+    let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))]).unwrap();
+    let mut padded = name.into_bytes();
+    padded.resize(ABSTRACT_NAME_BYTES, 0);
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&padded).unwrap();
+    UnixStream::connect_addr(&address).unwrap();
+    assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))]).is_err());
+}
+
+#[test]
+fn an_inherited_descriptor_has_to_be_a_listening_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let number = listener.into_raw_fd();
+    let opened = Listeners::new(2).open_missing(&[want(BindAddress::Descriptor(number))]).unwrap();
+    let (_, descriptor) = opened[0].for_loops().next().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let (accepted, _) = TcpListener::from(descriptor.try_clone().unwrap()).accept().unwrap();
+    drop(accepted);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+
+    for wrong in [0, 1_000_000] {
+        let error = error_of(&Listeners::new(1), want(BindAddress::Descriptor(wrong)));
+        assert!(error.message.contains("is no listening socket"), "{}", error.message);
+    }
+}

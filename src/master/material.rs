@@ -1,0 +1,354 @@
+//! Collects [`Material`]: the configuration files, every file that they name, and the addresses behind host names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use crate::conf;
+use crate::conf::diagnostic::Diagnostic;
+use crate::conf::model::{At, Model, ServerAddress};
+use crate::material::{Entry, FileBytes, Files, Material};
+use crate::report::{self, ReportLevel, ReportLine};
+
+/// Largest file that is read: CRLs of large authorities are tens of megabytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Most files in a directory that is named as a whole.
+const DIRECTORY_FILES_MAX: usize = 100_000;
+/// Host names that are resolved at the same time.
+const RESOLVERS: usize = 16;
+
+/// Where to read from.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The arguments of `-f`: files, or directories whose `*.cfg` are read in the order of their bytes.
+    pub sources: Vec<String>,
+    /// Absolute; relative names are below it, whatever the current directory becomes later.
+    pub directory: PathBuf,
+}
+
+/// A configuration that parsed, and all that it names.
+pub struct Collected {
+    /// What the worker builds from. `generation` and `maxconn` are still 0.
+    pub material: Material,
+    /// What the text means.
+    pub model: Model,
+    /// Warnings and notices so far.
+    pub report: Vec<ReportLine>,
+}
+
+/// Reads everything once. `previous` is asked for the addresses of names that do not resolve now.
+///
+/// A file that the model names and that cannot be read is no error here: the reason is part of the material.
+///
+/// # Errors
+/// The reasons, rendered: a configuration file cannot be read or has errors, or a host name has no address.
+pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collected, Vec<ReportLine>> {
+    let sources = read_sources(request).map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
+    let names: BTreeSet<String> = sources.iter().flat_map(|(_, text)| conf::variables(text)).collect();
+    let environment = names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)));
+    let environment: BTreeMap<String, String> = environment.collect();
+
+    let parsed = conf::parse(&sources, &environment);
+    let mut report = report::render(&parsed.diagnostics, &sources);
+    let Some(model) = parsed.model else {
+        return Err(report);
+    };
+    let files = read_files(&model, &request.directory, &mut report);
+    let resolve = |host: &str, port: u16| Ok((host, port).to_socket_addrs()?.collect());
+    let (names, diagnostics) = resolve_names(&model, previous, &resolve);
+    report.extend(report::render(&diagnostics, &sources));
+    if report.iter().any(|line| line.level == ReportLevel::Error) {
+        return Err(report);
+    }
+    let material = Material { sources, environment, files, names, ..Material::default() };
+    Ok(Collected { material, model, report })
+}
+
+/// Name as given and text of every configuration file.
+fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut sources = Vec::new();
+    for name in &request.sources {
+        let path = request.directory.join(name);
+        if path.is_dir() {
+            let names = file_names(&path).map_err(|error| format!("cannot read the directory {name}: {error}"))?;
+            let before = sources.len();
+            for file in names.iter().filter_map(|file| file.to_str()).filter(|file| file.ends_with(".cfg")) {
+                let name = format!("{}/{file}", name.trim_end_matches('/'));
+                let text = read_source(&path.join(file)).map_err(|error| format!("cannot read {name}: {error}"))?;
+                sources.push((name, text));
+            }
+            if sources.len() == before {
+                return Err(format!("no *.cfg in the directory {name}"));
+            }
+        } else {
+            let text = read_source(&path).map_err(|error| format!("cannot read the configuration {name}: {error}"))?;
+            sources.push((name.clone(), text));
+        }
+    }
+    Ok(sources)
+}
+
+/// A configuration file, which may be a pipe (`-f /dev/stdin`, `-f <(…)`), unlike the files that it names.
+fn read_source(path: &Path) -> io::Result<Vec<u8>> {
+    if path.metadata()?.is_file() {
+        return read_file(path).map(|mut file| std::mem::take(&mut file.bytes));
+    }
+    let mut text = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Reads every file that the model names, and all again if one changed meanwhile: a certificate and its key have to be of one
+/// generation, and they are replaced one after the other.
+fn read_files(model: &Model, directory: &Path, report: &mut Vec<ReportLine>) -> Files {
+    let mut reading = Reading { directory, files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
+    for attempt in 0.. {
+        reading.read_all(model);
+        let Some(changed) = reading.find_changed() else {
+            break;
+        };
+        let changed = changed.display().to_string();
+        if attempt > 0 {
+            let text = format!("{changed} changed while the configuration was read; reload once it is complete");
+            report.push(ReportLine::new(ReportLevel::Warning, text));
+            break;
+        }
+    }
+    report.extend(reading.skipped.into_iter().map(|text| ReportLine::new(ReportLevel::Warning, text)));
+    reading.files
+}
+
+/// What tells one state of a file from the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// `None`: nothing is there.
+    fn now(path: &Path) -> Option<Self> {
+        path.metadata().ok().as_ref().map(Self::of)
+    }
+}
+
+struct Reading<'a> {
+    directory: &'a Path,
+    files: Files,
+    /// By absolute path, what was there when it was read.
+    stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    skipped: Vec<String>,
+}
+
+impl Reading<'_> {
+    fn read_all(&mut self, model: &Model) {
+        self.files = Files::default();
+        self.stamps.clear();
+        self.skipped.clear();
+        for tls in model.frontends.iter().flat_map(|frontend| &frontend.binds).filter_map(|bind| bind.tls.as_ref()) {
+            for crt in &tls.crt {
+                self.read_named(crt);
+                if let Some(Entry::File(_)) = self.files.entry(&crt.value) {
+                    for extension in [".key", ".ocsp"] {
+                        let mut beside = crt.value.clone().into_os_string();
+                        beside.push(extension);
+                        self.read_if_there(PathBuf::from(beside));
+                    }
+                }
+            }
+            for named in tls.ca_file.iter().chain(&tls.crl_file) {
+                self.read_named(named);
+            }
+        }
+    }
+
+    fn read_named(&mut self, named: &At<PathBuf>) {
+        let path = &named.value;
+        if self.files.entries.contains_key(path) {
+            return;
+        }
+        let absolute = self.directory.join(path);
+        if !absolute.is_dir() {
+            self.read_one(path.clone());
+            return;
+        }
+        self.stamps.insert(absolute.clone(), Stamp::now(&absolute));
+        let entry = match file_names(&absolute) {
+            Ok(names) => {
+                let mut kept = Vec::new();
+                for name in names {
+                    if let Ok(name) = name.clone().into_string() {
+                        self.read_one(path.join(&name));
+                        kept.push(name);
+                    } else {
+                        self.skipped.push(format!("{}: skipped, its name is not UTF-8", path.join(name).display()));
+                    }
+                }
+                Entry::Directory(kept)
+            }
+            Err(error) => Entry::Unreadable(reason(&error)),
+        };
+        self.files.entries.insert(path.clone(), entry);
+    }
+
+    fn read_one(&mut self, path: PathBuf) {
+        let absolute = self.directory.join(&path);
+        let stamp = Stamp::now(&absolute);
+        let entry = match read_file(&absolute) {
+            Ok(file) => Entry::File(file),
+            Err(error) => Entry::Unreadable(reason(&error)),
+        };
+        self.stamps.insert(absolute, stamp);
+        self.files.entries.insert(path, entry);
+    }
+
+    fn read_if_there(&mut self, path: PathBuf) {
+        let absolute = self.directory.join(&path);
+        match absolute.metadata() {
+            // That it appears while the rest is read counts as a change.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.stamps.insert(absolute, None);
+            }
+            _ => self.read_one(path),
+        }
+    }
+
+    fn find_changed(&self) -> Option<&Path> {
+        let changed = self.stamps.iter().find(|(path, stamp)| Stamp::now(path) != **stamp);
+        changed.map(|(path, _)| path.as_path())
+    }
+}
+
+/// Names of the regular files of a directory (links are followed), sorted bytewise; hidden ones are left out.
+fn file_names(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let hidden = OsStr::as_encoded_bytes(&name).starts_with(b".");
+        if hidden || !entry.path().metadata().is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
+        names.push(name);
+        if names.len() > DIRECTORY_FILES_MAX {
+            return Err(io::Error::other(format!("more than {DIRECTORY_FILES_MAX} files")));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// One state of a file, read again once if it changed under the reader.
+fn read_file(path: &Path) -> io::Result<FileBytes> {
+    for _ in 0..2 {
+        if let Some(file) = read_file_once(path)? {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::other("it changed while it was read"))
+}
+
+/// `None`: it changed meanwhile.
+fn read_file_once(path: &Path) -> io::Result<Option<FileBytes>> {
+    // Opening a FIFO would wait for a writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let before = file.metadata()?;
+    if !before.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if before.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    // Exactly sized: a vector that grows leaves copies of keys behind.
+    let mut bytes = vec![0; before.len() as usize];
+    let complete = file.read_exact(&mut bytes).is_ok();
+    let read = FileBytes { bytes, mode: before.mode() & 0o7777 };
+    let before = Some(Stamp::of(&before));
+    let unchanged = before == Some(Stamp::of(&file.metadata()?)) && before == Stamp::now(path);
+    Ok((complete && unchanged).then_some(read))
+}
+
+/// The system's words without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+type Resolve<'a> = &'a (dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Sync);
+type Names = BTreeMap<(String, u16), Vec<SocketAddr>>;
+
+/// Resolves every host name of the model; one that fails keeps the addresses it had.
+fn resolve_names(model: &Model, previous: Option<&Material>, resolve: Resolve<'_>) -> (Names, Vec<Diagnostic>) {
+    let mut wanted = BTreeMap::new();
+    for server in model.backends.iter().flat_map(|backend| &backend.servers) {
+        if let ServerAddress::Name { host, port, .. } = &server.address.value {
+            wanted.entry((host.clone(), *port)).or_insert(&server.address.at);
+        }
+    }
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    let mut answers = Vec::with_capacity(wanted.len());
+    for batch in wanted.chunks(RESOLVERS) {
+        std::thread::scope(|scope| {
+            let ask = |((host, port), _): &((String, u16), _)| {
+                let (host, port) = (host.clone(), *port);
+                scope.spawn(move || resolve(&host, port))
+            };
+            let threads: Vec<_> = batch.iter().map(ask).collect();
+            answers.extend(
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("the resolver failed")))),
+            );
+        });
+    }
+
+    let mut names = Names::new();
+    let mut diagnostics = Vec::new();
+    for ((name, at), answer) in wanted.into_iter().zip(answers) {
+        let failure = match answer {
+            Ok(addresses) if addresses.is_empty() => "it has no address".to_owned(),
+            Ok(addresses) => {
+                names.insert(name, addresses);
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        let host = &name.0;
+        match previous.and_then(|previous| previous.names.get(&name)) {
+            Some(last) => {
+                let kept: Vec<String> = last.iter().map(|address| address.ip().to_string()).collect();
+                let message = format!("cannot resolve '{host}': {failure}; keeping {}", kept.join(", "));
+                diagnostics.push(Diagnostic::warning("W601", at, message));
+                names.insert(name, last.clone());
+            }
+            None => {
+                let message = format!("cannot resolve '{host}': {failure}");
+                diagnostics.push(Diagnostic::error("E601", at, message));
+            }
+        }
+    }
+    (names, diagnostics)
+}
+
+#[cfg(test)]
+#[path = "material_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+use crate::conf::model::{Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify};
+
+fn location() -> Location {
+    Location { file: "test.cfg".into(), line: 1, column: 1 }
+}
+
+fn at<T>(value: T) -> At<T> {
+    At { value, at: location() }
+}
+
+fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
+    let tls = BindTls {
+        crt: crt.iter().map(|path| at(path.to_path_buf())).collect(),
+        verify: Verify::None,
+        ca_file: ca_file.map(|path| at(path.to_path_buf())),
+        crl_file: None,
+        alpn: Vec::new(),
+        min_version: TlsVersion::Tls12,
+        max_version: TlsVersion::Tls13,
+        strict_sni: false,
+    };
+    let bind = Bind {
+        at: location(),
+        addresses: Vec::new(),
+        name: None,
+        accept_proxy: false,
+        backlog: None,
+        maxconn: None,
+        unix: UnixPermissions::default(),
+        tls: Some(tls),
+    };
+    let frontend = Frontend {
+        name: "f".into(),
+        at: location(),
+        binds: vec![bind],
+        default_backend: at("b".into()),
+        maxconn: None,
+        backlog: None,
+        timeout_client: None,
+        timeout_client_hs: None,
+        timeout_client_fin: None,
+        logs: Vec::new(),
+        tcplog: false,
+        dontlognull: false,
+        keepalive: false,
+        accept_tls_eof: false,
+    };
+    let server = server.map(|host| Server {
+        name: "s".into(),
+        at: location(),
+        address: at(ServerAddress::Name { host: host.into(), port: 80, family: None }),
+        proxy: None,
+    });
+    let backend = Backend {
+        name: "b".into(),
+        at: location(),
+        servers: server.into_iter().collect(),
+        timeout_connect: None,
+        timeout_server: None,
+        timeout_server_fin: None,
+        timeout_tunnel: None,
+        keepalive: false,
+    };
+    Model { frontends: vec![frontend], backends: vec![backend], ..Model::default() }
+}
+
+fn bytes_of<'a>(files: &'a Files, path: &Path) -> &'a [u8] {
+    match files.entry(path) {
+        Some(Entry::File(file)) => &file.bytes,
+        Some(Entry::Unreadable(reason)) => panic!("{}: {reason}", path.display()),
+        _ => panic!("{} is no file", path.display()),
+    }
+}
+
+fn unreadable<'a>(files: &'a Files, path: &Path) -> &'a str {
+    match files.entry(path) {
+        Some(Entry::Unreadable(reason)) => reason,
+        _ => panic!("{} was read", path.display()),
+    }
+}
+
+#[test]
+fn a_certificate_brings_its_key_and_staple_and_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let crt = folder.path().join("site.pem");
+    std::fs::write(&crt, "chain").unwrap();
+    std::fs::set_permissions(&crt, PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::write(folder.path().join("site.pem.key"), "key").unwrap();
+    std::fs::write(folder.path().join("site.pem.ocsp"), "staple").unwrap();
+
+    let mut report = Vec::new();
+    let files = read_files(&model(&[&crt], None, None), Path::new("/"), &mut report);
+    assert_eq!(bytes_of(&files, &crt), b"chain");
+    assert!(matches!(files.entry(&crt), Some(Entry::File(file)) if file.mode == 0o640));
+    assert_eq!(bytes_of(&files, &folder.path().join("site.pem.key")), b"key");
+    assert_eq!(bytes_of(&files, &folder.path().join("site.pem.ocsp")), b"staple");
+    assert_eq!(files.entries.len(), 3);
+    assert!(report.is_empty());
+}
+
+#[test]
+fn what_is_not_there_is_reported_and_what_need_not_be_there_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alone, missing) = (folder.path().join("alone.pem"), folder.path().join("missing.pem"));
+    std::fs::write(&alone, "chain").unwrap();
+    let files = read_files(&model(&[&alone, &missing], None, None), Path::new("/"), &mut Vec::new());
+    assert_eq!(unreadable(&files, &missing), "No such file or directory");
+    assert_eq!(files.entries.len(), 2);
+}
+
+#[test]
+fn relative_names_are_below_the_directory_of_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.pem"), "chain").unwrap();
+    let files = read_files(&model(&[Path::new("a.pem")], None, None), folder.path(), &mut Vec::new());
+    assert_eq!(bytes_of(&files, Path::new("a.pem")), b"chain");
+}
+
+#[test]
+fn a_directory_gives_its_regular_files_in_the_order_of_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = folder.path().join("certs");
+    std::fs::create_dir_all(certificates.join("sub")).unwrap();
+    for name in ["b.pem", "a.pem", "B.pem", ".hidden"] {
+        std::fs::write(certificates.join(name), name).unwrap();
+    }
+    // Kubernetes mounts secrets as links into a hidden directory.
+    symlink("a.pem", certificates.join("link.pem")).unwrap();
+    let files = read_files(&model(&[], Some(&certificates), None), Path::new("/"), &mut Vec::new());
+    let Some(Entry::Directory(names)) = files.entry(&certificates) else {
+        panic!("a directory was named");
+    };
+    assert_eq!(names, &["B.pem", "a.pem", "b.pem", "link.pem"]);
+    assert_eq!(bytes_of(&files, &certificates.join("link.pem")), b"a.pem");
+    assert_eq!(files.entries.len(), 5);
+}
+
+#[test]
+fn pipes_devices_and_giants_are_refused_without_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let giant = folder.path().join("giant");
+    File::create(&giant).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let files =
+        read_files(&model(&[&pipe, Path::new("/dev/zero"), &giant], None, None), Path::new("/"), &mut Vec::new());
+    assert_eq!(unreadable(&files, &pipe), "not a regular file");
+    assert_eq!(unreadable(&files, Path::new("/dev/zero")), "not a regular file");
+    assert_eq!(unreadable(&files, &giant), "larger than 64 MiB");
+}
+
+#[test]
+fn a_file_that_was_replaced_or_has_appeared_counts_as_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let crt = folder.path().join("a.pem");
+    std::fs::write(&crt, "old").unwrap();
+    let mut reading =
+        Reading { directory: folder.path(), files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
+    let model = model(&[&crt], None, None);
+
+    reading.read_all(&model);
+    assert_eq!(reading.find_changed(), None);
+    std::fs::write(folder.path().join("new"), "new").unwrap();
+    std::fs::rename(folder.path().join("new"), &crt).unwrap();
+    assert_eq!(reading.find_changed(), Some(crt.as_path()));
+
+    reading.read_all(&model);
+    assert_eq!(bytes_of(&reading.files, &crt), b"new");
+    assert_eq!(reading.find_changed(), None);
+    let key = folder.path().join("a.pem.key");
+    std::fs::write(&key, "key").unwrap();
+    assert_eq!(reading.find_changed(), Some(key.as_path()));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_keeps_what_it_had_and_is_an_error_otherwise() {
+    let model = model(&[], None, Some("db.example"));
+    let address: SocketAddr = "192.0.2.7:80".parse().unwrap();
+    let works = |host: &str, port: u16| {
+        assert_eq!((host, port), ("db.example", 80));
+        Ok(vec![address])
+    };
+    let fails = |_: &str, _: u16| Err(io::Error::other("server failure"));
+    let empty = |_: &str, _: u16| Ok(Vec::new());
+    let key = ("db.example".to_owned(), 80);
+
+    let (names, diagnostics) = resolve_names(&model, None, &works);
+    assert_eq!((&names[&key], diagnostics.len()), (&vec![address], 0));
+
+    let previous = Material { names, ..Material::default() };
+    for broken in [&fails as Resolve<'_>, &empty] {
+        let (names, diagnostics) = resolve_names(&model, Some(&previous), broken);
+        assert_eq!(names[&key], [address]);
+        assert!(diagnostics[0].message.contains("keeping 192.0.2.7"), "{}", diagnostics[0].message);
+
+        let (names, diagnostics) = resolve_names(&model, None, broken);
+        assert!(names.is_empty());
+        assert_eq!(diagnostics[0].code, "E601");
+    }
+}
+
+#[test]
+fn sources_are_files_and_the_cfg_files_of_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("conf.d");
+    std::fs::create_dir(&conf).unwrap();
+    for name in ["20.cfg", "10.cfg", "note.txt"] {
+        std::fs::write(conf.join(name), name).unwrap();
+    }
+    std::fs::write(folder.path().join("main"), "main").unwrap();
+    let request = |sources: &[&str]| Request {
+        sources: sources.iter().map(ToString::to_string).collect(),
+        directory: folder.path().to_owned(),
+    };
+    let read = read_sources(&request(&["main", "conf.d/"])).unwrap();
+    let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["main", "conf.d/10.cfg", "conf.d/20.cfg"]);
+    assert_eq!(read[2].1, b"20.cfg");
+
+    assert!(read_sources(&request(&["nothing"])).unwrap_err().contains("nothing"));
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(read_sources(&request(&["empty"])).unwrap_err().contains("no *.cfg"));
+}

@@ -1,0 +1,180 @@
+//! What a configuration means for the process: whom the worker becomes, how many loops and connections it has.
+
+use crate::conf::diagnostic::Diagnostic;
+use crate::conf::model::{At, Location, Model, Process};
+use crate::report::{ReportLevel, ReportLine};
+use crate::sys::limits::{self, Carried, Raise};
+use crate::sys::privileges::{self, Ids, NOBODY};
+
+/// Below this many connections an unset `maxconn` is worth a warning: the descriptor limit is that of a login shell.
+const CONNECTIONS_FEW: u32 = 1000;
+
+/// Settled at the start; a reload cannot change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Whom the worker becomes.
+    pub ids: Ids,
+    /// Its event loops.
+    pub loops: u16,
+}
+
+impl Fixed {
+    /// Settles `user`, `group` and `nbthread` for a master that runs as `current`.
+    ///
+    /// # Errors
+    /// No such user or group, the worker would be root, or only root can become that user.
+    pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Diagnostic> {
+        let ids = worker_ids(process, current, report)?;
+        let cpus = u16::try_from(limits::cpus()).unwrap_or(u16::MAX);
+        let loops = process.threads.as_ref().map_or(cpus, |threads| threads.value).max(1);
+        Ok(Self { ids, loops })
+    }
+}
+
+fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Diagnostic> {
+    let refuse = |at: &Location, reason: String| Diagnostic::error("E604", at, reason);
+    let look_up =
+        |named: &At<String>, found: std::io::Result<u32>| found.map_err(|error| refuse(&named.at, error.to_string()));
+    let user = process
+        .user
+        .as_ref()
+        .map(|named| privileges::find_user(&named.value).map_err(|error| refuse(&named.at, error.to_string())));
+    let user = user.transpose()?;
+    let group = process.group.as_ref().map(|named| look_up(named, privileges::find_group(&named.value)));
+    let group = group.transpose()?;
+
+    let ids = match (user, current.uid) {
+        (Some((uid, own_group)), _) => Ids { uid, gid: group.or(own_group).unwrap_or(NOBODY.gid) },
+        (None, 0) => {
+            let text = "no 'user' in 'global': the worker runs as nobody (65534)";
+            report.push(ReportLine::new(ReportLevel::Notice, text));
+            Ids { gid: group.unwrap_or(NOBODY.gid), ..NOBODY }
+        }
+        (None, uid) => Ids { uid, gid: group.unwrap_or(current.gid) },
+    };
+    let at = process.user.as_ref().or(process.group.as_ref()).map(|named| &named.at);
+    if let Some(at) = at {
+        if ids.uid == 0 {
+            return Err(refuse(at, "the worker must not be root".to_owned())
+                .help("name an unprivileged user; the master reads keys and binds ports with its own rights"));
+        }
+        if current.uid != 0 && ids != current {
+            let Ids { uid, gid } = ids;
+            return Err(refuse(at, format!("only root can become user {uid} and group {gid}"))
+                .help("remove 'user' and 'group', or start as root"));
+        }
+    }
+    Ok(ids)
+}
+
+/// Connections of the process for `listeners` sockets: `asked` (`-n`) or `maxconn`, if the descriptor limit carries them; else as
+/// many as it carries.
+///
+/// # Errors
+/// More were asked for than the descriptor limit can be raised to.
+pub fn connections(
+    model: &Model,
+    asked: Option<u32>,
+    listeners: usize,
+    raise: Raise,
+    report: &mut Vec<ReportLine>,
+) -> Result<u32, ReportLine> {
+    let configured = model.process.maxconn.as_ref();
+    let wanted = asked.or(configured.map(|maxconn| maxconn.value)).filter(|&wanted| wanted > 0);
+    let refuse = |text: String| ReportLine::new(ReportLevel::Error, text);
+    let carried = limits::make_room(wanted, listeners, raise)
+        .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {error}")))?;
+    match carried {
+        Carried::Connections(connections) => {
+            if wanted.is_none() && connections < CONNECTIONS_FEW {
+                let text = format!(
+                    "warning: without 'maxconn', the limit of open descriptors (ulimit -n, LimitNOFILE=) allows only \
+                     {connections} connections"
+                );
+                report.push(ReportLine::new(ReportLevel::Warning, text));
+            }
+            Ok(connections)
+        }
+        Carried::TooMany { needed, limit, fit } => {
+            let asked_by = match (asked, configured) {
+                (None, Some(At { at: Location { file, line, column }, .. })) => {
+                    format!("{file}:{line}:{column}: error: ")
+                }
+                _ => "-n: error: ".to_owned(),
+            };
+            let wanted = wanted.unwrap_or_default();
+            Err(refuse(format!(
+                "{asked_by}{wanted} connections need {needed} open descriptors and the limit is {limit}: raise it (ulimit -Hn, \
+                 LimitNOFILE=) or lower maxconn to {fit}"
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Ids = Ids { uid: 0, gid: 0 };
+    const ALICE: Ids = Ids { uid: 1000, gid: 1000 };
+
+    fn process(user: Option<&str>, group: Option<&str>) -> Process {
+        let at =
+            |name: &str| At { value: name.to_owned(), at: Location { file: "test.cfg".into(), line: 2, column: 8 } };
+        Process { user: user.map(at), group: group.map(at), ..Process::default() }
+    }
+
+    fn settle(user: Option<&str>, group: Option<&str>, current: Ids) -> Result<Ids, String> {
+        let fixed = Fixed::settle(&process(user, group), current, &mut Vec::new());
+        fixed.map(|fixed| fixed.ids).map_err(|diagnostic| diagnostic.message)
+    }
+
+    #[test]
+    fn root_without_user_becomes_nobody_and_says_so() {
+        let mut report = Vec::new();
+        let fixed = Fixed::settle(&process(None, None), ROOT, &mut report).unwrap();
+        assert_eq!((fixed.ids, report.len()), (NOBODY, 1));
+        assert!(fixed.loops >= 1);
+    }
+
+    #[test]
+    fn the_worker_is_never_root() {
+        assert!(settle(Some("root"), None, ROOT).unwrap_err().contains("must not be root"));
+        assert!(settle(Some("0"), Some("65534"), ROOT).unwrap_err().contains("must not be root"));
+        assert!(settle(Some("0"), None, ALICE).is_err());
+    }
+
+    #[test]
+    fn root_becomes_whom_it_is_told() {
+        assert_eq!(settle(Some("1234"), Some("4321"), ROOT), Ok(Ids { uid: 1234, gid: 4321 }));
+        assert_eq!(settle(None, Some("4321"), ROOT), Ok(Ids { gid: 4321, ..NOBODY }));
+        // The group of root is not kept for a user that has none.
+        assert_eq!(settle(Some("3999999999"), None, ROOT), Ok(Ids { uid: 3_999_999_999, gid: NOBODY.gid }));
+    }
+
+    #[test]
+    fn others_can_only_stay_who_they_are() {
+        assert_eq!(settle(None, None, ALICE), Ok(ALICE));
+        assert_eq!(settle(Some("1000"), Some("1000"), ALICE), Ok(ALICE));
+        assert!(settle(Some("1001"), Some("1000"), ALICE).unwrap_err().contains("only root"));
+        assert!(settle(None, Some("1001"), ALICE).unwrap_err().contains("only root"));
+    }
+
+    #[test]
+    fn unknown_names_are_named() {
+        assert!(settle(Some("no-such-user-here"), None, ROOT).unwrap_err().contains("no-such-user-here"));
+        assert!(settle(None, Some("no-such-group-here"), ROOT).unwrap_err().contains("no-such-group-here"));
+    }
+
+    #[test]
+    fn too_many_connections_are_refused_where_they_are_asked_for() {
+        let mut model = Model::default();
+        let error = connections(&model, Some(u32::MAX), 1, Raise::Soft, &mut Vec::new()).unwrap_err();
+        assert!(error.text.starts_with("-n: error: 4294967295 connections need"), "{}", error.text);
+        let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
+        model.process.maxconn = Some(At { value: u32::MAX, at });
+        let error = connections(&model, None, 1, Raise::Soft, &mut Vec::new()).unwrap_err();
+        assert!(error.text.starts_with("test.cfg:2:8: error: "), "{}", error.text);
+        assert_eq!(connections(&model, Some(10), 1, Raise::Soft, &mut Vec::new()), Ok(10));
+    }
+}

@@ -1,0 +1,89 @@
+//! Signals as a list that the main loop takes when its pipe becomes readable.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::libc::c_int;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// What the operator or the kernel wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// HUP, USR2: read everything again.
+    Reload,
+    /// USR1: drain. Asking twice changes nothing.
+    SoftStop,
+    /// TERM, INT: drain; the second time stop now.
+    Stop,
+    /// CHLD: a child has ended.
+    Child,
+}
+
+/// Order matters: what ends is looked at before what is asked for.
+const KINDS: [(c_int, Signal); 6] = [
+    (SIGCHLD, Signal::Child),
+    (SIGTERM, Signal::Stop),
+    (SIGINT, Signal::Stop),
+    (SIGUSR1, Signal::SoftStop),
+    (SIGHUP, Signal::Reload),
+    (SIGUSR2, Signal::Reload),
+];
+
+/// The signals of the master.
+pub(super) struct Signals {
+    pipe: UnixStream,
+    raised: [Arc<AtomicBool>; KINDS.len()],
+}
+
+impl Signals {
+    /// Takes over the signals of this process.
+    ///
+    /// # Errors
+    /// As sigaction(2).
+    pub(super) fn new() -> io::Result<Self> {
+        let (pipe, write) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        let raised = KINDS.map(|_| Arc::new(AtomicBool::new(false)));
+        for ((number, _), flag) in KINDS.iter().zip(&raised) {
+            // The flag first: whoever reads the pipe must find it set. Handlers run in the order of registration.
+            signal_hook::flag::register(*number, flag.clone())?;
+            signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
+        }
+        Ok(Self { pipe, raised })
+    }
+
+    /// What was raised since the last call, each once.
+    pub(super) fn take(&mut self) -> Vec<Signal> {
+        while matches!(self.pipe.read(&mut [0; 64]), Ok(1..)) {}
+        let raised = KINDS.iter().zip(&self.raised).filter(|(_, flag)| flag.swap(false, Ordering::SeqCst));
+        raised.map(|((_, signal), _)| *signal).collect()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_wakes_the_loop_and_is_taken_once() {
+        let mut signals = Signals::new().unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR2).unwrap();
+        let mut set = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut set, PollTimeout::from(5_000u16)).unwrap(), 1);
+        // Children of other tests may end meanwhile.
+        let taken = |signals: &mut Signals| signals.take().iter().filter(|one| **one == Signal::Reload).count();
+        assert_eq!(taken(&mut signals), 1);
+        assert_eq!(taken(&mut signals), 0);
+    }
+}
