@@ -5,16 +5,16 @@ use rcgen::{ExtendedKeyUsagePurpose, SerialNumber};
 use rustls::AlertDescription;
 
 use super::*;
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Verify};
 use crate::material::Files;
 use crate::tls::policy::{self, TlsPolicy};
-use crate::tls::problem::Problem;
 use crate::tls::test_pki::*;
 use crate::tls::tickets::TicketKeys;
 
 mod files;
 
-fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, Vec<Problem>) {
+fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let bind = BindTls {
         verify,
         ca_file: Some(at(PathBuf::from("/t/ca.pem"))),
@@ -34,8 +34,11 @@ fn policy(verify: Verify, ca: &str, crl: Option<&str>) -> ClientPolicy {
     if let Some(crl) = crl {
         add_file(&mut collected, "/t/crl.pem", crl.as_bytes().to_vec(), 0o644);
     }
-    let (policy, problems) = build(verify, crl.is_some(), &collected);
-    assert_eq!(problems.iter().filter(|problem| problem.is_error()).collect::<Vec<_>>(), [] as [&Problem; 0]);
+    let (policy, diagnostics) = build(verify, crl.is_some(), &collected);
+    assert_eq!(
+        diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect::<Vec<_>>(),
+        [] as [&Diagnostic; 0]
+    );
     policy.unwrap().client().clone()
 }
 
