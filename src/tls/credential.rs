@@ -16,7 +16,7 @@ use crate::conf::model::{BindTls, Location};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
-pub struct Credential {
+pub(super) struct Credential {
     path: PathBuf,
     facts: Facts,
     certified: Arc<CertifiedKey>,
@@ -28,7 +28,7 @@ pub struct Credential {
 
 /// What the first certificate of a chain says.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     /// DNS names of SAN and CN in lower case; a wildcard is `*.example.com`.
     pub names: Vec<String>,
     /// Subject, escaped and cut: `/O=Example/CN=a.example`.
@@ -49,17 +49,17 @@ pub struct Facts {
 
 impl Credential {
     /// The file that `crt` named, or the one in its directory.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// What its certificate says.
-    pub fn facts(&self) -> &Facts {
+    pub(super) fn facts(&self) -> &Facts {
         &self.facts
     }
 
     /// Chain and key for rustls.
-    pub fn certified(&self) -> &Arc<CertifiedKey> {
+    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 
@@ -69,7 +69,7 @@ impl Credential {
     }
 
     /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
         let (expiry, path) = (x509::date(*not_after), self.path.display());
         format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'")
@@ -104,12 +104,12 @@ impl fmt::Debug for Credential {
 }
 
 /// The files that may stand beside the certificate file `path`: its key (`.key`) and its OCSP response (`.ocsp`).
-pub fn companions(path: &Path) -> [PathBuf; 2] {
+fn companions(path: &Path) -> [PathBuf; 2] {
     [with_suffix(path, ".key"), with_suffix(path, ".ocsp")]
 }
 
 /// Does a file of this name in a `crt` directory hold a certificate?
-pub fn is_certificate_name(name: &str) -> bool {
+fn is_certificate_name(name: &str) -> bool {
     !name.starts_with('.') && !["key", "issuer", "ocsp", "sctl"].iter().any(|skipped| has_extension(name, skipped))
 }
 

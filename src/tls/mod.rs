@@ -32,12 +32,12 @@
 //! | N224 | an OCSP response that is not stapled |
 //! | N240 | an older CRL of the same CA is not used |
 
-pub mod client_auth;
-pub mod credential;
+mod client_auth;
+mod credential;
 pub mod engine;
 pub mod identity;
-pub mod names;
-pub mod pem;
+mod names;
+mod pem;
 pub mod policy;
 #[cfg(test)]
 pub(crate) mod test_pki;

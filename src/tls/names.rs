@@ -14,7 +14,7 @@ use crate::conf::model::Location;
 
 /// Names to certificates. Immutable; a look-up costs two hash look-ups.
 #[derive(Debug)]
-pub struct SniTable {
+pub(super) struct SniTable {
     credentials: Vec<Arc<Credential>>,
     exact: HashMap<Box<str>, Candidates>,
     /// By the name without its `*`: `.example.com`.
@@ -25,7 +25,7 @@ pub struct SniTable {
 
 /// What a client told about itself in its ClientHello, as far as it decides on the certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub(super) struct Wish<'a> {
     /// Server name; `None` if it sent none.
     pub sni: Option<&'a str>,
     /// Signature schemes that it verifies.
@@ -105,13 +105,13 @@ impl SniTable {
     }
 
     /// All certificates in the order of the configuration.
-    pub fn credentials(&self) -> &[Arc<Credential>] {
+    pub(super) fn credentials(&self) -> &[Arc<Credential>] {
         &self.credentials
     }
 
     /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
     /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours.
-    pub fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+    pub(super) fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
         let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
         let default = if self.strict { Candidates::default() } else { self.default };
         self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))

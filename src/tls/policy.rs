@@ -32,30 +32,25 @@ pub struct TlsPolicy {
 }
 
 impl TlsPolicy {
-    /// Certificates by name.
-    pub fn names(&self) -> &SniTable {
-        &self.names
-    }
-
     /// Client authentication, for [`super::client_auth::judge`].
-    pub fn client(&self) -> &ClientPolicy {
+    pub(super) fn client(&self) -> &ClientPolicy {
         &self.client
     }
 
     /// Does rustls find a protocol if it is told of ours? A client that offers none does not mind. Without overlap rustls
     /// would refuse (RFC 7301, 3.2), where HAProxy goes on without ALPN.
-    pub fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
+    pub(super) fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
         hello.alpn().is_none_or(|mut offered| offered.any(|protocol| self.alpn.iter().any(|ours| ours == protocol)))
     }
 
     /// The configuration for a connection. With `honour_tickets` false every handshake is a full one, which gives a client
     /// that was refused after a resumption the chance to show its certificate again.
-    pub fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
+    pub(super) fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
         &self.configs[usize::from(alpn_overlaps)][usize::from(honour_tickets)]
     }
 
     /// The certificate that this client gets, the same that rustls will ask for. `None`: alert unrecognized_name.
-    pub fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
         choose(&self.names, &self.suites, hello)
     }
 

@@ -24,7 +24,7 @@ pub struct Certificate<'a> {
 
 /// The kind of a public key, as far as the choice of a server certificate depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyType {
+pub(super) enum KeyType {
     /// ECDSA.
     Ec,
     /// RSA.

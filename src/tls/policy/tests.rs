@@ -331,7 +331,7 @@ fn certificates_that_did_not_change_are_kept() {
     let bind = world.bind(Verify::None);
     let (after, _) = build(&bind, &world.files, &world.tickets, LIFETIME, "bind", now(), Some(&before));
     let after = after.unwrap();
-    assert!(Arc::ptr_eq(&before.names().credentials()[0], &after.names().credentials()[0]));
+    assert!(Arc::ptr_eq(&before.names.credentials()[0], &after.names.credentials()[0]));
     let lines = after.describe();
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("certificate \"/CN=s.example\" serial 07 expires "), "{lines:?}");
