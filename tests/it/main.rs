@@ -1,1 +1,3 @@
-fn main() {}
+//! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod harness;
+mod support;
