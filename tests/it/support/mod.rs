@@ -74,3 +74,32 @@ pub(crate) fn assert_same_bytes(got: &[u8], expected: &[u8]) {
     }
     assert_eq!(got.len(), expected.len(), "number of bytes");
 }
+
+/// Starts Bowline in a fresh directory.
+#[track_caller]
+pub(crate) fn serve(config: &Config) -> Bowline {
+    Bowline::start(Site::new(), config)
+}
+
+/// One test per version of TLS from each function: `module::name::tls12` and `module::name::tls13`.
+macro_rules! both_versions {
+    ($($(#[$attribute:meta])* fn $name:ident($version:ident) $body:block)*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            fn run($version: Version) $body
+
+            #[test]
+            fn tls12() {
+                run(Version::Tls12);
+            }
+
+            #[test]
+            fn tls13() {
+                run(Version::Tls13);
+            }
+        }
+    )*};
+}
+pub(crate) use both_versions;
