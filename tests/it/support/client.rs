@@ -188,7 +188,11 @@ impl Client {
     pub(crate) fn over(&self, tcp: TcpStream) -> Tls {
         let name = self.server_name.clone();
         let conn = ClientConnection::new(self.config.clone(), name).expect("a client");
-        Tls { tcp, conn }
+        Tls {
+            tcp,
+            conn,
+            ended: None,
+        }
     }
 
     /// Connects and finishes the handshake as far as this end sees it (with TLS 1.3 the server may still refuse the
@@ -293,6 +297,8 @@ pub(crate) struct Tls {
     pub(crate) tcp: TcpStream,
     /// The state of TLS.
     pub(crate) conn: ClientConnection,
+    /// How the server's stream ended, once it has.
+    ended: Option<Ending>,
 }
 
 impl Tls {
@@ -317,19 +323,27 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads once from the socket; `Err`: how the stream ended.
+    /// Reads once from the socket; `Err`: how the stream ended, however often it is asked.
     #[track_caller]
     fn read_tls(&mut self) -> Result<(), Ending> {
+        if self.ended.is_none() {
+            self.ended = self.read_once();
+        }
+        self.ended.map_or(Ok(()), Err)
+    }
+
+    #[track_caller]
+    fn read_once(&mut self) -> Option<Ending> {
         match self.conn.read_tls(&mut self.tcp) {
-            Ok(0) => Err(Ending::Truncated),
+            Ok(0) => Some(Ending::Truncated),
             Ok(_) => match self.conn.process_new_packets() {
-                Ok(state) if state.peer_has_closed() => Err(Ending::CloseNotify),
-                Ok(_) => Ok(()),
-                Err(Error::AlertReceived(alert)) => Err(Ending::Alert(alert)),
+                Ok(state) if state.peer_has_closed() => Some(Ending::CloseNotify),
+                Ok(_) => None,
+                Err(Error::AlertReceived(alert)) => Some(Ending::Alert(alert)),
                 Err(error) => panic!("the server broke TLS: {error}"),
             },
             Err(error) if timed_out(&error) => panic!("nothing from the server in {DEADLINE:?}"),
-            Err(_) => Err(Ending::Reset),
+            Err(_) => Some(Ending::Reset),
         }
     }
 
