@@ -440,9 +440,10 @@ fn configurations_carry_the_ports_of_their_site() {
     let site = Site::new();
     let text = Config::new()
         .bind_mtls("alpn h2")
-        .frontend("second")
-        .bind("other", "ssl crt {dir}/server.pem")
         .server("127.0.0.1:7".parse().expect("an address"), "send-proxy-v2")
+        .pair("second")
+        .bind("other", "ssl crt {dir}/server.pem")
+        .server_line("server unix {dir}/socket")
         .render(&site);
     let main = format!("    bind {} name main ssl crt ", site.address("main"));
     assert!(text.contains(&main), "{text}");

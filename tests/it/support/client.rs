@@ -161,6 +161,11 @@ impl Client {
         })
     }
 
+    /// Would send early data where a server permits it.
+    pub(crate) fn early_data(self) -> Self {
+        self.change(|config| config.enable_early_data = true)
+    }
+
     /// SO_RCVBUF, set before the connection is made, so that it bounds the window.
     pub(crate) fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);

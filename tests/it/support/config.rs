@@ -91,11 +91,13 @@ impl Config {
         self.bind_tls(&format!("ca-file {{dir}}/ca.pem verify required {more}"))
     }
 
-    /// A further frontend (which lines go to from here on), served by the same backend.
-    pub(crate) fn frontend(mut self, name: &str) -> Self {
+    /// A further frontend with a backend of its own (where lines go to from here on): `NAME` and `NAME-be`.
+    pub(crate) fn pair(mut self, name: &str) -> Self {
+        let backend = format!("{name}-be");
         let mut section = Section::new(name);
-        section.lines.push("default_backend be".to_owned());
+        section.lines.push(format!("default_backend {backend}"));
         self.frontends.push(section);
+        self.backends.push(Section::new(&backend));
         self
     }
 
