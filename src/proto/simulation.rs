@@ -273,14 +273,15 @@ impl World {
         let backend_left = random.bytes(backend_size);
         let capacity = 1 + random.below(80_000);
         let refuse_dial = random.one_in(20);
+        let mut client = ClientConfig::clone(&fixture.client);
+        client.max_fragment_size = random.one_in(4).then(|| 32 + random.below(500));
         Self {
             sim: Sim { random, client: Socket::new(capacity), backend: None, dialled: 0, refuse_dial },
             now,
             connection: Connection::new(Arc::clone(&fixture.route), now, u128::from(seed)),
             scratch: Scratch::default(),
             driven: Drive::Again,
-            tls: ClientConnection::new(Arc::clone(&fixture.client), ServerName::try_from("a.example").unwrap())
-                .unwrap(),
+            tls: ClientConnection::new(Arc::new(client), ServerName::try_from("a.example").unwrap()).unwrap(),
             client_end,
             client_left,
             client_done: false,
@@ -483,6 +484,10 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
         CloseReason::Complete => {
             assert!(world.client_saw_notify || world.sim.client.aborted || world.client_end != End::Clean);
             "complete"
+        }
+        CloseReason::HandshakeAborted => {
+            assert_eq!(world.client_end, End::Reset);
+            "aborted"
         }
         CloseReason::ConnectFailed(_) => "refused",
         CloseReason::ClientAborted => "client",
