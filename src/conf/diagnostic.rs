@@ -297,6 +297,7 @@ pub fn render_all(
 pub(crate) struct Diagnostics {
     list: Vec<Diagnostic>,
     files: HashMap<Arc<str>, Counts>,
+    errors: usize,
     inert: Vec<Inert>,
     inert_index: HashMap<String, usize>,
 }
@@ -335,6 +336,7 @@ impl Diagnostics {
             Severity::Warning | Severity::Notice => (&mut counts.remarks, REMARKS_PER_FILE),
         };
         *count += 1;
+        self.errors += usize::from(diagnostic.severity == Severity::Error);
         if *count <= limit {
             self.list.push(diagnostic);
         }
@@ -367,6 +369,11 @@ impl Diagnostics {
         self.files
             .get(file)
             .is_some_and(|counts| counts.errors >= ERRORS_PER_FILE)
+    }
+
+    /// How many errors there were, reported or not.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// Some file was not read to its end.

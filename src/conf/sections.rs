@@ -170,6 +170,7 @@ impl Reader<'_> {
             binds: Vec::new(),
             servers: Vec::new(),
             seen: HashMap::new(),
+            broken: false,
             http_lines: Vec::new(),
         })
     }

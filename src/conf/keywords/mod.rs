@@ -563,6 +563,3 @@ fn wrapped(text: &mut String, paragraph: &str) {
     }
     text.push('\n');
 }
-
-#[cfg(test)]
-mod tests;
