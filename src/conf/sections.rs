@@ -292,7 +292,8 @@ impl Reader<'_> {
             return;
         }
         if !keyword.places.overlaps(here) {
-            self.diagnostics.push(misplaced(keyword, word, section));
+            self.diagnostics
+                .push(misplaced(keyword, &name, word, section));
             return;
         }
         if arguments.len() < *keyword.arguments.start() {
@@ -386,8 +387,9 @@ impl Reader<'_> {
         } else {
             Table::Global
         };
-        if let Some((keyword, _, _)) = find(elsewhere, words) {
-            self.diagnostics.push(misplaced(keyword, word, section));
+        if let Some((keyword, name, _)) = find(elsewhere, words) {
+            self.diagnostics
+                .push(misplaced(keyword, &name, word, section));
             return;
         }
         if family(&name).is_some() {
@@ -483,8 +485,7 @@ fn takes_prefix(keyword: &Keyword, prefix: Prefix) -> bool {
 }
 
 /// A keyword in the wrong section: ignored with a warning where HAProxy does that, else an error.
-fn misplaced(keyword: &Keyword, word: &Word, section: &str) -> Diagnostic {
-    let name = keyword.name;
+fn misplaced(keyword: &Keyword, name: &str, word: &Word, section: &str) -> Diagnostic {
     let places: Vec<String> = keyword
         .places
         .names()

@@ -530,7 +530,10 @@ fn keywords_in_the_wrong_section() {
         codes(&format!("{HEAD}    bind :80\n    server s 127.0.0.1:80\n")),
         ["E106"; 2]
     );
-    assert_eq!(codes(&frontend("    bind :80\n    nbthread 3\n")), ["E106"]);
+    assert_eq!(
+        codes(&frontend("    bind :80\n    nbthread 3\n    lua-load x\n")),
+        ["E106"; 2]
+    );
     assert_eq!(
         codes("global\n    bind :80\n    option tcplog\n    timeout client 3s\n"),
         ["E106"; 3]
