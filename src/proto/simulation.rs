@@ -499,10 +499,11 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
 }
 
 #[test]
+ 
 fn every_connection_ends_and_no_byte_is_lost() {
     let fixture = fixture();
     let mut outcomes = std::collections::BTreeMap::<&str, usize>::new();
-    for seed in 0..400 {
+    for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&fixture, seed)));
         match outcome {
             Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
