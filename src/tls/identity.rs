@@ -39,7 +39,9 @@ impl Verdict {
 
     /// The verdict of a listener without TLS: nobody was asked.
     pub fn plaintext() -> Self {
-        Self { client: Client::NotAsked }
+        Self {
+            client: Client::NotAsked,
+        }
     }
 
     /// What is known about the client's certificate.

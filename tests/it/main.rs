@@ -1,2 +1,14 @@
 //! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod closing;
+mod faults;
+mod harness;
+mod hostile;
+mod identity;
+mod names;
 mod processes;
+mod proxy_in;
+mod proxy_out;
+mod receivers;
+mod relay;
+mod resumption;
+mod support;
