@@ -46,7 +46,7 @@ fn check(request: &Request) -> Vec<ReportLine> {
     // Checking needs no rights: who may become whom is only known at the start, as root.
     let as_root = Ids { uid: 0, gid: 0 };
     if let Err(diagnostic) = Fixed::settle(&collected.model.process, as_root, &mut report) {
-        report.extend(report::render(&[diagnostic], &material.sources));
+        report.extend(report::render(&[*diagnostic], &material.sources));
     }
     let shared =
         Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), maxconn: material.maxconn };

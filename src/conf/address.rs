@@ -97,7 +97,7 @@ fn literal(host: &[u8], family: Option<Family>) -> Result<Option<IpAddr>, Addres
     }
     let bare = host.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     let text = std::str::from_utf8(bare.unwrap_or(host)).unwrap_or("");
-    let address: Option<IpAddr> = if bare.is_some() { text.parse().ok().map(IpAddr::V6) } else { text.parse().ok() };
+    let address: Option<IpAddr> = text.parse().ok();
     match (address, family) {
         (Some(IpAddr::V4(_)), Some(Family::Ipv6)) => Err(AddressError::new(
             "E103",

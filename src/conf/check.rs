@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
-use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, ProxyOptions, Settings, TlsOptions};
+use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
+use super::header;
 use super::keywords::nearest;
-use super::model::{
-    At, Backend, Bind, BindTls, Frontend, Location, LogTarget, Model, ProxyOut, ProxyVersion, Server, SslTlv,
-    TlsVersion, Tlv, Verify,
-};
+use super::model::{At, Backend, Bind, BindTls, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify};
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
 
@@ -112,7 +110,7 @@ impl Check<'_> {
     fn frontend(&mut self, proxy: &Proxy) -> Option<Frontend> {
         let settings = &proxy.settings;
         let kind = proxy.kind.word();
-        if proxy.binds.is_empty() {
+        if proxy.binds.is_empty() && !proxy.broken {
             let message = format!("{kind} '{}' has no 'bind': it listens nowhere", proxy.name);
             self.diagnostics.push(Diagnostic::warning("W411", &proxy.at, message).span(saturated(kind.len())));
         }
@@ -143,7 +141,7 @@ impl Check<'_> {
             if !proxy.servers.is_empty() {
                 return Some(At { value: proxy.name.clone(), at: proxy.at.clone() });
             }
-            if !self.incomplete {
+            if !self.incomplete && !proxy.broken {
                 let what =
                     if proxy.kind.has_backend() { "a 'server' or 'default_backend'" } else { "'default_backend'" };
                 let message = format!("{kind} '{}' has no {what}: its connections would go nowhere", proxy.name);
@@ -237,8 +235,28 @@ impl Check<'_> {
             }
             return None;
         };
+        if !draft.broken {
+            self.verification(draft, ssl_at, *ssl_length);
+        }
+        let verify = draft.verify.as_ref().map_or(Verify::None, |verify| verify.value);
+        let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
+        let Global { crt_base, ca_base, bind_options, .. } = self.global;
+        Some(BindTls {
+            crt: draft.crt.iter().map(|path| based(crt_base.as_deref(), path)).collect(),
+            verify,
+            ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
+            crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
+            alpn: draft.alpn.clone(),
+            min_version,
+            max_version,
+            strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
+        })
+    }
+
+    /// What is missing on a line with `ssl`.
+    fn verification(&mut self, draft: &BindDraft, ssl_at: &Location, ssl_length: u32) {
         if draft.crt.is_empty() {
-            let error = Diagnostic::error("E212", ssl_at, "'ssl' needs a certificate").span(*ssl_length);
+            let error = Diagnostic::error("E212", ssl_at, "'ssl' needs a certificate").span(ssl_length);
             self.diagnostics
                 .push(error.help("add 'crt <file>', a PEM file with the certificate, its chain and the private key"));
         }
@@ -266,18 +284,6 @@ impl Check<'_> {
                 self.diagnostics.push(warning.help("add 'verify required' and 'ca-file', or remove 'crl-file'"));
             }
         }
-        let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
-        let Global { crt_base, ca_base, bind_options, .. } = self.global;
-        Some(BindTls {
-            crt: draft.crt.iter().map(|path| based(crt_base.as_deref(), path)).collect(),
-            verify,
-            ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
-            crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
-            alpn: draft.alpn.clone(),
-            min_version,
-            max_version,
-            strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
-        })
     }
 
     fn versions(&mut self, options: &TlsOptions, at: &Location, length: u32) -> (TlsVersion, TlsVersion) {
@@ -296,7 +302,7 @@ impl Check<'_> {
     /// `None`: a `listen` that sends its connections elsewhere, or an error.
     fn backend(&mut self, proxy: &Proxy) -> Option<Backend> {
         if proxy.servers.is_empty() {
-            if !proxy.kind.has_frontend() {
+            if !proxy.kind.has_frontend() && !proxy.broken {
                 let message = format!("backend '{}' has no 'server': its connections would go nowhere", proxy.name);
                 let error = Diagnostic::error("E412", &proxy.at, message).span(saturated("backend".len()));
                 self.diagnostics.push(error.help("write 'server <name> <address>:<port>'"));
@@ -305,7 +311,7 @@ impl Check<'_> {
         }
         let mut servers = Vec::new();
         for draft in &proxy.servers {
-            let proxy_out = self.proxy_out(&draft.options);
+            let proxy_out = header::proxy_out(&draft.options, |finding| self.report(finding));
             // Without address the line was refused.
             if let Some(address) = &draft.address {
                 servers.push(Server {
@@ -328,55 +334,6 @@ impl Check<'_> {
             keepalive: *srvtcpka || *tcpka,
         })
     }
-
-    fn proxy_out(&mut self, options: &ProxyOptions) -> Option<ProxyOut> {
-        if let Some((name, at)) = &options.v2_parameter {
-            if !options.v2 {
-                let nothing = if options.v1 { "only version 2 of the header can carry it" } else { "nothing is sent" };
-                let message = format!("'{name}' has no effect without 'send-proxy-v2': {nothing}");
-                let warning = Diagnostic::warning("W220", at, message).span(saturated(name.len()));
-                self.report(warning.help(format!("write 'send-proxy-v2 {name} …'")));
-            } else if options.unique_id {
-                let message = "'unique-id' sends nothing as long as there is no 'unique-id-format'";
-                self.report(
-                    Diagnostic::warning("W221", at, message).span(saturated(name.len())).help("remove 'unique-id'"),
-                );
-            }
-        }
-        match (options.v1, options.v2) {
-            (_, true) => Some(ProxyOut { version: ProxyVersion::V2, tlvs: tlvs(options) }),
-            (true, false) => Some(ProxyOut { version: ProxyVersion::V1, tlvs: Vec::new() }),
-            (false, false) => None,
-        }
-    }
-}
-
-/// The TLVs in the order of the wire, which is HAProxy's, so that captures compare byte for byte.
-fn tlvs(options: &ProxyOptions) -> Vec<Tlv> {
-    let mut tlvs: Vec<Tlv> =
-        options.custom.iter().map(|(id, format)| Tlv::Custom { id: *id, format: format.clone() }).collect();
-    let standard = [
-        (options.crc32c, Tlv::Crc32c),
-        (true, Tlv::Alpn),
-        (options.authority, Tlv::Authority),
-        (options.unique_id, Tlv::UniqueId),
-        (options.cert_fingerprint, Tlv::CertFingerprint),
-    ];
-    tlvs.extend(standard.into_iter().filter(|(wanted, _)| *wanted).map(|(_, tlv)| tlv));
-    if options.ssl {
-        let inside = [
-            (true, SslTlv::Version),
-            (options.cert_cn, SslTlv::Cn),
-            (options.cert_key, SslTlv::KeyAlg),
-            (options.cert_sig, SslTlv::SigAlg),
-            (options.ssl_cipher, SslTlv::Cipher),
-            (options.ssl_group, SslTlv::Group),
-            (options.ssl_sig_scheme, SslTlv::SigScheme),
-            (options.client_cert, SslTlv::ClientCert),
-        ];
-        tlvs.push(Tlv::Ssl(inside.into_iter().filter(|(wanted, _)| *wanted).map(|(_, tlv)| tlv).collect()));
-    }
-    tlvs
 }
 
 /// A path below its base, unless it is absolute.

@@ -251,6 +251,7 @@ pub fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)], col
 pub(crate) struct Diagnostics {
     list: Vec<Diagnostic>,
     files: HashMap<Arc<str>, Counts>,
+    errors: usize,
     inert: Vec<Inert>,
     inert_index: HashMap<String, usize>,
 }
@@ -286,6 +287,7 @@ impl Diagnostics {
             Severity::Warning | Severity::Notice => (&mut counts.remarks, REMARKS_PER_FILE),
         };
         *count += 1;
+        self.errors += usize::from(diagnostic.severity == Severity::Error);
         if *count <= limit {
             self.list.push(diagnostic);
         }
@@ -310,6 +312,11 @@ impl Diagnostics {
     /// No further error of this file will be reported.
     pub(crate) fn is_full(&self, file: &Arc<str>) -> bool {
         self.files.get(file).is_some_and(|counts| counts.errors >= ERRORS_PER_FILE)
+    }
+
+    /// How many errors there were, reported or not.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// Some file was not read to its end.

@@ -80,6 +80,8 @@ pub(crate) struct Proxy {
     pub(crate) servers: Vec<ServerDraft>,
     /// Lines of keywords already given in this section.
     pub(crate) seen: HashMap<&'static str, u32>,
+    /// A line of it was refused: something that seems to be missing may stand there.
+    pub(crate) broken: bool,
     /// HTTP-only lines: errors of their own, unless `mode http` is the error.
     pub(crate) http_lines: Vec<(&'static str, Diagnostic)>,
 }
@@ -147,6 +149,8 @@ pub(crate) struct BindDraft {
     pub(crate) v6only: bool,
     /// `ssl`, and bytes to mark.
     pub(crate) ssl: Option<(Location, u32)>,
+    /// A parameter was refused: something that seems to be missing may be it.
+    pub(crate) broken: bool,
     /// The first parameter that is about TLS, for when `ssl` is missing.
     pub(crate) tls_parameter: Option<(&'static str, Location)>,
     pub(crate) crt: Vec<At<PathBuf>>,
@@ -175,6 +179,7 @@ impl BindDraft {
             v4v6: false,
             v6only: false,
             ssl: None,
+            broken: false,
             tls_parameter: None,
             crt: Vec::new(),
             verify: None,
@@ -217,6 +222,16 @@ pub(crate) struct ProxyOptions {
     pub(crate) custom: Vec<(u8, Format)>,
     /// The last parameter that matters for version 2 only, for when no `send-proxy-v2` is there.
     pub(crate) v2_parameter: Option<(&'static str, Location)>,
+    /// The last `no-send-proxy-v2…`, for when it leaves something behind.
+    pub(crate) taken_back: Option<(&'static str, Location)>,
     /// `ssl` of the server itself: asks for TLS towards it, which is refused once the address is known.
     pub(crate) tls: Option<(&'static str, Location)>,
+}
+
+impl ProxyOptions {
+    /// Something that HAProxy has asks for version 2, other than `send-proxy-v2` itself.
+    pub(crate) fn has_v2_flags(&self) -> bool {
+        let about_tls = self.ssl || self.cert_cn || self.ssl_cipher || self.cert_sig || self.cert_key;
+        about_tls || self.authority || self.crc32c || self.unique_id
+    }
 }

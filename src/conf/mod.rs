@@ -14,6 +14,7 @@ mod check;
 mod conditions;
 mod draft;
 mod format;
+mod header;
 mod parse;
 mod sections;
 mod token;

@@ -111,11 +111,17 @@ impl Reader<'_> {
         let mut number = 0;
         for line in text.split(|byte| *byte == b'\n') {
             number += 1;
-            self.line(line, &file, number);
             if self.diagnostics.is_full(&file) {
                 let at = Location { file, line: number, column: 1 };
                 self.diagnostics.truncated(&at);
                 return;
+            }
+            let errors = self.diagnostics.errors();
+            self.line(line, &file, number);
+            if self.diagnostics.errors() > errors {
+                if let (Section::Proxy, Some(proxy)) = (&self.section, self.drafts.proxies.last_mut()) {
+                    proxy.broken = true;
+                }
             }
         }
         if text.last().is_some_and(|byte| *byte != b'\n') {
@@ -168,7 +174,7 @@ impl Reader<'_> {
     fn structure(&mut self, directive: &[u8], words: Option<&[Word]>, at: &Location) {
         match directive {
             b".if" => {
-                if self.conditions.len() == CONDITIONS_MAX {
+                if self.conditions.len() >= CONDITIONS_MAX {
                     let error =
                         Diagnostic::error("E100", at, format!("more than {CONDITIONS_MAX} '.if' inside each other"));
                     self.diagnostics.push(error.span(3));

@@ -140,6 +140,7 @@ impl Reader<'_> {
             binds: Vec::new(),
             servers: Vec::new(),
             seen: HashMap::new(),
+            broken: false,
             http_lines: Vec::new(),
         })
     }
@@ -242,7 +243,7 @@ impl Reader<'_> {
             return;
         }
         if !keyword.places.overlaps(here) {
-            self.diagnostics.push(misplaced(keyword, word, section));
+            self.diagnostics.push(misplaced(keyword, &name, word, section));
             return;
         }
         if arguments.len() < *keyword.arguments.start() {
@@ -313,8 +314,8 @@ impl Reader<'_> {
             return;
         }
         let elsewhere = if table == Table::Global { Table::Proxy } else { Table::Global };
-        if let Some((keyword, _, _)) = find(elsewhere, words) {
-            self.diagnostics.push(misplaced(keyword, word, section));
+        if let Some((keyword, name, _)) = find(elsewhere, words) {
+            self.diagnostics.push(misplaced(keyword, &name, word, section));
             return;
         }
         if family(&name).is_some() {
@@ -392,8 +393,7 @@ fn takes_prefix(keyword: &Keyword, prefix: Prefix) -> bool {
 }
 
 /// A keyword in the wrong section: ignored with a warning where HAProxy does that, else an error.
-fn misplaced(keyword: &Keyword, word: &Word, section: &str) -> Diagnostic {
-    let name = keyword.name;
+fn misplaced(keyword: &Keyword, name: &str, word: &Word, section: &str) -> Diagnostic {
     let places: Vec<String> = keyword.places.names().iter().map(|place| format!("'{place}'")).collect();
     let ignored = matches!(section, "frontend" | "backend") && matches!(keyword.action, Action::Proxy(_));
     if ignored && !matches!(name, "server" | "default-server") {

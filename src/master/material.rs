@@ -60,6 +60,7 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
         return Err(report);
     };
     let files = read_files(&model, &request.directory, &mut report);
+    #[expect(clippy::disallowed_methods, reason = "this is the master, at a start or on a thread of its own")]
     let resolve = |host: &str, port: u16| Ok((host, port).to_socket_addrs()?.collect());
     let (names, diagnostics) = resolve_names(&model, previous, &resolve);
     report.extend(report::render(&diagnostics, &sources));

@@ -73,7 +73,7 @@ fn start(options: Options) -> Result<Started, ()> {
     let mut collected = collect(&options.request, None).map_err(|report| log_report(&report))?;
     let mut report = std::mem::take(&mut collected.report);
     let fixed = Fixed::settle(&collected.model.process, Ids::current(), &mut report).map_err(|diagnostic| {
-        report::render(&[diagnostic], &collected.material.sources).iter().for_each(report::ReportLine::log);
+        report::render(&[*diagnostic], &collected.material.sources).iter().for_each(report::ReportLine::log);
     })?;
     collected.report = report;
 

@@ -23,7 +23,7 @@ impl Fixed {
     ///
     /// # Errors
     /// No such user or group, the worker would be root, or only root can become that user.
-    pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Diagnostic> {
+    pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Box<Diagnostic>> {
         let ids = worker_ids(process, current, report)?;
         let cpus = u16::try_from(limits::cpus()).unwrap_or(u16::MAX);
         let loops = process.threads.as_ref().map_or(cpus, |threads| threads.value).max(1);
@@ -31,8 +31,8 @@ impl Fixed {
     }
 }
 
-fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Diagnostic> {
-    let refuse = |at: &Location, reason: String| Diagnostic::error("E604", at, reason);
+fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Box<Diagnostic>> {
+    let refuse = |at: &Location, reason: String| Box::new(Diagnostic::error("E604", at, reason));
     let look_up =
         |named: &At<String>, found: std::io::Result<u32>| found.map_err(|error| refuse(&named.at, error.to_string()));
     let user = process
@@ -55,13 +55,15 @@ fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> 
     let at = process.user.as_ref().or(process.group.as_ref()).map(|named| &named.at);
     if let Some(at) = at {
         if ids.uid == 0 {
-            return Err(refuse(at, "the worker must not be root".to_owned())
-                .help("name an unprivileged user; the master reads keys and binds ports with its own rights"));
+            let root = Diagnostic::error("E604", at, "the worker must not be root");
+            return Err(Box::new(
+                root.help("name an unprivileged user; the master reads keys and binds ports with its own rights"),
+            ));
         }
         if current.uid != 0 && ids != current {
             let Ids { uid, gid } = ids;
-            return Err(refuse(at, format!("only root can become user {uid} and group {gid}"))
-                .help("remove 'user' and 'group', or start as root"));
+            let others = Diagnostic::error("E604", at, format!("only root can become user {uid} and group {gid}"));
+            return Err(Box::new(others.help("remove 'user' and 'group', or start as root")));
         }
     }
     Ok(ids)

@@ -191,7 +191,7 @@ impl Service {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => {
                 log::error!("poll: {error}");
-                std::thread::sleep(FULL_SOCKET);
+                std::thread::park_timeout(FULL_SOCKET);
             }
         }
     }

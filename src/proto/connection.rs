@@ -423,7 +423,7 @@ impl Connection {
             // close_notify is a statement of truth: the server's stream came to its end.
             if let (true, Some(engine)) = (std::mem::take(&mut self.close_notify_due), &mut self.engine) {
                 scratch.outgoing.clear();
-                if engine.close_notify(&mut scratch.outgoing).is_ok() {
+                if engine.close_notify(&mut self.held, &mut scratch.outgoing).is_ok() {
                     self.send_to_client(now, scratch, wire);
                 }
             }
@@ -766,7 +766,7 @@ impl Connection {
                     match &mut self.engine {
                         Some(engine) => {
                             scratch.outgoing.clear();
-                            if engine.encrypt(&plain[..count], &mut scratch.outgoing).is_err() {
+                            if engine.encrypt(&mut self.held, &plain[..count], &mut scratch.outgoing).is_err() {
                                 wire.abort(Side::Backend);
                                 self.cut(now, scratch, CloseReason::KeysExhausted);
                                 break;

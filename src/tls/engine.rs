@@ -260,7 +260,7 @@ impl Engine {
                 Ok(_) => return Err(Stop::Failed(Failure::words("unexpected early data"))),
                 Err(error) => {
                     let start = output.len();
-                    self.append_alert(output);
+                    self.append_alert(&mut input[progress.consumed + discard..], output);
                     let mut failure = describe(&error);
                     failure.alert = alert_name(&output.bytes()[start..]).or_else(|| encrypted_alert(&error));
                     if matches!(error, Error::InvalidCertificate(_)) {
@@ -299,10 +299,10 @@ impl Engine {
         }
     }
 
-    /// After an error rustls has at most an alert left to say.
-    fn append_alert(&mut self, output: &mut Outgoing) {
+    /// After an error rustls has at most an alert left to say. `rest` is the input that it has not let go of.
+    fn append_alert(&mut self, rest: &mut [u8], output: &mut Outgoing) {
         loop {
-            match self.connection.process_tls_records(&mut []).state {
+            match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::EncodeTlsData(mut record)) => output.append(|space| encode(&mut record, space)),
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 _ => return,
@@ -351,21 +351,23 @@ impl Engine {
         Ok(Established { verdict, session })
     }
 
-    /// Encrypts `plaintext` and appends the records to `output`.
+    /// Encrypts `plaintext` and appends the records to `output`. `rest` is what [`Engine::receive`] has left of its input: rustls
+    /// may still refer to it.
     ///
     /// # Errors
     /// TLS 1.2 keys are used up (2^24 records): the stream cannot go on, and must not look as if it had ended well.
-    pub fn encrypt(&mut self, plaintext: &[u8], output: &mut Outgoing) -> Result<(), Exhausted> {
-        self.write(output, |traffic, space| traffic.encrypt(plaintext, space))
+    pub fn encrypt(&mut self, rest: &mut [u8], plaintext: &[u8], output: &mut Outgoing) -> Result<(), Exhausted> {
+        self.write(rest, output, |traffic, space| traffic.encrypt(plaintext, space))
     }
 
-    /// Appends close_notify to `output`: the statement that all has been sent.
-    pub fn close_notify(&mut self, output: &mut Outgoing) -> Result<(), Exhausted> {
-        self.write(output, |traffic, space| traffic.queue_close_notify(space))
+    /// Appends close_notify to `output` (`rest` as for [`Engine::encrypt`]): the statement that all has been sent.
+    pub fn close_notify(&mut self, rest: &mut [u8], output: &mut Outgoing) -> Result<(), Exhausted> {
+        self.write(rest, output, |traffic, space| traffic.queue_close_notify(space))
     }
 
     fn write(
         &mut self,
+        rest: &mut [u8],
         output: &mut Outgoing,
         mut write: impl FnMut(
             &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
@@ -374,7 +376,7 @@ impl Engine {
     ) -> Result<(), Exhausted> {
         let mut exhausted = false;
         loop {
-            match self.connection.process_tls_records(&mut []).state {
+            match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     output.append(|space| match write(&mut traffic, space) {
                         Ok(written) => Ok(written),

@@ -23,7 +23,7 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>) -> io::Result
     let watch = move || {
         let mut progress = Progress::new(loops.len(), Instant::now());
         loop {
-            thread::sleep(CHECK_EVERY);
+            thread::park_timeout(CHECK_EVERY);
             let ticks: Vec<(bool, u64)> = loops.iter().map(Handle::ticks).collect();
             let stuck = progress.find_stuck(&ticks, Instant::now());
             let ended = loops.iter().position(Handle::is_finished).filter(|_| !ending.load(Ordering::SeqCst));
@@ -35,7 +35,7 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>) -> io::Result
                 continue;
             }
             // The log has threads of its own.
-            thread::sleep(LAST_LINE);
+            thread::park_timeout(LAST_LINE);
             std::process::abort();
         }
     };

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::support::client::{Client, Ending, Version};
 use super::support::{
-    Bowline, Config, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, pattern, pki,
-    serve,
+    Bowline, Config, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, pattern, pki, serve,
 };
 
 /// A relay in mid-flow.
@@ -181,11 +180,8 @@ both_versions! {
 #[test]
 fn data_keeps_an_otherwise_silent_relay_alive() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .timeout("client", "1s")
-        .timeout("server", "1s")
-        .bind_tls("")
-        .server(backend.address(), "");
+    let config =
+        Config::new().timeout("client", "1s").timeout("server", "1s").bind_tls("").server(backend.address(), "");
     let bowline = serve(&config);
     let mut tls = Client::new(Version::Tls13).connect(bowline.main());
     let mut peer = backend.accept();

@@ -5,17 +5,12 @@ use std::time::{Duration, Instant};
 use super::support::backend::BlackHole;
 use super::support::client::{Client, Ending, Version};
 use super::support::ports::Port;
-use super::support::{
-    Bowline, Config, DEADLINE, Echo, End, Scripted, Site, both_versions, eventually, pattern, serve,
-};
+use super::support::{Bowline, Config, DEADLINE, Echo, End, Scripted, Site, both_versions, eventually, pattern, serve};
 
 /// The client learns that this was not the end of an answer.
 #[track_caller]
 fn assert_aborted(ending: Ending) {
-    assert!(
-        matches!(ending, Ending::Truncated | Ending::Reset),
-        "{ending:?}"
-    );
+    assert!(matches!(ending, Ending::Truncated | Ending::Reset), "{ending:?}");
 }
 
 both_versions! {
@@ -79,19 +74,14 @@ both_versions! {
 #[test]
 fn a_client_that_leaves_while_the_backend_is_dialled_is_not_kept() {
     let hole = BlackHole::start();
-    let config = Config::new()
-        .timeout("connect", "60s")
-        .bind_tls("")
-        .server(hole.address(), "");
+    let config = Config::new().timeout("connect", "60s").bind_tls("").server(hole.address(), "");
     let bowline = serve(&config);
     let worker = bowline.worker();
     let idle = super::support::bowline::descriptors(worker);
     for _ in 0..20 {
         Client::new(Version::Tls13).connect(bowline.main()).reset();
     }
-    eventually("descriptors given back", DEADLINE, || {
-        super::support::bowline::descriptors(worker) <= idle
-    });
+    eventually("descriptors given back", DEADLINE, || super::support::bowline::descriptors(worker) <= idle);
 }
 
 #[test]
@@ -127,9 +117,7 @@ fn backends_that_do_not_answer_hold_nobody_up() {
 fn a_unix_socket_is_a_backend() {
     let site = Site::new();
     let backend = Scripted::unix(&site.path("backend.sock"));
-    let config = Config::new()
-        .bind_tls("")
-        .server_line("server s unix@{dir}/backend.sock send-proxy-v2");
+    let config = Config::new().bind_tls("").server_line("server s unix@{dir}/backend.sock send-proxy-v2");
     let bowline = Bowline::start(site, &config);
     let mut tls = Client::new(Version::Tls13).connect(bowline.main());
     tls.write_all(b"ping");
@@ -145,10 +133,7 @@ fn a_unix_socket_is_a_backend() {
 
 #[test]
 fn a_unix_socket_that_is_missing_is_an_abort_until_it_is_there() {
-    let config = Config::new()
-        .timeout("connect", "1s")
-        .bind_tls("")
-        .server_line("server s unix@{dir}/backend.sock");
+    let config = Config::new().timeout("connect", "1s").bind_tls("").server_line("server s unix@{dir}/backend.sock");
     let bowline = serve(&config);
     let client = Client::new(Version::Tls13);
     assert_aborted(client.connect(bowline.main()).ending());

@@ -16,8 +16,7 @@ use super::support::client::{Client, Ending, Version, dial, reset, timed_out};
 use super::support::ports::Port;
 use super::support::records::{APPLICATION_DATA, RecordClient};
 use super::support::{
-    Authority, Config, Echo, End, Identity, Leaf, Scripted, assert_same_bytes, pattern, pki,
-    proxy_header,
+    Authority, Config, Echo, End, Identity, Leaf, Scripted, assert_same_bytes, pattern, pki, proxy_header,
 };
 
 /// A rustls server that echoes, one connection after the other, until its test ends.
@@ -37,16 +36,12 @@ impl PlainServer {
                 let mut roots = RootCertStore::empty();
                 roots.add(authority.certificate().clone()).expect("a root");
                 let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                        .build()
-                        .expect("a verifier");
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().expect("a verifier");
                 builder.with_client_cert_verifier(verifier)
             }
         };
         let key = PrivatePkcs8KeyDer::from(identity.key.clone()).into();
-        let config = builder
-            .with_single_cert(identity.chain.clone(), key)
-            .expect("a server certificate");
+        let config = builder.with_single_cert(identity.chain.clone(), key).expect("a server certificate");
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -73,9 +68,7 @@ fn serve(mut tcp: TcpStream, mut conn: ServerConnection) {
         let state = conn.process_new_packets();
         if let Ok(state) = &state {
             let mut data = vec![0; state.plaintext_bytes_to_read()];
-            conn.reader()
-                .read_exact(&mut data)
-                .expect("what was announced");
+            conn.reader().read_exact(&mut data).expect("what was announced");
             conn.writer().write_all(&data).expect("memory");
             if state.peer_has_closed() {
                 conn.send_close_notify();
@@ -125,15 +118,7 @@ fn a_reserved_port_refuses_until_a_server_takes_it() {
 fn pem_is_read_by_openssl() {
     let site = Site::new();
     let text = Command::new("openssl")
-        .args([
-            "x509",
-            "-noout",
-            "-subject",
-            "-serial",
-            "-fingerprint",
-            "-sha256",
-            "-in",
-        ])
+        .args(["x509", "-noout", "-subject", "-serial", "-fingerprint", "-sha256", "-in"])
         .arg(site.write("leaf.pem", pki().good.chain_pem()))
         .output()
         .expect("openssl is installed");
@@ -151,27 +136,15 @@ fn openssl_agrees_with_the_certificates_and_lists() {
     let site = Site::new();
     let ca_file = site.write("checked-ca.pem", ca.pem());
     let verify = |identity: &Identity, crl: Option<&str>| -> String {
-        let leaf = site.write(
-            "leaf.pem",
-            super::support::certs::pem("CERTIFICATE", identity.leaf()),
-        );
+        let leaf = site.write("leaf.pem", super::support::certs::pem("CERTIFICATE", identity.leaf()));
         let mut command = Command::new("openssl");
-        command
-            .args(["verify", "-purpose", "sslclient", "-CAfile"])
-            .arg(&ca_file);
-        command
-            .arg("-untrusted")
-            .arg(site.write("chain.pem", identity.chain_pem()));
+        command.args(["verify", "-purpose", "sslclient", "-CAfile"]).arg(&ca_file);
+        command.arg("-untrusted").arg(site.write("chain.pem", identity.chain_pem()));
         if let Some(crl) = crl {
-            command
-                .arg("-crl_check")
-                .arg("-CRLfile")
-                .arg(site.write("list.pem", crl));
+            command.arg("-crl_check").arg("-CRLfile").arg(site.write("list.pem", crl));
         }
         let output = command.arg(leaf).output().expect("openssl is installed");
-        [output.stdout, output.stderr]
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .concat()
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
     };
     let good = ca.issue(&Leaf::client("good"));
     let old = ca.issue(&Leaf::client("old").valid(now() - 2 * DAY, now() - DAY));
@@ -179,19 +152,11 @@ fn openssl_agrees_with_the_certificates_and_lists() {
     let server = ca.issue(&Leaf::server(&["not.a.client"]));
     let below = ca.intermediate("Below").issue(&Leaf::client("leaf"));
     assert!(verify(&good, None).contains("OK"));
-    assert!(
-        verify(&below, None).contains("OK"),
-        "{}",
-        verify(&below, None)
-    );
+    assert!(verify(&below, None).contains("OK"), "{}", verify(&below, None));
     assert!(verify(&pki().good, None).contains("unable to get local issuer"));
     assert!(verify(&old, None).contains("certificate has expired"));
     assert!(verify(&early, None).contains("certificate is not yet valid"));
-    assert!(
-        verify(&server, None).contains("purpose"),
-        "{}",
-        verify(&server, None)
-    );
+    assert!(verify(&server, None).contains("purpose"), "{}", verify(&server, None));
     assert!(verify(&good, Some(&ca.crl(&[&old]))).contains("OK"));
     assert!(verify(&good, Some(&ca.crl(&[&good]))).contains("certificate revoked"));
     let stale = ca.crl_until(&[], now() - DAY);
@@ -212,10 +177,7 @@ fn sample_header() -> Vec<u8> {
     let tlvs = [
         (proxy_header::AUTHORITY, b"server.test".to_vec()),
         (proxy_header::CRC32C, vec![0; 4]),
-        (
-            proxy_header::SSL,
-            [&[7, 0, 0, 0, 0, 0x21, 0, 7][..], b"TLSv1.3"].concat(),
-        ),
+        (proxy_header::SSL, [&[7, 0, 0, 0, 0, 0x21, 0, 7][..], b"TLSv1.3"].concat()),
     ];
     let mut header = proxy_header::encode(source, destination, &tlvs);
     let sum = crc32c::crc32c(&header).to_be_bytes();
@@ -231,10 +193,7 @@ fn the_header_parser_reads_addresses_tlvs_and_ssl() {
     assert_eq!(header.source(), "192.0.2.7:4711".parse().unwrap());
     assert_eq!(header.destination(), "198.51.100.1:443".parse().unwrap());
     assert_eq!(header.order(), [2, 3, 0x20]);
-    assert_eq!(
-        header.tlv(proxy_header::AUTHORITY),
-        Some(&b"server.test"[..])
-    );
+    assert_eq!(header.tlv(proxy_header::AUTHORITY), Some(&b"server.test"[..]));
     let ssl = header.ssl();
     assert_eq!((ssl.client, ssl.verify), (7, 0));
     assert_eq!(ssl.text(proxy_header::SSL_VERSION), Some("TLSv1.3"));
@@ -309,19 +268,13 @@ fn clients_see_the_alerts_of_a_plain_server() {
     let server = PlainServer::start(&pki().server, Some(&pki().client_ca));
     for version in Version::ALL {
         let client = Client::new(version);
-        assert_eq!(
-            client.refused(server.address),
-            Ending::Alert(AlertDescription::CertificateRequired)
-        );
+        assert_eq!(client.refused(server.address), Ending::Alert(AlertDescription::CertificateRequired));
         let stranger = pki().other_ca.issue(&Leaf::client("stranger"));
         assert_eq!(
             client.clone().identity(&stranger).refused(server.address),
             Ending::Alert(AlertDescription::UnknownCA)
         );
-        client
-            .identity(&pki().good)
-            .connect(server.address)
-            .echo(b"in");
+        client.identity(&pki().good).connect(server.address).echo(b"in");
     }
 }
 
@@ -343,9 +296,7 @@ fn exchange_is_full_duplex_and_exact() {
     let server = PlainServer::start(&pki().server, None);
     let data = pattern(3_000_000);
     let client = Client::new(Version::Tls13).receive_buffer(8192);
-    let got = client
-        .connect(server.address)
-        .exchange(&data, data.len(), 5000);
+    let got = client.connect(server.address).exchange(&data, data.len(), 5000);
     assert_same_bytes(&got, &data);
 }
 
@@ -358,10 +309,7 @@ fn crafted_records_are_understood_by_a_plain_server() {
         bytes.extend(client.record(APPLICATION_DATA, b"x"));
         client.send(&bytes).expect("a live server");
     }
-    assert!(
-        !client.hung_up(Duration::from_millis(200)),
-        "it misread a record"
-    );
+    assert!(!client.hung_up(Duration::from_millis(200)), "it misread a record");
     // rustls itself takes 32 KeyUpdates in a row.
     let flood = client.flood(100_000, RecordClient::key_update);
     assert!(flood.is_some() || client.hung_up(Duration::from_secs(10)));
@@ -378,10 +326,7 @@ fn a_backend_tells_a_reset_from_an_end() {
     let mut tcp = dial(backend.address());
     tcp.write_all(b"data").expect("written");
     reset(tcp);
-    assert_eq!(
-        backend.accept().read_to_end(),
-        (b"data".to_vec(), End::Reset)
-    );
+    assert_eq!(backend.accept().read_to_end(), (b"data".to_vec(), End::Reset));
 }
 
 #[test]
@@ -416,19 +361,12 @@ fn a_black_hole_answers_nothing() {
 #[test]
 fn a_log_finds_lines_and_knows_its_end() {
     let log = Log::default();
-    let (mut writer, reader) = std::os::unix::net::UnixStream::pair()
-        .map(|(a, b)| (a, b))
-        .expect("a pair");
+    let (mut writer, reader) = std::os::unix::net::UnixStream::pair().map(|(a, b)| (a, b)).expect("a pair");
     log.capture(reader);
-    writer
-        .write_all(b"first line\nsecond \xff line\n")
-        .expect("written");
+    writer.write_all(b"first line\nsecond \xff line\n").expect("written");
     assert_eq!(log.wait_for(&["first"]), "first line");
     let mark = log.mark().min(1);
-    assert!(
-        log.wait_after(mark, &["second", "line"])
-            .starts_with("second")
-    );
+    assert!(log.wait_after(mark, &["second", "line"]).starts_with("second"));
     assert_eq!(log.find(0, &["third"], Duration::ZERO), None);
     drop(writer);
     log.wait_end();
@@ -450,10 +388,7 @@ fn configurations_carry_the_ports_of_their_site() {
     let other = format!("    bind {} name other ssl crt ", site.address("other"));
     assert!(text.contains(&other), "{text}");
     assert_ne!(site.address("main"), site.address("other"));
-    assert!(
-        text.contains("    server s 127.0.0.1:7 send-proxy-v2\n"),
-        "{text}"
-    );
+    assert!(text.contains("    server s 127.0.0.1:7 send-proxy-v2\n"), "{text}");
     assert!(!text.contains('{'), "{text}");
 }
 

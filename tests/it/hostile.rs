@@ -11,16 +11,12 @@ use super::support::client::{Client, Ending, Tls, Version, dial, reset, timed_ou
 use super::support::openssl::SClient;
 use super::support::records::{ALERT, APPLICATION_DATA, RecordClient};
 use super::support::{
-    Bowline, Config, DEADLINE, Echo, End, Scripted, Site, both_versions, eventually, observe,
-    pattern, pki, serve,
+    Bowline, Config, DEADLINE, Echo, End, Scripted, Site, both_versions, eventually, observe, pattern, pki, serve,
 };
 
 /// A listener that is patient for two seconds.
 fn guarded(backend: &Scripted) -> Bowline {
-    let config = Config::new()
-        .timeout("client-hs", "2s")
-        .bind_mtls("")
-        .server(backend.address(), "");
+    let config = Config::new().timeout("client-hs", "2s").bind_mtls("").server(backend.address(), "");
     serve(&config)
 }
 
@@ -43,11 +39,7 @@ fn assert_turned_away(bytes: &[u8]) {
     tcp.write_all(bytes).expect("bytes");
     let answer = rest(&mut tcp);
     if !answer.is_empty() {
-        assert_eq!(
-            (answer[0], answer[5]),
-            (ALERT, 2),
-            "no fatal alert: {answer:02x?}"
-        );
+        assert_eq!((answer[0], answer[5]), (ALERT, 2), "no fatal alert: {answer:02x?}");
     }
     let line = bowline.log.wait_for(&["fe/main: SSL handshake failure ("]);
     let client = tcp.local_addr().expect("an address").to_string();
@@ -273,10 +265,7 @@ fn connections_that_come_and_go_do_no_harm() {
 #[track_caller]
 fn assert_flood_ends(next: impl FnMut(&mut RecordClient) -> Vec<u8>) {
     let echo = Echo::start();
-    let config = Config::new()
-        .global("nbthread 1")
-        .bind_tls("")
-        .server(echo.address(), "");
+    let config = Config::new().global("nbthread 1").bind_tls("").server(echo.address(), "");
     let bowline = serve(&config);
     let client = Client::new(Version::Tls13);
     let mut other = client.connect(bowline.main());
@@ -289,10 +278,7 @@ fn assert_flood_ends(next: impl FnMut(&mut RecordClient) -> Vec<u8>) {
     let before = processor_time(worker);
     observe(Duration::from_millis(500));
     let used = processor_time(worker) - before;
-    assert!(
-        used < Duration::from_millis(100),
-        "{used:?} after the flood"
-    );
+    assert!(used < Duration::from_millis(100), "{used:?} after the flood");
 }
 
 #[test]
@@ -369,21 +355,14 @@ fn early_data_is_not_offered() {
     client.connect(bowline.main()).echo(b"ticket, please");
     let mut tls: Tls = client.over(dial(bowline.main()));
     assert!(client.offers() > 0, "no session to resume");
-    assert!(
-        tls.conn.early_data().is_none(),
-        "the ticket permits early data"
-    );
+    assert!(tls.conn.early_data().is_none(), "the ticket permits early data");
     tls.handshake().expect("a handshake");
 }
 
 #[test]
 fn without_descriptors_accepting_pauses_and_recovers() {
     let echo = Echo::start();
-    let config = Config::new()
-        .global("nbthread 1")
-        .timeout("client-hs", "60s")
-        .bind_tls("")
-        .server(echo.address(), "");
+    let config = Config::new().global("nbthread 1").timeout("client-hs", "60s").bind_tls("").server(echo.address(), "");
     let limit = ["prlimit", "--nofile=80:80"];
     let bowline = Bowline::start_under(Site::new(), &config, &limit);
     let client = Client::new(Version::Tls13);

@@ -8,45 +8,28 @@ use super::support::bowline::processor_time;
 use super::support::certs::{DAY, hex, looping_chain, now};
 use super::support::client::{Client, Ending, Version};
 use super::support::openssl::SClient;
-use super::support::{
-    Authority, Bowline, Config, Identity, Leaf, Scripted, Site, both_versions, pki, serve,
-};
+use super::support::{Authority, Bowline, Config, Identity, Leaf, Scripted, Site, both_versions, pki, serve};
 
 /// A listener that demands a certificate of the shared client CA and looks into `crl.pem`.
 fn demanding(backend: &Scripted) -> Config {
-    Config::new()
-        .bind_mtls("crl-file {dir}/crl.pem")
-        .server(backend.address(), "")
+    Config::new().bind_mtls("crl-file {dir}/crl.pem").server(backend.address(), "")
 }
 
 /// The log line of a refused handshake must name the certificate.
 #[track_caller]
 fn assert_names(line: &str, identity: &Identity, common_name: &str, issuer: &str) {
-    assert!(
-        line.contains(&format!("subject=\"/CN={common_name}\"")),
-        "{line}"
-    );
+    assert!(line.contains(&format!("subject=\"/CN={common_name}\"")), "{line}");
     assert!(line.contains(&format!("issuer=\"/CN={issuer}\"")), "{line}");
     let serial = line.split("serial=").nth(1).unwrap_or_default();
     let serial = serial.split_whitespace().next().unwrap_or_default();
     let plain = serial.replace([':', '"'], "").to_lowercase();
     let plain = plain.trim_start_matches("0x").trim_start_matches('0');
-    assert_eq!(
-        plain,
-        hex(&identity.serial).trim_start_matches('0'),
-        "{line}"
-    );
+    assert_eq!(plain, hex(&identity.serial).trim_start_matches('0'), "{line}");
 }
 
 /// Shows `identity` where it must be refused with this alert.
 #[track_caller]
-fn refused(
-    version: Version,
-    identity: &Identity,
-    issuer: &str,
-    crl: &str,
-    alert: AlertDescription,
-) {
+fn refused(version: Version, identity: &Identity, issuer: &str, crl: &str, alert: AlertDescription) {
     let backend = Scripted::start();
     let site = Site::new();
     site.write("crl.pem", crl);
@@ -343,18 +326,13 @@ fn a_name_cannot_forge_a_log_line() {
     let forged = "192.0.2.66:1 [01/Jan/2026:00:00:00.000] fe/main: forged";
     let name = format!("evil\"\n{forged}\r\u{1b}[2J");
     let mallory = pki().other_ca.issue(&Leaf::client(&name));
-    Client::new(Version::Tls13)
-        .identity(&mallory)
-        .refused(bowline.main());
+    Client::new(Version::Tls13).identity(&mallory).refused(bowline.main());
     let line = bowline.log.wait_for(&["SSL handshake failure ("]);
     assert!(line.starts_with("127.0.0.1:"), "{line}");
     assert!(line.contains("serial="), "the line is cut: {line}");
     let log = bowline.kill();
     assert_eq!(log.lines_with("192.0.2.66:1 [").len(), 1);
-    assert!(
-        !log.text().contains('\u{1b}'),
-        "an escape sequence in the log"
-    );
+    assert!(!log.text().contains('\u{1b}'), "an escape sequence in the log");
 }
 
 #[test]
@@ -362,9 +340,7 @@ fn a_long_name_cannot_fill_the_log() {
     let backend = Scripted::start();
     let bowline = serve(&demanding(&backend));
     let mallory = pki().other_ca.issue(&Leaf::client(&"m".repeat(10_000)));
-    Client::new(Version::Tls13)
-        .identity(&mallory)
-        .refused(bowline.main());
+    Client::new(Version::Tls13).identity(&mallory).refused(bowline.main());
     let line = bowline.log.wait_for(&["SSL handshake failure ("]);
     assert!(line.len() <= 1024, "{} bytes", line.len());
 }
@@ -372,9 +348,7 @@ fn a_long_name_cannot_fill_the_log() {
 #[test]
 fn tls_1_2_is_refused_where_1_3_is_the_minimum() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind_tls("ssl-min-ver TLSv1.3")
-        .server(backend.address(), "");
+    let config = Config::new().bind_tls("ssl-min-ver TLSv1.3").server(backend.address(), "");
     let bowline = serve(&config);
     let ending = Client::new(Version::Tls12).refused(bowline.main());
     assert_eq!(ending, Ending::Alert(AlertDescription::ProtocolVersion));
@@ -404,9 +378,7 @@ fn a_revocation_list_that_expires_while_running_shuts_the_door() {
     site.write("crl.pem", pki().client_ca.crl_until(&[], expiry));
     let bowline = Bowline::start(site, &demanding(&backend));
     let client = Client::new(Version::Tls13).identity(&pki().good);
-    super::support::eventually("expiry of the list", super::support::DEADLINE, || {
-        now() > expiry
-    });
+    super::support::eventually("expiry of the list", super::support::DEADLINE, || now() > expiry);
     let ending = client.refused(bowline.main());
     assert!(matches!(ending, Ending::Alert(_)), "{ending:?}");
     backend.assert_untouched_by(bowline);

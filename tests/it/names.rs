@@ -4,9 +4,7 @@ use rustls::AlertDescription;
 
 use super::support::client::{Client, Ending, Version};
 use super::support::openssl::SClient;
-use super::support::{
-    Bowline, Config, Echo, Identity, Leaf, Scripted, Site, both_versions, pki, serve,
-};
+use super::support::{Bowline, Config, Echo, Identity, Leaf, Scripted, Site, both_versions, pki, serve};
 
 struct Named {
     first: Identity,
@@ -28,30 +26,16 @@ fn named(more: &str) -> Named {
     let both_ec = ca.issue(&Leaf::server(&["both.test"]));
     let site = Site::new();
     let mut crt = String::from("ssl");
-    for (name, identity) in [
-        ("first", &first),
-        ("exact", &exact),
-        ("wild", &wild),
-        ("both-rsa", &both_rsa),
-        ("both-ec", &both_ec),
-    ] {
+    for (name, identity) in
+        [("first", &first), ("exact", &exact), ("wild", &wild), ("both-rsa", &both_rsa), ("both-ec", &both_ec)]
+    {
         site.write(&format!("{name}.pem"), identity.pem());
         crt.push_str(&format!(" crt {{dir}}/{name}.pem"));
     }
     let echo = Echo::start();
-    let config = Config::new()
-        .bind("main", &format!("{crt} {more}"))
-        .server(echo.address(), "");
+    let config = Config::new().bind("main", &format!("{crt} {more}")).server(echo.address(), "");
     let bowline = Bowline::start(site, &config);
-    Named {
-        first,
-        exact,
-        wild,
-        both_rsa,
-        both_ec,
-        bowline,
-        _echo: echo,
-    }
+    Named { first, exact, wild, both_rsa, both_ec, bowline, _echo: echo }
 }
 
 /// CN of a certificate.
@@ -186,26 +170,19 @@ fn a_key_may_stand_in_a_file_beside_the_certificate() {
     let echo = Echo::start();
     let config = Config::new().bind_tls("").server(echo.address(), "");
     let bowline = Bowline::start(site, &config);
-    Client::strict(Version::Tls13)
-        .connect(bowline.main())
-        .echo(b"x");
+    Client::strict(Version::Tls13).connect(bowline.main()).echo(b"x");
 }
 
 #[test]
 fn a_directory_of_certificates_is_read_in_the_order_of_names() {
     let site = Site::new();
     let ca = &pki().server_ca;
-    let (a, b) = (
-        ca.issue(&Leaf::server(&["a.test"])),
-        ca.issue(&Leaf::server(&["b.test"])),
-    );
+    let (a, b) = (ca.issue(&Leaf::server(&["a.test"])), ca.issue(&Leaf::server(&["b.test"])));
     std::fs::create_dir(site.path("certs")).expect("a directory");
     std::fs::write(site.path("certs/2.pem"), b.pem()).expect("a file");
     std::fs::write(site.path("certs/1.pem"), a.pem()).expect("a file");
     let echo = Echo::start();
-    let config = Config::new()
-        .bind("main", "ssl crt {dir}/certs")
-        .server(echo.address(), "");
+    let config = Config::new().bind("main", "ssl crt {dir}/certs").server(echo.address(), "");
     let bowline = Bowline::start(site, &config);
     let client = || Client::new(Version::Tls13);
     let shown = |client: Client| client.connect(bowline.main()).server_certificate();
@@ -220,10 +197,7 @@ fn each_listener_has_its_own_certificates_and_demands() {
     let other = pki().server_ca.issue(&Leaf::server(&["server.test"]));
     site.write("other.pem", other.pem());
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind_mtls("")
-        .bind("open", "ssl crt {dir}/other.pem")
-        .server(backend.address(), "");
+    let config = Config::new().bind_mtls("").bind("open", "ssl crt {dir}/other.pem").server(backend.address(), "");
     let bowline = Bowline::start(site, &config);
     let client = Client::new(Version::Tls13);
     let mut open = client.connect(bowline.address("open"));

@@ -16,10 +16,8 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn behind_a_balancer(backend: &Scripted) -> Bowline {
-    let config = Config::new()
-        .timeout("client-hs", "2s")
-        .bind_tls("accept-proxy")
-        .server(backend.address(), "send-proxy-v2");
+    let config =
+        Config::new().timeout("client-hs", "2s").bind_tls("accept-proxy").server(backend.address(), "send-proxy-v2");
     serve(&config)
 }
 
@@ -100,12 +98,7 @@ fn the_log_names_the_announced_client() {
     let backend = Scripted::start();
     let bowline = behind_a_balancer(&backend);
     let mut tcp = dial(bowline.main());
-    tcp.write_all(&proxy_header::encode(
-        address(SOURCE),
-        address(DESTINATION),
-        &[],
-    ))
-    .expect("a header");
+    tcp.write_all(&proxy_header::encode(address(SOURCE), address(DESTINATION), &[])).expect("a header");
     let mut tls = Client::new(Version::Tls13).over(tcp);
     tls.handshake().expect("a handshake");
     backend.accept().fin();
@@ -221,13 +214,10 @@ fn headers_that_are_almost_right_are_refused() {
 #[test]
 fn a_header_where_none_is_accepted_is_refused() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind_tls("")
-        .server(backend.address(), "send-proxy-v2");
+    let config = Config::new().bind_tls("").server(backend.address(), "send-proxy-v2");
     let bowline = serve(&config);
     let mut tcp = dial(bowline.main());
-    tcp.write_all(b"PROXY TCP4 192.0.2.77 198.51.100.1 4711 8883\r\n")
-        .expect("a line");
+    tcp.write_all(b"PROXY TCP4 192.0.2.77 198.51.100.1 4711 8883\r\n").expect("a line");
     let mut tls = Client::new(Version::Tls13).over(tcp);
     tls.handshake().expect_err("it believed a header");
     backend.assert_untouched_by(bowline);

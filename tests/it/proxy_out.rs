@@ -6,21 +6,16 @@ use rustls::ProtocolVersion;
 
 use super::support::client::{Client, Version};
 use super::support::proxy_header::{
-    self, ALPN, AUTHORITY, CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, CRC32C, FINGERPRINT,
-    Header, SSL, SSL_CIPHER, SSL_CLIENT_CERT, SSL_CN, SSL_GROUP, SSL_KEY_ALG, SSL_SIG_ALG,
-    SSL_SIG_SCHEME, SSL_VERSION, UNIQUE_ID,
+    self, ALPN, AUTHORITY, CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, CRC32C, FINGERPRINT, Header, SSL,
+    SSL_CIPHER, SSL_CLIENT_CERT, SSL_CN, SSL_GROUP, SSL_KEY_ALG, SSL_SIG_ALG, SSL_SIG_SCHEME, SSL_VERSION, UNIQUE_ID,
 };
-use super::support::{
-    Bowline, Config, Leaf, Peer, Scripted, Site, Tls, both_versions, pattern, pki, serve,
-};
+use super::support::{Bowline, Config, Leaf, Peer, Scripted, Site, Tls, both_versions, pattern, pki, serve};
 
 /// A connection with a certificate through a listener that demands one, and its header.
 #[track_caller]
 fn through(version: Version, server: &str) -> (Bowline, Tls, Peer, Header) {
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind_mtls("alpn proto")
-        .server(backend.address(), server);
+    let config = Config::new().bind_mtls("alpn proto").server(backend.address(), server);
     let bowline = serve(&config);
     let client = Client::new(version).identity(&pki().good).alpn(&["proto"]);
     let tls = client.connect(bowline.main());
@@ -37,9 +32,7 @@ fn cipher_name(tls: &Tls) -> String {
         return name.replace("TLS13_", "TLS_");
     }
     let name = name.replace("TLS_", "").replace("_WITH_", "_");
-    let name = name
-        .replace("AES_128", "AES128")
-        .replace("AES_256", "AES256");
+    let name = name.replace("AES_128", "AES128").replace("AES_256", "AES256");
     let name = name.replace("POLY1305_SHA256", "POLY1305");
     name.replace('_', "-")
 }
@@ -258,11 +251,7 @@ fn names_are_passed_on_byte_by_byte() {
     let name = "Zo\u{eb}\u{4e2d}/CN=admin\n\"x";
     let backend = Scripted::start();
     let server = "send-proxy-v2-ssl-cn";
-    let bowline = serve(
-        &Config::new()
-            .bind_mtls("")
-            .server(backend.address(), server),
-    );
+    let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
     let strange = pki().client_ca.issue(&Leaf::client(name));
     let client = Client::new(Version::Tls13).identity(&strange);
     let _tls = client.connect(bowline.main());
@@ -274,27 +263,16 @@ fn a_long_header_arrives_whole_through_a_narrow_socket() {
     let address = "127.0.0.1:0".parse().expect("an address");
     let backend = Scripted::listen(address, Some(1024), 8);
     let server = "send-proxy-v2 proxy-v2-options client-cert,crc32c";
-    let bowline = serve(
-        &Config::new()
-            .bind_mtls("")
-            .server(backend.address(), server),
-    );
+    let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
     let mut long = Leaf::client("long");
-    long.names = (0..200)
-        .map(|n| format!("name-{n}.of.a.long.certificate.test"))
-        .collect();
+    long.names = (0..200).map(|n| format!("name-{n}.of.a.long.certificate.test")).collect();
     let long = pki().client_ca.issue(&long);
-    let mut tls = Client::new(Version::Tls13)
-        .identity(&long)
-        .connect(bowline.main());
+    let mut tls = Client::new(Version::Tls13).identity(&long).connect(bowline.main());
     let data = pattern(50_000);
     tls.write_all(&data);
     let mut peer = backend.accept();
     let header = peer.header();
     assert!(header.length > 6000, "{} bytes", header.length);
-    assert_eq!(
-        header.ssl().tlv(SSL_CLIENT_CERT),
-        Some(long.leaf().as_ref())
-    );
+    assert_eq!(header.ssl().tlv(SSL_CLIENT_CERT), Some(long.leaf().as_ref()));
     assert!(peer.read_exact(data.len()) == data, "the data behind it");
 }

@@ -30,10 +30,7 @@ fn haproxy_reads_the_header() {
     }
     let server = Server::haproxy();
     let (answer, client) = ask(&server, OPTIONS, REQUEST);
-    assert!(
-        answer.ends_with(&format!("{client} server.test")),
-        "{answer}"
-    );
+    assert!(answer.ends_with(&format!("{client} server.test")), "{answer}");
     let (answer, client) = ask(&server, "send-proxy", REQUEST);
     assert!(answer.contains(&client.to_string()), "{answer}");
 }
@@ -57,9 +54,7 @@ fn varnish_reads_the_header() {
     }
     let server = Server::varnish();
     let (answer, client) = ask(&server, OPTIONS, REQUEST);
-    let expected = format!(
-        "{client} authority=server.test ssl=true version=TLSv1.3 cn=alice verify=0 cert=true"
-    );
+    let expected = format!("{client} authority=server.test ssl=true version=TLSv1.3 cn=alice verify=0 cert=true");
     assert!(answer.ends_with(&expected), "{answer}");
     let (answer, client) = ask(&server, "send-proxy", REQUEST);
     assert!(answer.contains(&client.to_string()), "{answer}");

@@ -8,8 +8,7 @@ use super::support::bowline::{processor_time, resident};
 use super::support::client::{Client, Ending, Version};
 use super::support::records::{APPLICATION_DATA, RecordClient};
 use super::support::{
-    Bowline, Config, Echo, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, observe,
-    pattern, serve,
+    Bowline, Config, Echo, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, observe, pattern, serve,
 };
 
 #[track_caller]
@@ -92,9 +91,7 @@ fn a_backend_that_never_reads_stops_its_client() {
     let (bowline, mut tls, _peer) = relay(&Client::new(Version::Tls13), Some(4096));
     let worker = bowline.worker();
     let before = resident(worker);
-    tls.tcp
-        .set_write_timeout(Some(Duration::from_secs(1)))
-        .expect("SO_SNDTIMEO");
+    tls.tcp.set_write_timeout(Some(Duration::from_secs(1))).expect("SO_SNDTIMEO");
     let piece = pattern(65536);
     let mut sent = 0;
     while sent < 256 << 20 && tls.try_write_all(&piece).is_ok() {
@@ -108,10 +105,7 @@ fn a_backend_that_never_reads_stops_its_client() {
 #[test]
 fn others_are_served_while_one_stalls() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .global("nbthread 1")
-        .bind_tls("")
-        .server(backend.address(), "");
+    let config = Config::new().global("nbthread 1").bind_tls("").server(backend.address(), "");
     let bowline = serve(&config);
     let stalled = Client::new(Version::Tls13).receive_buffer(4096);
     let _stalled = stalled.connect(bowline.main());
@@ -130,10 +124,7 @@ fn others_are_served_while_one_stalls() {
 #[test]
 fn others_are_served_while_one_floods() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .global("nbthread 1")
-        .bind_tls("")
-        .server(backend.address(), "");
+    let config = Config::new().global("nbthread 1").bind_tls("").server(backend.address(), "");
     let bowline = serve(&config);
     let greedy = Client::new(Version::Tls13);
     let mut greedy = greedy.connect(bowline.main());
@@ -168,10 +159,8 @@ fn records_of_one_byte_pass_exactly() {
     let data = pattern(20_000);
     let reading = std::thread::spawn(move || peer.read_exact(20_000));
     for piece in data.chunks(500) {
-        let records: Vec<u8> = piece
-            .iter()
-            .flat_map(|byte| client.record(APPLICATION_DATA, std::slice::from_ref(byte)))
-            .collect();
+        let records: Vec<u8> =
+            piece.iter().flat_map(|byte| client.record(APPLICATION_DATA, std::slice::from_ref(byte))).collect();
         client.send(&records).expect("a live relay");
     }
     assert_same_bytes(&reading.join().expect("a reader"), &data);
@@ -231,17 +220,12 @@ fn many_connections_keep_apart() {
 #[test]
 fn a_listener_without_tls_relays_too() {
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind("main", "")
-        .server(backend.address(), "send-proxy-v2");
+    let config = Config::new().bind("main", "").server(backend.address(), "send-proxy-v2");
     let bowline = serve(&config);
     let mut tcp = super::support::client::dial(bowline.main());
     tcp.write_all(b"plain").expect("data");
     let mut peer = backend.accept();
-    assert_eq!(
-        peer.header().source(),
-        tcp.local_addr().expect("an address")
-    );
+    assert_eq!(peer.header().source(), tcp.local_addr().expect("an address"));
     assert_eq!(peer.read_exact(5), b"plain");
     let socket = socket2::Socket::from(tcp);
     let sent = fill(&socket, 256 << 20, Duration::from_millis(500));

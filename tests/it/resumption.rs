@@ -6,12 +6,8 @@ use std::time::Instant;
 use super::support::bowline::Bowline;
 use super::support::certs::{hex, now};
 use super::support::client::{Client, Version};
-use super::support::proxy_header::{
-    CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, FINGERPRINT, Header, SSL_CN,
-};
-use super::support::{
-    Config, DEADLINE, Identity, Leaf, Scripted, Site, both_versions, eventually, pki, serve,
-};
+use super::support::proxy_header::{CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, FINGERPRINT, Header, SSL_CN};
+use super::support::{Config, DEADLINE, Identity, Leaf, Scripted, Site, both_versions, eventually, pki, serve};
 
 const IDENTITY: &str = "send-proxy-v2 proxy-v2-options ssl,cert-cn,cert-fingerprint";
 
@@ -41,12 +37,7 @@ fn first_visit(client: &Client, address: std::net::SocketAddr, backend: &Scripte
 
 /// The session is offered, and the client gets nowhere.
 #[track_caller]
-fn assert_worthless(
-    client: &Client,
-    address: std::net::SocketAddr,
-    backend: &Scripted,
-    bowline: Bowline,
-) {
+fn assert_worthless(client: &Client, address: std::net::SocketAddr, backend: &Scripted, bowline: Bowline) {
     let offers = client.offers();
     client.refused(address);
     assert!(client.offers() > offers, "the session was never offered");
@@ -233,9 +224,7 @@ both_versions! {
 fn a_foreign_ticket_is_a_full_handshake() {
     // What one listener encrypts, a listener of another process cannot read, and does not stumble over.
     let backend = Scripted::start();
-    let config = Config::new()
-        .bind_mtls("")
-        .server(backend.address(), IDENTITY);
+    let config = Config::new().bind_mtls("").server(backend.address(), IDENTITY);
     let (one, other) = (serve(&config), serve(&config));
     for version in Version::ALL {
         let client = Client::new(version).identity(&pki().good);
@@ -249,11 +238,7 @@ fn a_foreign_ticket_is_a_full_handshake() {
 #[test]
 fn tickets_differ_and_do_not_show_the_certificate() {
     let backend = Scripted::start();
-    let bowline = serve(
-        &Config::new()
-            .bind_mtls("")
-            .server(backend.address(), IDENTITY),
-    );
+    let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), IDENTITY));
     let site = &bowline.site;
     let certificate = site.write("client.pem", pki().good.pem());
     let certificate = certificate.to_str().expect("UTF-8");
@@ -283,8 +268,5 @@ fn tickets_differ_and_do_not_show_the_certificate() {
         .collect();
     assert!(dump.len() > 64, "{text}");
     let name = hex(b"alice");
-    assert!(
-        !dump.contains(&name),
-        "the ticket shows the certificate: {text}"
-    );
+    assert!(!dump.contains(&name), "the ticket shows the certificate: {text}");
 }

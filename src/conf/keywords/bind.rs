@@ -162,6 +162,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
         return;
     };
     let mut bind = BindDraft::new(line.word.at.clone());
+    let errors = diagnostics.errors();
     read_addresses(&mut bind, addresses, diagnostics);
     parameters(rest, Table::Bind, diagnostics, |line, diagnostics| {
         if bind.tls_parameter.is_none() && ABOUT_TLS.contains(&line.keyword.name) {
@@ -181,6 +182,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
             *v6only = only;
         }
     }
+    bind.broken = diagnostics.errors() > errors;
     proxy.binds.push(bind);
 }
 
@@ -188,12 +190,14 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
     // In a word without quotes and variables the parts can be pointed at one by one.
     let literal = word.length == saturated(word.text.len());
     let mut offset = 0;
-    for (count, part) in word.text.split(|byte| *byte == b',').enumerate() {
+    // HAProxy does not mind a comma at the end.
+    let list = word.text.strip_suffix(b",").unwrap_or(&word.text);
+    for (count, part) in list.split(|byte| *byte == b',').enumerate() {
         if count == ADDRESSES_MAX {
             diagnostics.push(word.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
             return;
         }
-        let mut place = word.clone();
+        let mut place = Word { text: Vec::new(), at: word.at.clone(), length: word.length, unset: Vec::new() };
         if literal {
             place.at.column = place.at.column.saturating_add(saturated(offset));
             place.length = saturated(part.len());

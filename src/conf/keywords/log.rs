@@ -48,26 +48,33 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
         _ => LogFraming::Local,
     };
     let mut rest = options;
-    loop {
-        match rest {
-            [word, value, after @ ..] if word.is("len") => {
-                max_length = usize::try_from(value::number(value, 80..=65535, diagnostics)?).unwrap_or(LENGTH_DEFAULT);
-                rest = after;
-            }
-            [word, value, after @ ..] if word.is("format") => {
-                format = one_of(value, "log format", FORMATS, diagnostics)?;
-                rest = after;
-            }
-            [word, ..] if word.is("sample") => {
-                diagnostics.push(not_yet("sample", word).help("until then: every line is sent"));
-                return None;
-            }
-            [word, ..] if word.is("profile") => {
-                diagnostics.push(refusal(super::Subject::Other, "profile", word, "use 'format' instead"));
-                return None;
-            }
-            _ => break,
+    // HAProxy wants these in this order.
+    if let [word, value, after @ ..] = rest {
+        if word.is("len") {
+            max_length = usize::try_from(value::number(value, 80..=65535, diagnostics)?).unwrap_or(LENGTH_DEFAULT);
+            rest = after;
         }
+    }
+    if let [word, value, after @ ..] = rest {
+        if word.is("format") {
+            format = one_of(value, "log format", FORMATS, diagnostics)?;
+            rest = after;
+        }
+    }
+    match rest {
+        [word, ..] if word.is("len") => {
+            diagnostics.push(word.error("E102", "'len' goes before 'format'").help(usage(line.keyword)));
+            return None;
+        }
+        [word, ..] if word.is("sample") => {
+            diagnostics.push(not_yet("sample", word).help("until then: every line is sent"));
+            return None;
+        }
+        [word, ..] if word.is("profile") => {
+            diagnostics.push(refusal(super::Subject::Other, "profile", word, "use 'format' instead"));
+            return None;
+        }
+        _ => {}
     }
     let [facility, levels @ ..] = rest else {
         diagnostics.push(

@@ -37,11 +37,12 @@ impl Places {
     /// A `server` or `default-server` line.
     pub const SERVER: Places = Places(32);
 
-    const NAMES: [(Places, &'static str); 6] = [
+    const NAMES: [(Places, &'static str); 7] = [
         (Places::GLOBAL, "global"),
         (Places::DEFAULTS, "defaults"),
         (Places::FRONTEND, "frontend"),
         (Places::BACKEND, "backend"),
+        (Places::FRONTEND.and(Places::BACKEND), "listen"),
         (Places::BIND, "bind"),
         (Places::SERVER, "server"),
     ];
@@ -453,7 +454,7 @@ pub fn help() -> String {
             .collect();
         if !inert.is_empty() {
             text.push_str("\n  Accepted for HAProxy's sake, without effect (those about HTTP in 'defaults' only):\n");
-            wrapped(&mut text, &inert.join(" "));
+            wrapped(&mut text, &inert.join(", "));
         }
         text.push('\n');
     }
@@ -480,6 +481,3 @@ fn wrapped(text: &mut String, paragraph: &str) {
     }
     text.push('\n');
 }
-
-#[cfg(test)]
-mod tests;

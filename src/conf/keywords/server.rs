@@ -169,9 +169,10 @@ fn send_ssl(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
     options.cert_cn |= line.keyword.name == "send-proxy-v2-ssl-cn";
 }
 
-fn no_send_v2(options: &mut ProxyOptions, _: &Line<'_>, _: &mut Diagnostics) {
+fn no_send_v2(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
     options.v2 = false;
     options.v2_parameter = None;
+    options.taken_back = Some((line.keyword.name, line.word.at.clone()));
 }
 
 /// As in HAProxy, these take back the whole of what their counterparts switch on.

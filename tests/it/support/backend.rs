@@ -40,8 +40,7 @@ impl Scripted {
     /// On this address, with this SO_RCVBUF (inherited by every connection) and backlog.
     pub(crate) fn listen(address: SocketAddr, receive_buffer: Option<usize>, backlog: i32) -> Self {
         let domain = Domain::for_address(address);
-        let listener =
-            Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a backend's socket");
+        let listener = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a backend's socket");
         listener.set_reuse_address(true).expect("SO_REUSEADDR");
         if let Some(bytes) = receive_buffer {
             listener.set_recv_buffer_size(bytes).expect("SO_RCVBUF");
@@ -98,10 +97,7 @@ impl Scripted {
         let log = bowline.kill();
         if let Some(mut peer) = self.accept_within(Duration::ZERO) {
             let (data, end) = peer.read_to_end();
-            panic!(
-                "a connection at the backend with {data:02x?}, then {end:?}; log:\n{}",
-                log.text()
-            );
+            panic!("a connection at the backend with {data:02x?}, then {end:?}; log:\n{}", log.text());
         }
     }
 }
@@ -115,20 +111,14 @@ pub(crate) struct Peer {
 impl Peer {
     fn new(socket: Socket) -> Self {
         socket.set_nonblocking(false).expect("blocking");
-        socket
-            .set_read_timeout(Some(DEADLINE))
-            .expect("SO_RCVTIMEO");
-        socket
-            .set_write_timeout(Some(DEADLINE))
-            .expect("SO_SNDTIMEO");
+        socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        socket.set_write_timeout(Some(DEADLINE)).expect("SO_SNDTIMEO");
         Self { socket }
     }
 
     /// A second handle, to read and write at the same time.
     pub(crate) fn handle(&self) -> Self {
-        Self {
-            socket: self.socket.try_clone().expect("a handle"),
-        }
+        Self { socket: self.socket.try_clone().expect("a handle") }
     }
 
     /// Address of Bowline's end.
@@ -222,9 +212,7 @@ impl Peer {
 
     /// Closes with a RST.
     pub(crate) fn reset(self) {
-        self.socket
-            .set_linger(Some(Duration::ZERO))
-            .expect("SO_LINGER");
+        self.socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// Nothing arrives for as long as `length`.
@@ -285,11 +273,7 @@ impl Echo {
                 }
             }
         });
-        Self {
-            address,
-            connections,
-            stop,
-        }
+        Self { address, connections, stop }
     }
 
     /// Where it listens.
@@ -341,10 +325,7 @@ impl BlackHole {
             let connected = socket.connect_timeout(&address, patience).is_ok();
             queued.push(socket);
             if !connected {
-                return Self {
-                    full,
-                    _queued: queued,
-                };
+                return Self { full, _queued: queued };
             }
             assert!(queued.len() < 64, "the queue never fills");
         }

@@ -24,10 +24,7 @@ const ADOPTED: &str = "worker adopted generation";
 
 /// The program: the one cargo built, or the one that `BOWLINE_BIN` names (an installed package, say).
 pub(crate) fn program() -> PathBuf {
-    std::env::var_os("BOWLINE_BIN").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_bowline")),
-        PathBuf::from,
-    )
+    std::env::var_os("BOWLINE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bowline")), PathBuf::from)
 }
 
 /// A test's own directory and ports.
@@ -43,10 +40,7 @@ impl Site {
         let dir = TempDir::new().expect("a directory");
         // Unprivileged workers have to reach unix sockets in here.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode 755");
-        let site = Self {
-            dir,
-            ports: Mutex::new(HashMap::new()),
-        };
+        let site = Self { dir, ports: Mutex::new(HashMap::new()) };
         site.write("server.pem", pki().server.pem());
         site.write("ca.pem", pki().client_ca.pem());
         site.write("crl.pem", pki().client_ca.crl(&[]));
@@ -78,13 +72,7 @@ impl Site {
         let mut ports = self.ports.lock().expect("no test panics in here");
         ports
             .entry(name.to_owned())
-            .or_insert_with(|| {
-                if name.starts_with("v6") {
-                    Port::reserve_v6()
-                } else {
-                    Port::reserve()
-                }
-            })
+            .or_insert_with(|| if name.starts_with("v6") { Port::reserve_v6() } else { Port::reserve() })
             .address()
     }
 
@@ -112,18 +100,11 @@ impl Site {
     /// Runs `bowline -c -f bowline.cfg` to its end.
     pub(crate) fn check(&self, text: &str) -> Checked {
         let path = self.configure(text);
-        let output = Command::new(program())
-            .arg("-c")
-            .arg("-f")
-            .arg(path)
-            .stdin(Stdio::null())
-            .output()
-            .expect("bowline runs");
+        let output =
+            Command::new(program()).arg("-c").arg("-f").arg(path).stdin(Stdio::null()).output().expect("bowline runs");
         Checked {
             code: output.status.code(),
-            text: [output.stdout, output.stderr]
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-                .concat(),
+            text: [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat(),
         }
     }
 }
@@ -157,10 +138,7 @@ impl Log {
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
-            {
+            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
                 let (state, changed) = &*log.state;
                 state.lock().expect("a log").lines.push(text);
@@ -218,10 +196,7 @@ impl Log {
     pub(crate) fn wait_after(&self, mark: usize, words: &[&str]) -> String {
         match self.find(mark, words, DEADLINE) {
             Some(line) => line,
-            None => panic!(
-                "no line with {words:?} after line {mark} of:\n{}",
-                self.text()
-            ),
+            None => panic!("no line with {words:?} after line {mark} of:\n{}", self.text()),
         }
     }
 
@@ -234,9 +209,7 @@ impl Log {
     /// Waits until the process has closed its output, so that nothing can be missed.
     #[track_caller]
     pub(crate) fn wait_end(&self) {
-        eventually("end of the process's output", DEADLINE, || {
-            self.state.0.lock().expect("a log").open == 0
-        });
+        eventually("end of the process's output", DEADLINE, || self.state.0.lock().expect("a log").open == 0);
     }
 }
 
@@ -276,20 +249,14 @@ impl Bowline {
         let text = config.render(&site);
         match Self::launch(site, &text, prefix) {
             Ok(bowline) => bowline,
-            Err(failure) => panic!(
-                "bowline did not start: {:?}\n{}\nlog:\n{}",
-                failure.status, text, failure.log
-            ),
+            Err(failure) => panic!("bowline did not start: {:?}\n{}\nlog:\n{}", failure.status, text, failure.log),
         }
     }
 
     /// Starts it with this configuration.
     pub(crate) fn launch(site: Site, text: &str, prefix: &[&str]) -> Result<Self, StartFailure> {
         let path = site.configure(text);
-        let mut words = prefix
-            .iter()
-            .map(std::ffi::OsString::from)
-            .collect::<Vec<_>>();
+        let mut words = prefix.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
         words.push(program().into());
         let mut child = Command::new(&words[0])
             .args(&words[1..])
@@ -304,21 +271,13 @@ impl Bowline {
         let log = Log::default();
         log.capture(child.stdout.take().expect("a pipe"));
         log.capture(child.stderr.take().expect("a pipe"));
-        let mut bowline = Self {
-            site,
-            log,
-            child,
-            exited: None,
-        };
+        let mut bowline = Self { site, log, child, exited: None };
         if bowline.log.find(0, &[ADOPTED], DEADLINE).is_some() {
             return Ok(bowline);
         }
         let status = bowline.child.try_wait().expect("a child");
         bowline.exited = status;
-        Err(StartFailure {
-            status,
-            log: bowline.log.text(),
-        })
+        Err(StartFailure { status, log: bowline.log.text() })
     }
 
     /// Starts it with a configuration that must be refused.
@@ -391,11 +350,7 @@ impl Bowline {
         let log = self.log.clone();
         let end = Instant::now() + deadline;
         while status.is_none() {
-            assert!(
-                Instant::now() < end,
-                "still running after {deadline:?}:\n{}",
-                log.text()
-            );
+            assert!(Instant::now() < end, "still running after {deadline:?}:\n{}", log.text());
             std::thread::park_timeout(Duration::from_millis(5));
             status = child.try_wait().expect("a child");
         }
@@ -495,9 +450,7 @@ pub(crate) fn processor_time(process: Pid) -> Duration {
 /// Open descriptors.
 #[track_caller]
 pub(crate) fn descriptors(process: Pid) -> usize {
-    fs::read_dir(format!("/proc/{process}/fd"))
-        .expect("a running process")
-        .count()
+    fs::read_dir(format!("/proc/{process}/fd")).expect("a running process").count()
 }
 
 /// Real user id.

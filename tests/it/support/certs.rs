@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevocationReason, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams,
+    SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -50,27 +50,20 @@ pub(crate) fn pki() -> &'static Pki {
 
 /// Seconds since 1970 as of now.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_secs()).expect("before the year 292 billion")
 }
 
 macro_rules! at {
     ($unix:expr) => {
-        rcgen::date_time_ymd(1970, 1, 1)
-            + Duration::from_secs(u64::try_from($unix).expect("after 1970"))
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from($unix).expect("after 1970"))
     };
 }
 
 fn fresh_serial() -> Vec<u8> {
     static NEXT: AtomicU64 = AtomicU64::new(0x4ABC_0001);
     let serial = NEXT.fetch_add(1, Ordering::Relaxed);
-    serial
-        .to_be_bytes()
-        .into_iter()
-        .skip_while(|byte| *byte == 0)
-        .collect()
+    serial.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -154,34 +147,18 @@ impl Authority {
     pub(crate) fn new(common_name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let parameters = Self::parameters(common_name);
-        let certificate = parameters
-            .self_signed(&key)
-            .expect("a root certificate")
-            .der()
-            .clone();
-        Self {
-            issuer: Issuer::new(parameters, key),
-            certificate,
-            chain: Vec::new(),
-        }
+        let certificate = parameters.self_signed(&key).expect("a root certificate").der().clone();
+        Self { issuer: Issuer::new(parameters, key), certificate, chain: Vec::new() }
     }
 
     /// An authority below this one.
     pub(crate) fn intermediate(&self, common_name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let parameters = Self::parameters(common_name);
-        let certificate = parameters
-            .signed_by(&key, &self.issuer)
-            .expect("an intermediate")
-            .der()
-            .clone();
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("an intermediate").der().clone();
         let mut chain = vec![certificate.clone()];
         chain.extend(self.chain.iter().cloned());
-        Self {
-            issuer: Issuer::new(parameters, key),
-            certificate,
-            chain,
-        }
+        Self { issuer: Issuer::new(parameters, key), certificate, chain }
     }
 
     fn parameters(common_name: &str) -> CertificateParams {
@@ -198,14 +175,9 @@ impl Authority {
 
     /// A certificate with a fresh key.
     pub(crate) fn issue(&self, leaf: &Leaf) -> Identity {
-        let key = if leaf.rsa {
-            KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)
-        } else {
-            KeyPair::generate()
-        }
-        .expect("a key");
-        let mut parameters =
-            CertificateParams::new(leaf.names.clone()).expect("names that fit a certificate");
+        let key =
+            if leaf.rsa { KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256) } else { KeyPair::generate() }.expect("a key");
+        let mut parameters = CertificateParams::new(leaf.names.clone()).expect("names that fit a certificate");
         let serial = fresh_serial();
         parameters.distinguished_name = named(&leaf.common_name);
         parameters.not_before = at!(leaf.not_before);
@@ -217,11 +189,7 @@ impl Authority {
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a leaf");
         let mut chain = vec![certificate.der().clone()];
         chain.extend(self.chain.iter().cloned());
-        Identity {
-            chain,
-            key: key.serialize_der(),
-            serial,
-        }
+        Identity { chain, key: key.serialize_der(), serial }
     }
 
     /// The authority's own certificate.
@@ -286,10 +254,7 @@ impl Identity {
 
     /// The chain alone.
     pub(crate) fn chain_pem(&self) -> String {
-        self.chain
-            .iter()
-            .map(|certificate| pem("CERTIFICATE", certificate))
-            .collect()
+        self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
     }
 
     /// The key alone.
@@ -299,9 +264,7 @@ impl Identity {
 
     /// SHA-256 of the leaf.
     pub(crate) fn fingerprint(&self) -> Vec<u8> {
-        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.leaf())
-            .as_ref()
-            .to_vec()
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.leaf()).as_ref().to_vec()
     }
 
     /// SHA-256 of the leaf, lower-case hexadecimal.
@@ -349,9 +312,5 @@ pub(crate) fn looping_chain(leaf: &Identity, loops: usize, filler: usize) -> Ide
     }
     let padding = Authority::new("Padding").certificate;
     chain.extend(std::iter::repeat_n(padding, filler));
-    Identity {
-        chain,
-        key: leaf.key.clone(),
-        serial: leaf.serial.clone(),
-    }
+    Identity { chain, key: leaf.key.clone(), serial: leaf.serial.clone() }
 }

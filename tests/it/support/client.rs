@@ -10,15 +10,15 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption,
-    Tls12ClientSessionValue, Tls13ClientSessionValue,
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
-    NamedGroup, SignatureScheme, SupportedProtocolVersion,
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, NamedGroup,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -145,19 +145,14 @@ impl Client {
     /// Offers these protocols.
     pub(crate) fn alpn(self, protocols: &[&str]) -> Self {
         self.change(|config| {
-            config.alpn_protocols = protocols
-                .iter()
-                .map(|protocol| protocol.as_bytes().to_vec())
-                .collect();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         })
     }
 
     /// Accepts only server keys that sign with ECDSA (true) or RSA (false).
     pub(crate) fn only_ecdsa(self, ecdsa: bool) -> Self {
         self.change(|config| {
-            config
-                .dangerous()
-                .set_certificate_verifier(Arc::new(OneKeyType { ecdsa }));
+            config.dangerous().set_certificate_verifier(Arc::new(OneKeyType { ecdsa }));
         })
     }
 
@@ -193,11 +188,7 @@ impl Client {
     pub(crate) fn over(&self, tcp: TcpStream) -> Tls {
         let name = self.server_name.clone();
         let conn = ClientConnection::new(self.config.clone(), name).expect("a client");
-        Tls {
-            tcp,
-            conn,
-            ended: None,
-        }
+        Tls { tcp, conn, ended: None }
     }
 
     /// Connects and finishes the handshake as far as this end sees it (with TLS 1.3 the server may still refuse the
@@ -282,17 +273,12 @@ pub(crate) fn dial(address: SocketAddr) -> TcpStream {
 /// Closes with a RST.
 pub(crate) fn reset(tcp: TcpStream) {
     let socket = Socket::from(tcp);
-    socket
-        .set_linger(Some(std::time::Duration::ZERO))
-        .expect("SO_LINGER");
+    socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER");
 }
 
 /// Whether the error says that nothing came in time.
 pub(crate) fn timed_out(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// A TLS connection.
@@ -390,10 +376,7 @@ impl Tls {
                         // A close_notify may have come in one piece with the data before it.
                         let rest = self.conn.reader().read(&mut data[filled..]);
                         filled += rest.unwrap_or(0);
-                        assert!(
-                            filled == length,
-                            "{ending:?} after {filled} of {length} bytes"
-                        );
+                        assert!(filled == length, "{ending:?} after {filled} of {length} bytes");
                     }
                 }
                 Err(error) => panic!("{error} after {filled} of {length} bytes"),
@@ -450,9 +433,7 @@ impl Tls {
 
     /// The server's certificate.
     pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
-        self.conn.peer_certificates().expect("a certificate")[0]
-            .clone()
-            .into_owned()
+        self.conn.peer_certificates().expect("a certificate")[0].clone().into_owned()
     }
 
     /// Whether an earlier session was resumed.
@@ -626,16 +607,9 @@ impl ServerCertVerifier for OneKeyType {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         if self.ecdsa {
-            vec![
-                SignatureScheme::ECDSA_NISTP256_SHA256,
-                SignatureScheme::ECDSA_NISTP384_SHA384,
-            ]
+            vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384]
         } else {
-            vec![
-                SignatureScheme::RSA_PSS_SHA256,
-                SignatureScheme::RSA_PSS_SHA384,
-                SignatureScheme::RSA_PKCS1_SHA256,
-            ]
+            vec![SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PSS_SHA384, SignatureScheme::RSA_PKCS1_SHA256]
         }
     }
 }
@@ -649,10 +623,7 @@ struct Sessions {
 
 impl Sessions {
     fn new() -> Self {
-        Self {
-            memory: ClientSessionMemoryCache::new(64),
-            offered: AtomicUsize::new(0),
-        }
+        Self { memory: ClientSessionMemoryCache::new(64), offered: AtomicUsize::new(0) }
     }
 
     fn key() -> ServerName<'static> {

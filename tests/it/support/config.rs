@@ -21,10 +21,7 @@ struct Section {
 
 impl Section {
     fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            lines: Vec::new(),
-        }
+        Self { name: name.to_owned(), lines: Vec::new() }
     }
 }
 
@@ -36,19 +33,12 @@ impl Config {
             global.push("user nobody".to_owned());
             global.push("group nogroup".to_owned());
         }
-        let timeouts = [
-            ("connect", "5s"),
-            ("client", "60s"),
-            ("server", "60s"),
-            ("client-hs", "10s"),
-        ];
+        let timeouts = [("connect", "5s"), ("client", "60s"), ("server", "60s"), ("client-hs", "10s")];
         let mut front = Section::new("fe");
         front.lines.push("default_backend be".to_owned());
         Self {
             global,
-            timeouts: timeouts
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            timeouts: timeouts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             frontends: vec![front],
             backends: vec![Section::new("be")],
         }
@@ -75,9 +65,7 @@ impl Config {
 
     /// A `bind` line of the current frontend on the port called `name`. In `parameters`, `{dir}` is the site's directory.
     pub(crate) fn bind(mut self, name: &str, parameters: &str) -> Self {
-        self.last_frontend()
-            .lines
-            .push(format!("bind {{port:{name}}} name {name} {parameters}"));
+        self.last_frontend().lines.push(format!("bind {{port:{name}}} name {name} {parameters}"));
         self
     }
 
@@ -108,11 +96,7 @@ impl Config {
 
     /// A whole line of `backend be`.
     pub(crate) fn server_line(mut self, line: &str) -> Self {
-        self.backends
-            .last_mut()
-            .expect("a backend")
-            .lines
-            .push(line.to_owned());
+        self.backends.last_mut().expect("a backend").lines.push(line.to_owned());
         self
     }
 

@@ -33,10 +33,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) fn eventually(what: &str, deadline: Duration, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + deadline;
     while !happened() {
-        assert!(
-            Instant::now() < end,
-            "within {deadline:?} there was no: {what}"
-        );
+        assert!(Instant::now() < end, "within {deadline:?} there was no: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
@@ -67,10 +64,7 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 #[track_caller]
 pub(crate) fn assert_same_bytes(got: &[u8], expected: &[u8]) {
     if let Some(at) = got.iter().zip(expected).position(|(a, b)| a != b) {
-        panic!(
-            "byte {at} differs: got {:#04x}, expected {:#04x}",
-            got[at], expected[at]
-        );
+        panic!("byte {at} differs: got {:#04x}, expected {:#04x}", got[at], expected[at]);
     }
     assert_eq!(got.len(), expected.len(), "number of bytes");
 }

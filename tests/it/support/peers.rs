@@ -31,8 +31,7 @@ impl Server {
         let dir = TempDir::new().expect("a directory");
         let port = Port::reserve();
         let fill = |text: &str| {
-            text.replace("{dir}", dir.path().to_str().expect("UTF-8"))
-                .replace("{address}", &port.address().to_string())
+            text.replace("{dir}", dir.path().to_str().expect("UTF-8")).replace("{address}", &port.address().to_string())
         };
         fs::write(dir.path().join(file), fill(content)).expect("a configuration");
         let mut child = Command::new(program)
@@ -41,18 +40,11 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{program}: {error}. Install it, or set BOWLINE_SKIP_PEERS=1")
-            });
+            .unwrap_or_else(|error| panic!("{program}: {error}. Install it, or set BOWLINE_SKIP_PEERS=1"));
         let log = Log::default();
         log.capture(child.stdout.take().expect("a pipe"));
         log.capture(child.stderr.take().expect("a pipe"));
-        let mut server = Self {
-            child,
-            log,
-            port,
-            _dir: dir,
-        };
+        let mut server = Self { child, log, port, _dir: dir };
         eventually(&format!("{program} that listens"), DEADLINE, || {
             if let Some(status) = server.child.try_wait().expect("a child") {
                 server.log.wait_end();

@@ -26,20 +26,12 @@ impl Port {
     }
 
     fn reserve_on(any: SocketAddr) -> Self {
-        let held = Socket::new(Domain::for_address(any), Type::STREAM, Some(Protocol::TCP))
-            .expect("a socket");
+        let held = Socket::new(Domain::for_address(any), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
         held.set_reuse_address(true).expect("SO_REUSEADDR");
         held.set_reuse_port(true).expect("SO_REUSEPORT");
         held.bind(&any.into()).expect("a free port");
-        let address = held
-            .local_addr()
-            .expect("its address")
-            .as_socket()
-            .expect("an IP address");
-        Self {
-            address,
-            _held: held,
-        }
+        let address = held.local_addr().expect("its address").as_socket().expect("an IP address");
+        Self { address, _held: held }
     }
 
     /// Where a server is expected.

@@ -80,15 +80,10 @@ pub(crate) fn length(first: &[u8; 16]) -> Result<usize, String> {
 /// Reads one whole header. `bytes` must be exactly the header. Everything that the specification forbids is an error, and a
 /// CRC32C that is there must be right.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Header, String> {
-    let first: &[u8; 16] = bytes
-        .first_chunk()
-        .ok_or_else(|| format!("only {} bytes", bytes.len()))?;
+    let first: &[u8; 16] = bytes.first_chunk().ok_or_else(|| format!("only {} bytes", bytes.len()))?;
     let expected = length(first)?;
     if expected != bytes.len() {
-        return Err(format!(
-            "the header says {expected} bytes, there are {}",
-            bytes.len()
-        ));
+        return Err(format!("the header says {expected} bytes, there are {}", bytes.len()));
     }
     let proxied = match first[12] {
         0x20 => false,
@@ -100,14 +95,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, String> {
         0x00 => (None, body),
         0x11 => {
             let (block, rest) = cut::<12>(body)?;
-            let ip = |at: usize| {
-                IpAddr::from(Ipv4Addr::new(
-                    block[at],
-                    block[at + 1],
-                    block[at + 2],
-                    block[at + 3],
-                ))
-            };
+            let ip = |at: usize| IpAddr::from(Ipv4Addr::new(block[at], block[at + 1], block[at + 2], block[at + 3]));
             (Some((ip(0), port(block, 8), ip(4), port(block, 10))), rest)
         }
         0x21 => {
@@ -116,34 +104,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, String> {
                 let octets: [u8; 16] = block[at..at + 16].try_into().expect("16 bytes");
                 IpAddr::from(Ipv6Addr::from(octets))
             };
-            (
-                Some((ip(0), port(block, 32), ip(16), port(block, 34))),
-                rest,
-            )
+            (Some((ip(0), port(block, 32), ip(16), port(block, 34))), rest)
         }
         0x31 => (None, cut::<216>(body)?.1),
         other => return Err(format!("family and protocol {other:#04x}")),
     };
     let addresses = addresses.map(|(source, source_port, destination, destination_port)| {
-        (
-            SocketAddr::new(source, source_port),
-            SocketAddr::new(destination, destination_port),
-        )
+        (SocketAddr::new(source, source_port), SocketAddr::new(destination, destination_port))
     });
     let tlvs = tlvs(rest)?;
     check_crc(bytes, rest.len())?;
-    Ok(Header {
-        proxied,
-        addresses,
-        tlvs,
-        length: bytes.len(),
-    })
+    Ok(Header { proxied, addresses, tlvs, length: bytes.len() })
 }
 
 fn cut<const N: usize>(bytes: &[u8]) -> Result<(&[u8; N], &[u8]), String> {
-    bytes
-        .split_first_chunk()
-        .ok_or_else(|| format!("{N} bytes of addresses wanted, {} there", bytes.len()))
+    bytes.split_first_chunk().ok_or_else(|| format!("{N} bytes of addresses wanted, {} there", bytes.len()))
 }
 
 fn port(block: &[u8], at: usize) -> u16 {
@@ -153,15 +128,10 @@ fn port(block: &[u8], at: usize) -> u16 {
 fn tlvs(mut bytes: &[u8]) -> Result<Vec<Tlv>, String> {
     let mut found: Vec<Tlv> = Vec::new();
     while let Some((&kind, rest)) = bytes.split_first() {
-        let (size, rest) = rest
-            .split_first_chunk::<2>()
-            .ok_or("a TLV ends inside its length")?;
+        let (size, rest) = rest.split_first_chunk::<2>().ok_or("a TLV ends inside its length")?;
         let size = usize::from(u16::from_be_bytes(*size));
         if rest.len() < size {
-            return Err(format!(
-                "TLV {kind:#04x} of {size} bytes ends after {}",
-                rest.len()
-            ));
+            return Err(format!("TLV {kind:#04x} of {size} bytes ends after {}", rest.len()));
         }
         if found.iter().any(|(other, _)| *other == kind) {
             return Err(format!("TLV {kind:#04x} is there twice"));
@@ -177,9 +147,8 @@ fn check_crc(bytes: &[u8], tlv_length: usize) -> Result<(), String> {
     while at < bytes.len() {
         let size = usize::from(u16::from_be_bytes([bytes[at + 1], bytes[at + 2]]));
         if bytes[at] == CRC32C {
-            let value: [u8; 4] = bytes[at + 3..at + 3 + size]
-                .try_into()
-                .map_err(|_| format!("a CRC32C of {size} bytes"))?;
+            let value: [u8; 4] =
+                bytes[at + 3..at + 3 + size].try_into().map_err(|_| format!("a CRC32C of {size} bytes"))?;
             let mut zeroed = bytes.to_vec();
             zeroed[at + 3..at + 7].fill(0);
             let computed = crc32c::crc32c(&zeroed);
@@ -237,8 +206,7 @@ impl Ssl {
 
     /// Value of the sub-TLV as text.
     pub(crate) fn text(&self, kind: u8) -> Option<&str> {
-        self.tlv(kind)
-            .map(|value| std::str::from_utf8(value).expect("text"))
+        self.tlv(kind).map(|value| std::str::from_utf8(value).expect("text"))
     }
 
     /// Types in the order of the wire.
@@ -248,9 +216,7 @@ impl Ssl {
 }
 
 fn find(tlvs: &[Tlv], kind: u8) -> Option<&[u8]> {
-    tlvs.iter()
-        .find(|(other, _)| *other == kind)
-        .map(|(_, value)| value.as_slice())
+    tlvs.iter().find(|(other, _)| *other == kind).map(|(_, value)| value.as_slice())
 }
 
 /// Reads a version 1 line (without its CR LF): source and destination; `None`: `PROXY UNKNOWN`.
@@ -258,14 +224,7 @@ pub(crate) fn parse_v1(line: &str) -> Result<Option<(SocketAddr, SocketAddr)>, S
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => Ok(None),
-        [
-            "PROXY",
-            family @ ("TCP4" | "TCP6"),
-            source,
-            destination,
-            source_port,
-            destination_port,
-        ] => {
+        ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
             let address = |ip: &str, port: &str| -> Result<SocketAddr, String> {
                 let ip: IpAddr = ip.parse().map_err(|_| format!("address {ip:?}"))?;
                 let port: u16 = port.parse().map_err(|_| format!("port {port:?}"))?;
@@ -274,10 +233,7 @@ pub(crate) fn parse_v1(line: &str) -> Result<Option<(SocketAddr, SocketAddr)>, S
                 }
                 Ok(SocketAddr::new(ip, port))
             };
-            Ok(Some((
-                address(source, source_port)?,
-                address(destination, destination_port)?,
-            )))
+            Ok(Some((address(source, source_port)?, address(destination, destination_port)?)))
         }
         _ => Err(format!("not a PROXY line: {line:?}")),
     }

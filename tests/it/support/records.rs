@@ -4,9 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
@@ -70,17 +68,9 @@ impl RecordClient {
                 incoming.extend_from_slice(&piece[..read]);
             }
         }
-        let (secrets, kernel) = conn
-            .dangerous_into_kernel_connection()
-            .expect("keys of a finished handshake");
+        let (secrets, kernel) = conn.dangerous_into_kernel_connection().expect("keys of a finished handshake");
         let (key, iv) = unpack(&secrets.tx.1);
-        Self {
-            tcp,
-            kernel,
-            key,
-            iv,
-            sequence: secrets.tx.0,
-        }
+        Self { tcp, kernel, key, iv, sequence: secrets.tx.0 }
     }
 
     /// Encrypts one record.
@@ -96,11 +86,7 @@ impl RecordClient {
         }
         self.sequence += 1;
         self.key
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(header),
-                &mut inner,
-            )
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut inner)
             .expect("encryption");
         let mut record = header.to_vec();
         record.extend_from_slice(&inner);
@@ -122,11 +108,7 @@ impl RecordClient {
     }
 
     /// Writes what `next` makes until the server hangs up: how long that took. `None`: it still listened after `count` times.
-    pub(crate) fn flood(
-        &mut self,
-        count: usize,
-        mut next: impl FnMut(&mut Self) -> Vec<u8>,
-    ) -> Option<Duration> {
+    pub(crate) fn flood(&mut self, count: usize, mut next: impl FnMut(&mut Self) -> Vec<u8>) -> Option<Duration> {
         let start = Instant::now();
         let mut batch = Vec::new();
         for round in 1..=count {

@@ -1,0 +1,134 @@
+//! The keyword table itself.
+
+use std::collections::HashSet;
+
+use crate::conf::keywords::{Class, Places, all, help, nearest};
+use crate::conf::words::{self, Kind};
+
+const PROXIES: Places = Places::DEFAULTS.and(Places::FRONTEND).and(Places::BACKEND);
+
+/// Words of this program's own; HAProxy must not have them.
+const EXTENSIONS: &[&str] = &["option accept-tls-eof"];
+
+#[test]
+fn one_row_for_each_keyword() {
+    for places in [Places::GLOBAL, PROXIES, Places::BIND, Places::SERVER] {
+        let mut seen = HashSet::new();
+        for row in all().filter(|row| row.places.overlaps(places)) {
+            assert!(seen.insert(row.name), "'{}' has two rows in {:?}", row.name, places.names());
+        }
+    }
+}
+
+#[test]
+fn rows_are_complete() {
+    for row in all() {
+        assert!(!row.name.is_empty() && !row.doc.is_empty() || row.class == Class::Never, "{}", row.name);
+        assert!(!row.places.names().is_empty(), "{}", row.name);
+        if row.is_implemented() {
+            assert!(row.doc.ends_with('.') && row.doc.len() > 10, "'{}' needs a sentence", row.name);
+            assert_eq!(
+                row.usage.is_empty(),
+                *row.arguments.end() == 0 || row.name == "option tcplog" || row.class == Class::Inert,
+                "{}",
+                row.name
+            );
+            assert!(!row.name.ends_with('*'), "{}", row.name);
+        }
+    }
+}
+
+#[test]
+fn rows_are_haproxys_words_or_extensions() {
+    for row in all().filter(|row| !EXTENSIONS.contains(&row.name)) {
+        let (kind, name) = match row.name.split_once(' ') {
+            Some(("option", name)) => (Kind::Option, name),
+            Some(("timeout", name)) => (Kind::Timeout, name),
+            Some((first, _)) => (Kind::Global, first),
+            None if row.places.overlaps(Places::GLOBAL) => (Kind::Global, row.name),
+            None if row.places.overlaps(Places::BIND) => (Kind::Bind, row.name),
+            None if row.places.overlaps(Places::SERVER) => (Kind::Server, row.name),
+            None => (Kind::Proxy, row.name),
+        };
+        match name.strip_suffix('*') {
+            Some(family) => assert!(
+                words::all(kind).any(|word| word.starts_with(family)),
+                "no word of HAProxy's begins as '{}'",
+                row.name
+            ),
+            None => assert!(words::knows(kind, name), "HAProxy has no '{}'", row.name),
+        }
+    }
+    for name in EXTENSIONS {
+        let name = name.strip_prefix("option ").expect("an option");
+        assert!(!words::knows(Kind::Option, name), "HAProxy has '{name}' now: its meaning wins");
+    }
+}
+
+/// The word is not among the unknown ones.
+#[track_caller]
+fn known(text: &str, word: &str) {
+    let kinds = ["keyword", "option", "timeout", "bind parameter", "server parameter"];
+    let says_so = |message: &str| kinds.iter().any(|kind| message.starts_with(&format!("unknown {kind} '{word}'")));
+    let unknown = super::read(text).diagnostics.into_iter().find(|d| says_so(&d.message));
+    assert!(unknown.is_none(), "{unknown:?}");
+}
+
+/// Every word that HAProxy takes here gets an answer of its own class, not "unknown".
+#[test]
+fn no_word_of_haproxys_is_unknown() {
+    for word in words::all(Kind::Global) {
+        known(
+            &format!(
+                "global
+    {word} a b
+"
+            ),
+            word,
+        );
+    }
+    for word in words::all(Kind::Proxy).filter(|word| !matches!(*word, "mode" | "option" | "timeout")) {
+        let text = format!("{}backend b\n    {word} a b\n", super::HEAD);
+        known(&text, word);
+    }
+    for (kind, first) in [(Kind::Option, "option"), (Kind::Timeout, "timeout")] {
+        for word in words::all(kind) {
+            let text = format!("{}backend b\n    {first} {word} 5s\n", super::HEAD);
+            known(&text, word);
+        }
+    }
+    for word in words::all(Kind::Bind) {
+        let text = super::frontend(&format!("    bind :1 ssl crt x {word}\n"));
+        known(&text, word);
+    }
+    for word in words::all(Kind::Server) {
+        let text = super::backend(&format!("    server s 127.0.0.1:80 {word}\n"));
+        known(&text, word);
+    }
+}
+
+#[test]
+fn help_lists_what_is_implemented() {
+    let text = help();
+    for line in [
+        "  nbthread <number>",
+        "  crt <file or directory>",
+        "  set-proxy-v2-tlv-fmt (<type>) <format>",
+        "  timeout client-hs <time>",
+        "  daemon",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "fits a terminal");
+    assert!(!text.contains("\n  stick-table"), "what is refused is not advertised");
+}
+
+#[test]
+fn near_words() {
+    let list = ["verify", "verifyhost", "name", "ssl"];
+    assert_eq!(nearest("verfy", list.into_iter()), Some("verify"));
+    assert_eq!(nearest("vreify", list.into_iter()), Some("verify"), "neighbours swapped");
+    assert_eq!(nearest("nmae", list.into_iter()), Some("name"));
+    assert_eq!(nearest("tls", list.into_iter()), None);
+    assert_eq!(nearest(&"x".repeat(1000), list.into_iter()), None);
+}
