@@ -131,12 +131,6 @@ impl Peer {
         }
     }
 
-    /// Address of Bowline's end.
-    pub(crate) fn remote(&self) -> SocketAddr {
-        let address = self.socket.peer_addr().expect("an address");
-        address.as_socket().expect("an IP address")
-    }
-
     /// Receives exactly `length` bytes.
     #[track_caller]
     pub(crate) fn read_exact(&mut self, length: usize) -> Vec<u8> {
