@@ -452,7 +452,14 @@ fn haproxy_accepts_the_examples_without_newer_words() {
             .output()
             .expect("haproxy is installed; or set BOWLINE_SKIP_PEERS=1");
         let said = String::from_utf8_lossy(&output.stderr).replace(dir, "");
-        assert!(output.status.success(), "{}:\n{said}", path.display());
+        // The shipped file listens nowhere, which may be the only thing that HAProxy has against it.
+        let listens = text.lines().any(|line| line.starts_with("frontend ") || line.starts_with("listen "));
+        let accepted = if listens {
+            output.status.success()
+        } else {
+            String::from_utf8_lossy(&output.stdout).contains("has no error but will not start (no listener)")
+        };
+        assert!(accepted, "{}: {}\n{said}", path.display(), output.status);
     }
 }
 
