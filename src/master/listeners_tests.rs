@@ -53,7 +53,7 @@ fn a_port_that_another_listener_has_is_refused_even_if_it_would_share() {
     taken.listen(1).unwrap();
     let address = taken.local_addr().unwrap().as_socket().unwrap();
     let error = error_of(&Listeners::new(2), inet(address));
-    assert_eq!(error.message, format!("cannot listen on {address}: another process listens there"));
+    assert_eq!(error.message, format!("cannot listen on {address}: already in use by another process"));
     assert_eq!((error.code, error.at.line), ("E602", 3));
 }
 
@@ -130,7 +130,7 @@ fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary name is left");
 
     // A second instance finds it in use.
-    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("another process listens there"));
+    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("already in use by another process"));
     listeners.close_all();
     assert!(!path.exists());
 }

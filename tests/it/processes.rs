@@ -412,7 +412,7 @@ fn a_start_that_fails_says_so_with_its_exit_code_also_in_the_background() {
         let failed = site.output(arguments);
         let text = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert_eq!(failed.status.code(), Some(1), "{text}");
-        let wanted = format!("cannot listen on {}: another process listens there", site.address);
+        let wanted = format!("cannot listen on {}: already in use by another process", site.address);
         assert!(text.contains("bowline.cfg:10:") && text.contains(&wanted), "{text}");
     }
     drop(taken);
