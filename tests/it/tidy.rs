@@ -434,6 +434,8 @@ fn haproxy_accepts_the_examples_without_newer_words() {
         let text = settle(&site, &read(&path));
         let is_newer = |line: &&str| NEWER_WORDS.iter().any(|word| line.contains(word));
         let dir = site.dir().to_str().expect("UTF-8");
+        // HAProxy looks for the group even when it only checks.
+        let text = text.replace(" group bowline", " group root");
         // Lines with one word too many for an old HAProxy are left out where they stand alone; a server loses its options.
         let plain: Vec<String> = text
             .lines()
