@@ -1,11 +1,12 @@
-//! Master and worker as processes: start, reload, crash, drain, background, exit codes. What goes through a connection is
+//! Master and worker as processes: start, reload, crash, background, exit codes. What goes through a connection is
 //! tested elsewhere; here it is enough that one is open.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -71,12 +72,6 @@ impl Site {
         self.command().args(arguments).output().unwrap()
     }
 
-    /// Waits until clients are refused. Those that got in before have to be ended by the backend: [`Site::end_strays`].
-    #[track_caller]
-    fn wait_closed(&self) {
-        eventually("no new connections", || TcpStream::connect(self.address).is_err().then_some(()));
-    }
-
     /// Ends connections that nobody has asked for.
     fn end_strays(&self) -> Option<()> {
         while self.backend.accept().is_ok() {}
@@ -129,13 +124,6 @@ impl Running<'_> {
             assert!(Instant::now() < end, "no line with {words:?} in\n{}", self.site.log());
             std::thread::park_timeout(Duration::from_millis(5));
         }
-    }
-
-    #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
-        eventually("the end of the master", || {
-            self.child.try_wait().unwrap().or_else(|| self.site.end_strays().and(None))
-        })
     }
 
     /// A connection that a loop has accepted.
@@ -311,74 +299,35 @@ fn many_reloads_leave_no_descriptors_behind() {
 fn a_crashed_worker_is_replaced_and_no_client_is_refused() {
     let site = Site::new("");
     let running = site.start(&[]);
-    let first = running.worker();
-    kill(first, Signal::SIGKILL).unwrap();
-    let since = Instant::now();
-    // The listeners are the master's too.
-    TcpStream::connect(site.address).unwrap();
-    running.wait_for_line("was killed by signal 9 (SIGKILL)");
-    let second = eventually("another worker", || worker_of(running.master()).filter(|worker| *worker != first));
-    running.connect();
-    assert!(since.elapsed() < Duration::from_secs(5));
-    assert!(is_alive(second));
-}
-
-#[test]
-fn a_worker_without_master_finishes_its_connections_and_ends() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let (client, server) = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    assert!(is_alive(worker), "a connection is open");
-    drop((client, server));
-    eventually("the end of the worker", || if is_alive(worker) { site.end_strays() } else { Some(()) });
-}
-
-#[test]
-fn an_orphaned_worker_can_be_told_to_end() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let _open = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    kill(worker, Signal::SIGTERM).unwrap();
-    eventually("the end of the worker", || (!is_alive(worker)).then_some(()));
-}
-
-#[test]
-fn term_drains_and_a_second_one_cuts() {
-    for finish in ["close", "term"] {
-        let site = Site::new("");
-        let mut running = site.start(&[]);
-        let open = running.connect();
-        running.signal(Signal::SIGTERM);
-        site.wait_closed();
-        assert!(running.child.try_wait().unwrap().is_none(), "a connection is open");
-        if finish == "close" {
-            drop(open);
-            assert_eq!(running.wait().code(), Some(0));
-        } else {
-            running.signal(Signal::SIGTERM);
-            assert_eq!(running.wait().code(), Some(0));
-            drop(open);
+    let stop = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            let mut refused = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let error = TcpStream::connect(site.address).err();
+                refused += usize::from(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            refused
+        });
+        let mut worker = running.worker();
+        for _ in 0..3 {
+            let since = Instant::now();
+            kill(worker, Signal::SIGKILL).unwrap();
+            worker = eventually("another worker", || worker_of(running.master()).filter(|other| *other != worker));
+            site.end_strays();
+            running.connect();
+            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         }
-    }
-}
+        stop.store(true, Ordering::Relaxed);
+        knocking.join().unwrap()
+    });
+    assert_eq!(refused, 0, "refused connections");
+    running.wait_for_line("was killed by signal 9 (SIGKILL)");
 
-#[test]
-fn a_drain_ends_after_hard_stop_after() {
-    let site = Site::new("hard-stop-after 1s");
-    let mut running = site.start(&[]);
-    let _open = running.connect();
-    running.signal(Signal::SIGUSR1);
-    // Asked again, a soft stop stays soft.
-    running.signal(Signal::SIGUSR1);
-    let since = Instant::now();
-    assert_eq!(running.wait().code(), Some(0));
-    assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+    // The new one listens to its master as the old one did.
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2");
 }
 
 #[test]
@@ -458,4 +407,24 @@ fn a_worker_is_not_for_operators() {
     let wrong = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("--chekc").output().unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown option '--chekc'"));
+}
+
+#[test]
+fn a_configuration_that_is_missing_is_named() {
+    let site = Site::new("");
+    fs::remove_file(site.path("bowline.cfg")).unwrap();
+    for arguments in [&[][..], &["-c"]] {
+        let failed = site.output(arguments);
+        assert_eq!(failed.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(text.contains("bowline.cfg"), "{text}");
+    }
+}
+
+#[test]
+fn it_knows_its_version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("-v").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
 }
