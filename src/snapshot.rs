@@ -28,8 +28,6 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// Keys of session tickets.
     pub tickets: Arc<TicketKeys>,
-    /// Connections that the process's descriptors are enough for.
-    pub maxconn: u32,
 }
 
 /// What is in force.
@@ -230,13 +228,12 @@ pub fn build(
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == conf::diagnostic::Severity::Error) {
         return Err(diagnostics);
     }
-    let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));
     let snapshot = Snapshot {
         generation: material.generation,
         stats: Arc::clone(&shared.stats),
         log: Targets::new(&model.process.logs, log_tag(&model)),
         binds,
-        maxconn,
+        maxconn: material.maxconn,
     };
     Ok(Built { snapshot, diagnostics, report })
 }

@@ -48,8 +48,7 @@ fn check(request: &Request) -> Vec<ReportLine> {
     if let Err(diagnostic) = Fixed::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
-    let shared =
-        Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), maxconn: material.maxconn };
+    let shared = Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())) };
     match worker::build::build(material, &shared, None) {
         Ok(built) => report::merge(&mut report, built.report),
         Err(refusal) => report::merge(&mut report, refusal),

@@ -183,7 +183,7 @@ impl Worker {
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
-        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone(), maxconn: material.maxconn };
+        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone() };
         let built = build::build(&material, &shared, self.snapshot.as_deref())?;
         if self.loops.is_empty() {
             self.start_threads(log_descriptors)
