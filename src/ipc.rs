@@ -69,6 +69,8 @@ pub struct Adopt {
     pub descriptors: Vec<DescriptorRole>,
     /// How long a worker whose master is gone may drain.
     pub hard_stop_after: Option<Duration>,
+    /// Warnings refuse it (`zero-warning`, `-dW`).
+    pub forbid_warnings: bool,
 }
 
 /// What a descriptor is for.
@@ -312,6 +314,7 @@ mod tests {
             material_bytes: 0,
             descriptors: descriptors.collect(),
             hard_stop_after: Some(Duration::from_secs(1)),
+            forbid_warnings: true,
         })
     }
 

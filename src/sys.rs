@@ -13,6 +13,12 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 
+/// What went wrong in the system's words, without its number: the number says nothing to an operator.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
 /// Takes over a descriptor that the kernel has just put into this process and that nothing else knows (SCM_RIGHTS).
 #[allow(unsafe_code)]
 fn own_received(descriptor: RawFd) -> OwnedFd {

@@ -17,7 +17,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindAddress, Location, Model, UnixPermissions};
 use crate::ipc::DescriptorRole;
 use crate::material::ListenerKey;
-use crate::sys::{duplicate_inherited, privileges};
+use crate::sys::{duplicate_inherited, privileges, reason};
 
 /// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
 /// net.core.somaxconn.
@@ -197,8 +197,7 @@ fn backlog_of(wanted: &Wanted) -> i32 {
 
 fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
     let shown = Shown(&wanted.key);
-    let text = error.to_string();
-    let reason = text.split(" (os error").next().unwrap_or(&text);
+    let words = reason(error);
     let (reason, help) = match (&wanted.key, error.raw_os_error()) {
         (BindAddress::Inet { address, .. }, Some(libc::EADDRINUSE)) => {
             let help = format!("who holds it: ss -ltnp 'sport = :{}'", address.port());
@@ -211,7 +210,7 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
             ("ports below 1024 need root or CAP_NET_BIND_SERVICE", None)
         }
         (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("another process listens there", None),
-        _ => (reason, None),
+        _ => (words.as_str(), None),
     };
     let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {shown}: {reason}"));
     match help {

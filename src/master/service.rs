@@ -26,6 +26,7 @@ use crate::material::Material;
 use crate::report::{self, Escaped, ReportLevel, ReportLine, Summary};
 use crate::sys::descriptors::sealed_memory;
 use crate::sys::limits::Raise;
+use crate::sys::reason;
 
 /// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
@@ -141,15 +142,15 @@ impl Service {
         // A worker that runs keeps the hard limit that it was started with.
         let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
         let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
-        let connections = connections.map_err(|line| vec![line])?;
+        let connections = connections.map_err(|too_many| too_many.report(sources))?;
         if self.in_force.is_some() {
             self.check_fixed(&model, &mut report);
         }
-        let warnings = Summary::of(&report).warnings;
-        if self.options.warnings_fail && warnings > 0 {
-            let text = format!("refused because of {warnings} warning{}", if warnings == 1 { "" } else { "s" });
-            report.push(ReportLine::new(ReportLevel::Error, text));
-            return Err(report);
+        if self.options.forbids_warnings(&model) {
+            report::forbid_warnings(&mut report);
+            if Summary::of(&report).errors > 0 {
+                return Err(report);
+            }
         }
         let log_descriptors = logging::find_descriptors(&model).map_err(render)?;
         let opened = self.listeners.open_missing(&wanted).map_err(render)?;
@@ -164,7 +165,7 @@ impl Service {
     fn check_fixed(&self, model: &Model, report: &mut Vec<ReportLine>) {
         let settled = Fixed::settle(&model.process, crate::sys::privileges::Ids::current(), &mut Vec::new());
         if settled.as_ref().ok() != Some(&self.fixed) {
-            let text = "warning: 'user', 'group' and 'nbthread' take effect at the next start only";
+            let text = "'user', 'group' and 'nbthread' take effect at the next start only";
             report.push(ReportLine::new(ReportLevel::Warning, text));
         }
     }
@@ -251,7 +252,7 @@ impl Service {
         });
         match started {
             Ok(over) => self.collecting = Some(Collecting { answer, over }),
-            Err(error) => self.refuse(&[ReportLine::new(ReportLevel::Error, error.to_string())]),
+            Err(error) => self.refuse(&[ReportLine::new(ReportLevel::Error, reason(&error))]),
         }
     }
 
@@ -296,7 +297,9 @@ impl Service {
         };
         let kept = self.listeners.all().filter(|_| !worker.serving);
         let listeners = kept.chain(candidate.iter().flat_map(|candidate| &candidate.opened));
-        let sent = encode_offer(configuration, listeners).and_then(|(message, descriptors)| {
+        // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
+        let forbid_warnings = candidate.is_some() && self.options.forbids_warnings(&configuration.model);
+        let sent = encode_offer(configuration, listeners, forbid_warnings).and_then(|(message, descriptors)| {
             worker.channel.queue(&message, &descriptors)?;
             worker.channel.flush()
         });
@@ -416,8 +419,7 @@ impl Service {
         let was_candidate = self.candidate.is_some();
         if self.in_force.is_none() {
             self.candidate = None;
-            report.iter().for_each(ReportLine::log);
-            log::error!("not started: {}", Summary::of(&report));
+            super::refuse_start(&report);
             self.outcome = Some(ExitCode::FAILURE);
         } else if was_candidate {
             self.refuse(&report);
@@ -554,6 +556,7 @@ impl Service {
 fn encode_offer<'a>(
     configuration: &Configuration,
     listeners: impl Iterator<Item = &'a Open>,
+    forbid_warnings: bool,
 ) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
     let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
     let material = zeroize::Zeroizing::new(material);
@@ -570,6 +573,7 @@ fn encode_offer<'a>(
         material_bytes: material.len() as u64,
         descriptors: roles,
         hard_stop_after: configuration.model.process.hard_stop_after,
+        forbid_warnings,
     };
     Ok((ToWorker::Adopt(adopt), descriptors))
 }

@@ -24,7 +24,7 @@ use crate::event_loop::{self, Command, Handle};
 use crate::ipc::{Adopt, Channel, DescriptorRole, Incoming, Start, ToMaster, ToWorker};
 use crate::log::{Queue, Writer, logger};
 use crate::material::{ListenerKey, Material};
-use crate::report::{ReportLevel, ReportLine};
+use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::snapshot::{Shared, Snapshot};
 use crate::stats::Stats;
 use crate::sys::descriptors::read_sealed_memory;
@@ -184,7 +184,13 @@ impl Worker {
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
         let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone() };
-        let built = build::build(&material, &shared, self.snapshot.as_deref())?;
+        let mut built = build::build(&material, &shared, self.snapshot.as_deref())?;
+        if adopt.forbid_warnings {
+            report::forbid_warnings(&mut built.report);
+            if Summary::of(&built.report).errors > 0 {
+                return Err(built.report);
+            }
+        }
         if self.loops.is_empty() {
             self.start_threads(log_descriptors)
                 .map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;

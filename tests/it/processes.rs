@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -34,12 +35,16 @@ struct Site {
     backend: TcpListener,
 }
 
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 impl Site {
     fn new(global: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = Self {
             folder: tempfile::tempdir().unwrap(),
-            address: free.local_addr().unwrap(),
+            address: free_address(),
             backend: TcpListener::bind("127.0.0.1:0").unwrap(),
         };
         site.backend.set_nonblocking(true).unwrap();
@@ -449,6 +454,70 @@ fn checking_starts_nothing_and_answers_with_its_exit_code() {
     site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
     assert_eq!(site.output(&["-c"]).status.code(), Some(1), "files are read and built");
     drop(taken);
+}
+
+/// `server.pem`, which everybody may read if `mode` says so.
+fn write_credential(site: &Site, mode: u32) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    fs::write(site.path("server.pem"), cert.pem() + &signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(site.path("server.pem"), PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn warnings_about_files_are_forbidden_too() {
+    let site = Site::new("");
+    let bind = format!("bind {} ssl crt server.pem", free_address());
+    site.configure("", &bind);
+    write_credential(&site, 0o644);
+    for (arguments, accepted) in [(&["-c"][..], true), (&["-c", "-dW"], false), (&["-dW", "-db"], false)] {
+        if accepted {
+            assert_eq!(site.output(arguments).status.code(), Some(0));
+            continue;
+        }
+        let refused = site.output(arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("warning[W221]") && said.contains("error: 1 warning, and 'zero-warning' or -dW"),
+            "{said}"
+        );
+    }
+
+    site.configure("zero-warning", &bind);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(1));
+    write_credential(&site, 0o600);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(0));
+    let running = site.start(&[]);
+    write_credential(&site, 0o644);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("generation 1 stays in force");
+
+    // A new worker takes what the one before it had: a warning that has come up since is no reason for an outage.
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    running.wait_for_line("worker adopted generation 1\n");
+    running.connect();
+}
+
+#[test]
+fn an_error_is_an_excerpt_for_who_starts_and_one_line_in_the_log() {
+    let site = Site::new("");
+    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    let said = String::from_utf8(site.output(&[]).stderr).unwrap();
+    let error = "bowline.cfg:11:28: error[E221]: cannot read 'missing.pem': No such file or directory\n";
+    let excerpt = "  11 |   bind 127.0.0.1:1 ssl crt missing.pem\n     |                            ^^^^^^^^^^^\n";
+    assert!(said.contains(&format!("\n{error}{excerpt}")), "{said}");
+
+    site.configure("", "");
+    let running = site.start(&[]);
+    site.configure("", "verfy required");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("stays in force");
+    let log = site.log();
+    let line = log.lines().find(|line| line.contains("verfy")).unwrap();
+    let (time, said) = line.split_once(' ').unwrap();
+    assert!(time.starts_with("20") && said.starts_with("bowline.cfg:11:3: error[E101]: "), "{line}");
+    assert!(!log.contains(" | "), "{log}");
 }
 
 #[test]
