@@ -215,13 +215,7 @@ pub fn build(
                     open: open.unwrap_or_default(),
                     maxconn: bind.maxconn,
                 });
-                if binds.insert(key.clone(), built).is_some() {
-                    diagnostics.push(Diagnostic::error(
-                        "E106",
-                        &address.at,
-                        "this address is already taken by another 'bind'",
-                    ));
-                }
+                binds.insert(key.clone(), built);
             }
         }
     }

@@ -36,33 +36,21 @@ pub(super) struct Wanted {
     permissions: UnixPermissions,
 }
 
-/// All listeners that a model asks for.
-///
-/// # Errors
-/// Two `bind` lines name the same address.
-pub(super) fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
-    let mut first: BTreeMap<&ListenerKey, &Location> = BTreeMap::new();
-    let (mut wanted, mut errors) = (Vec::new(), Vec::new());
+/// All listeners that a model asks for; the parser has seen to it that each address is there once.
+pub(super) fn wanted(model: &Model) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
     for frontend in &model.frontends {
         for bind in &frontend.binds {
             let backlog = bind.backlog.or(frontend.backlog).or(frontend.maxconn).unwrap_or(BACKLOG_DEFAULT);
-            for address in &bind.addresses {
-                if let Some(before) = first.insert(&address.value, &address.at) {
-                    let Location { file, line, .. } = before;
-                    let message = format!("{} is already bound at {file}:{line}", Shown(&address.value));
-                    errors.push(Diagnostic::error("E603", &address.at, message));
-                    continue;
-                }
-                wanted.push(Wanted {
-                    key: address.value.clone(),
-                    at: address.at.clone(),
-                    backlog,
-                    permissions: bind.unix.clone(),
-                });
-            }
+            wanted.extend(bind.addresses.iter().map(|address| Wanted {
+                key: address.value.clone(),
+                at: address.at.clone(),
+                backlog,
+                permissions: bind.unix.clone(),
+            }));
         }
     }
-    if errors.is_empty() { Ok(wanted) } else { Err(errors) }
+    wanted
 }
 
 /// A listener that is open: one socket per event loop, or the same one for all where the kernel cannot spread connections.
@@ -177,26 +165,11 @@ impl Open {
     }
 }
 
-/// A listener as the operator writes it.
-pub(super) struct Shown<'a>(pub(super) &'a ListenerKey);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            BindAddress::Inet { address, .. } => write!(f, "{address}"),
-            BindAddress::Unix(path) => write!(f, "{}", path.display()),
-            BindAddress::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
-            BindAddress::Descriptor(number) => write!(f, "fd@{number}"),
-        }
-    }
-}
-
 fn backlog_of(wanted: &Wanted) -> i32 {
     i32::try_from(wanted.backlog).unwrap_or(i32::MAX).max(1)
 }
 
 fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
-    let shown = Shown(&wanted.key);
     let words = reason(error);
     let (reason, help) = match (&wanted.key, error.raw_os_error()) {
         (BindAddress::Inet { address, .. }, Some(libc::EADDRINUSE)) => {
@@ -212,7 +185,7 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
         (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("another process listens there", None),
         _ => (words.as_str(), None),
     };
-    let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {shown}: {reason}"));
+    let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {}: {reason}", wanted.key));
     match help {
         Some(help) => diagnostic.help(help),
         None => diagnostic,

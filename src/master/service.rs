@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Options;
 use super::child::{Backoff, Worker, describe};
 use super::daemon::{PidFile, Promise};
-use super::listeners::{self, Listeners, Open, Shown, Wanted};
+use super::listeners::{self, Listeners, Open, Wanted};
 use super::logging::{self, LogDescriptors, Logging};
 use super::material::{Collected, collect};
 use super::plan::{self, Fixed};
@@ -137,7 +137,7 @@ impl Service {
         let Collected { mut material, model, mut report } = collected;
         let sources = &material.sources;
         let render = |diagnostics: Vec<_>| report::render(&diagnostics, sources);
-        let wanted = listeners::wanted(&model).map_err(render)?;
+        let wanted = listeners::wanted(&model);
         let sockets = wanted.len() * usize::from(self.fixed.loops);
         // A worker that runs keeps the hard limit that it was started with.
         let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
@@ -400,8 +400,8 @@ impl Service {
             report::merge(&mut report, std::mem::take(&mut answer));
             report.iter().for_each(ReportLine::log);
             let (added, closed) = self.listeners.commit(&configuration.wanted, opened);
-            added.iter().for_each(|key| log::info!("listening on {}", Shown(key)));
-            closed.iter().for_each(|key| log::info!("no longer listening on {}", Shown(key)));
+            added.iter().for_each(|key| log::info!("listening on {key}"));
+            closed.iter().for_each(|key| log::info!("no longer listening on {key}"));
             self.in_force = Some(configuration);
         }
         log::info!("worker adopted generation {generation}");
