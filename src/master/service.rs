@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Options;
-use super::child::{Backoff, Worker, describe};
+use super::child::{Backoff, Offered, Worker, describe};
 use super::daemon::{PidFile, Promise};
 use super::listeners::{self, Listeners, Open, Wanted};
 use super::logging::{self, LogDescriptors, Logging};
@@ -205,7 +205,7 @@ impl Service {
             }
             timers.push(worker.silent.map(|since| since + LAST_MOMENTS));
             if worker.serving {
-                timers.push(worker.offered.map(|since| since + SLOW_ANSWER));
+                timers.push(worker.offered.map(|offered| offered.since + SLOW_ANSWER));
             } else {
                 timers.push(Some(worker.since + FIRST_ANSWER));
             }
@@ -295,6 +295,7 @@ impl Service {
         let Some(configuration) = configuration else {
             return;
         };
+        let generation = configuration.material.generation;
         let kept = self.listeners.all().filter(|_| !worker.serving);
         let listeners = kept.chain(candidate.iter().flat_map(|candidate| &candidate.opened));
         // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
@@ -304,10 +305,10 @@ impl Service {
             worker.channel.flush()
         });
         match sent {
-            Ok(_) => worker.offered = Some(Instant::now()),
+            Ok(_) => worker.offered = Some(Offered { generation, since: Instant::now() }),
             Err(error) => {
-                let text = format!("cannot hand the configuration to the worker: {error}");
-                self.handle_refused(vec![ReportLine::new(ReportLevel::Error, text)]);
+                let text = format!("cannot hand the configuration to the worker: {}", reason(&error));
+                self.handle_refused(generation, vec![ReportLine::new(ReportLevel::Error, text)]);
             }
         }
     }
@@ -383,19 +384,32 @@ impl Service {
                 log::info!("worker {} runs as user {}: {}", worker.pid(), self.fixed.ids.uid, Escaped(&sandbox));
                 self.offer();
             }
-            ToMaster::Adopted { generation, report } if worker.offered.take().is_some() => {
+            ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. }
+                if worker.offered.is_none_or(|offered| offered.generation != generation) =>
+            {
+                log::warn!("the worker answered about generation {generation}, unasked");
+            }
+            ToMaster::Adopted { generation, report } => {
+                worker.offered = None;
                 worker.serving = true;
                 self.handle_adopted(generation, report);
             }
-            ToMaster::Refused { report, .. } if worker.offered.take().is_some() => self.handle_refused(report),
-            ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. } => {
-                log::warn!("the worker answered about generation {generation}, unasked");
+            ToMaster::Refused { generation, report } => {
+                worker.offered = None;
+                self.handle_refused(generation, report);
             }
         }
     }
 
+    /// Whether the candidate has this number. While a new worker is given what is in force, there may be a candidate that it
+    /// was not asked about.
+    fn is_candidate(&self, generation: u64) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| candidate.configuration.material.generation == generation)
+    }
+
     fn handle_adopted(&mut self, generation: u64, mut answer: Vec<ReportLine>) {
-        if let Some(Candidate { mut configuration, opened }) = self.candidate.take() {
+        let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
+        if let Some(Candidate { mut configuration, opened }) = adopted {
             let mut report = std::mem::take(&mut configuration.report);
             report::merge(&mut report, std::mem::take(&mut answer));
             report.iter().for_each(ReportLine::log);
@@ -411,21 +425,27 @@ impl Service {
         if let Some(Configuration { model, log_descriptors, .. }) = &self.in_force {
             self.logging.adopt(model, log_descriptors);
         }
+        if self.candidate.is_some() {
+            self.offer();
+        }
         self.start_collecting();
     }
 
-    fn handle_refused(&mut self, report: Vec<ReportLine>) {
+    fn handle_refused(&mut self, generation: u64, report: Vec<ReportLine>) {
         let serving = self.worker.as_ref().is_some_and(|worker| worker.serving);
-        let was_candidate = self.candidate.is_some();
         if self.in_force.is_none() {
             self.candidate = None;
             super::refuse_start(&report);
             self.outcome = Some(ExitCode::FAILURE);
-        } else if was_candidate {
+        } else if self.is_candidate(generation) {
             self.refuse(&report);
             if !serving {
                 self.offer();
             }
+        } else if self.candidate.is_some() {
+            report.iter().for_each(ReportLine::log);
+            log::error!("generation {generation} can not be restored: {}; trying the next", Summary::of(&report));
+            self.offer();
         } else {
             // What was in force cannot be built any more (a CRL has expired since): only fresh files can help.
             report.iter().for_each(ReportLine::log);
@@ -476,7 +496,7 @@ impl Service {
             }
         }
         let (pid, lived) = (worker.pid(), worker.since.elapsed());
-        let offered = worker.offered.is_some();
+        let offered = worker.offered.map(|offered| offered.generation);
         self.worker = None;
         if self.draining.is_some() {
             log::info!("worker {pid} {}", describe(status));
@@ -485,7 +505,7 @@ impl Service {
             return;
         }
         log::error!("worker {pid} {} after {} s", describe(status), lived.as_secs());
-        if offered && self.candidate.is_some() && self.in_force.is_some() {
+        if offered.is_some_and(|generation| self.is_candidate(generation)) && self.in_force.is_some() {
             let text = "the worker died of the new configuration";
             self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
         }
@@ -545,9 +565,11 @@ impl Service {
             log::error!("worker {} is not ready after {} s and is killed", worker.pid(), FIRST_ANSWER.as_secs());
             worker.since = now;
             worker.kill();
-        } else if worker.serving && worker.offered.is_some_and(|since| since + SLOW_ANSWER <= now) {
-            log::warn!("worker {} has not answered to the reload for {} s", worker.pid(), SLOW_ANSWER.as_secs());
-            worker.offered = Some(now);
+        } else if let Some(offered) = worker.offered.as_mut().filter(|_| worker.serving) {
+            if offered.since + SLOW_ANSWER <= now {
+                offered.since = now;
+                log::warn!("worker {} has not answered to the reload for {} s", worker.pid(), SLOW_ANSWER.as_secs());
+            }
         }
     }
 }

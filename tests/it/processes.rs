@@ -500,6 +500,29 @@ fn warnings_about_files_are_forbidden_too() {
 }
 
 #[test]
+fn a_reload_while_a_new_worker_takes_over_is_not_mistaken_for_adopted() {
+    let site = Site::new("");
+    write_credential(&site, 0o600);
+    // Something to do for the new worker, so that it is still at it when the reload comes.
+    let certificate = fs::read_to_string(site.path("server.pem")).unwrap();
+    let (certificate, _) = certificate.split_once("-----BEGIN PRIVATE").unwrap();
+    fs::write(site.path("ca.pem"), certificate.repeat(5000)).unwrap();
+    let slow = format!("bind {} ssl crt server.pem ca-file ca.pem verify optional", free_address());
+    site.configure("", &slow);
+    let running = site.start(&[]);
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    eventually("another worker", || (site.log().matches(" runs as user ").count() == 2).then_some(()));
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let log = site.log();
+    assert!(log.find("generation 2").unwrap() > log.rfind("adopted generation 1").unwrap(), "{log}");
+    TcpStream::connect(added).unwrap();
+    eventually("a connection through the new listener", || site.backend.accept().ok());
+}
+
+#[test]
 fn an_error_is_an_excerpt_for_who_starts_and_one_line_in_the_log() {
     let site = Site::new("");
     site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
