@@ -177,8 +177,15 @@ impl Worker {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(Arc<Snapshot>, Vec<ReportLine>, Vec<Opened>), Vec<ReportLine>> {
         let refuse = |reason: String| vec![ReportLine::new(ReportLevel::Error, reason)];
+        let missing = (adopt.descriptors.len() + 1).saturating_sub(descriptors.len());
         let mut descriptors = descriptors.into_iter();
-        let memory = descriptors.next().ok_or_else(|| refuse("no material came with the configuration".into()))?;
+        let Some(memory) = descriptors.next().filter(|_| missing == 0) else {
+            let text = format!(
+                "{missing} descriptors too few: the worker holds as many as it may; raise the limit (ulimit -n, LimitNOFILE=) \
+                 and restart, or try again when there are fewer connections"
+            );
+            return Err(refuse(text));
+        };
         let (opened, log_descriptors) = self.sort(&adopt.descriptors, descriptors).map_err(refuse)?;
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
@@ -203,11 +210,8 @@ impl Worker {
     fn sort(
         &self,
         roles: &[DescriptorRole],
-        descriptors: impl ExactSizeIterator<Item = OwnedFd>,
+        descriptors: impl Iterator<Item = OwnedFd>,
     ) -> Result<(Vec<Opened>, Vec<(i32, OwnedFd)>), String> {
-        if roles.len() != descriptors.len() {
-            return Err(format!("{} descriptors were announced and {} came", roles.len(), descriptors.len()));
-        }
         let mut logs = Vec::new();
         let mut opened: Vec<Opened> = (0..self.loop_count).map(|_| Opened::new()).collect();
         for (role, descriptor) in roles.iter().zip(descriptors) {

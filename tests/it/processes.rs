@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -520,6 +521,39 @@ fn a_reload_while_a_new_worker_takes_over_is_not_mistaken_for_adopted() {
     assert!(log.find("generation 2").unwrap() > log.rfind("adopted generation 1").unwrap(), "{log}");
     TcpStream::connect(added).unwrap();
     eventually("a connection through the new listener", || site.backend.accept().ok());
+}
+
+#[test]
+fn a_worker_without_room_for_new_listeners_refuses_them_and_goes_on() {
+    let site = Site::new("");
+    let running = site.start(&[]);
+    let worker = running.worker();
+    let (mut client, mut server) = running.connect();
+    let before = descriptors(worker);
+    let limit = |soft: usize| {
+        let (pid, nofile) = (worker.to_string(), format!("--nofile={soft}:"));
+        let mut prlimit = Command::new("prlimit");
+        if is_root() {
+            // The worker's own user may; for another's process it takes a capability that root in a container lacks.
+            prlimit.uid(65534).gid(65534);
+        }
+        assert!(prlimit.args(["--pid", &pid, &nofile]).status().unwrap().success());
+    };
+    // Numbers below the limit that are still free: one for the material and one for half of the new listener.
+    limit(before + 2);
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("too few");
+    running.wait_for_line("generation 1 stays in force");
+    assert_eq!((running.worker(), descriptors(worker)), (worker, before));
+    std::io::Write::write_all(&mut server, b"on").unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+
+    limit(1000);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    TcpStream::connect(added).unwrap();
 }
 
 #[test]
