@@ -83,7 +83,7 @@ pub enum DescriptorRole {
         /// Which loop accepts from it.
         loop_index: u16,
     },
-    /// Where lines for `fd@n` go; the number in the master. Of use to a worker that has adopted nothing yet.
+    /// Where lines for `fd@n` go; the number in the master.
     Log(i32),
 }
 

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn messages_follow_the_targets_of_the_last_reload() {
         let (first, second) = (receiver(), receiver());
-        let (queue, writer) = Queue::start(Vec::new()).unwrap();
+        let (queue, writer) = Queue::start().unwrap();
         let logger = Logger { route: RwLock::new(None) };
         let route =
             |to: &UdpSocket| Some(Route { targets: Targets::new(&[udp_target(to, 7)], "t"), queue: queue.clone() });
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn several_lines_are_several_messages_and_dependencies_only_warn() {
         let socket = receiver();
-        let (queue, _writer) = Queue::start(Vec::new()).unwrap();
+        let (queue, _writer) = Queue::start().unwrap();
         let targets = Targets::new(&[udp_target(&socket, 7)], "t");
         let logger = Logger { route: RwLock::new(Some(Route { targets, queue })) };
         say(&logger, Level::Debug, "mio::poll", "not this");

@@ -17,7 +17,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindAddress, Location, Model, UnixPermissions};
 use crate::ipc::DescriptorRole;
 use crate::material::ListenerKey;
-use crate::sys::{duplicate_inherited, privileges, reason};
+use crate::sys::{Inherited, privileges, reason};
 
 /// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
 /// net.core.somaxconn.
@@ -79,10 +79,10 @@ impl Listeners {
     ///
     /// # Errors
     /// Each address that failed, and why; everything opened by this call is closed again.
-    pub(super) fn open_missing(&self, wanted: &[Wanted]) -> Result<Vec<Open>, Vec<Diagnostic>> {
+    pub(super) fn open_missing(&self, wanted: &[Wanted], inherited: &Inherited) -> Result<Vec<Open>, Vec<Diagnostic>> {
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for one in wanted.iter().filter(|one| !self.open.contains_key(&one.key)) {
-            match self.open_one(one, &opened) {
+            match self.open_one(one, &opened, inherited) {
                 Ok(open) => opened.push(open),
                 Err(error) => errors.push(refusal(one, &error)),
             }
@@ -90,7 +90,7 @@ impl Listeners {
         if errors.is_empty() { Ok(opened) } else { Err(errors) }
     }
 
-    fn open_one(&self, wanted: &Wanted, opened: &[Open]) -> io::Result<Open> {
+    fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited) -> io::Result<Open> {
         let mut name = None;
         let share = |socket: OwnedFd| {
             let socket = Arc::new(socket);
@@ -118,7 +118,7 @@ impl Listeners {
                 share(socket)
             }
             BindAddress::Abstract(bytes) => share(bind_abstract(bytes, backlog_of(wanted))?),
-            BindAddress::Descriptor(number) => share(take_inherited(*number)?),
+            BindAddress::Descriptor(number) => share(take_listener(inherited, *number)?),
         };
         Ok(Open { key: wanted.key.clone(), descriptors, _name: name })
     }
@@ -218,9 +218,10 @@ fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+fn take_listener(inherited: &Inherited, number: i32) -> io::Result<OwnedFd> {
+    let not_there = || io::Error::other(format!("this process was not started with an open descriptor {number}"));
     let not_listening = || io::Error::other(format!("descriptor {number} is no listening socket"));
-    let socket = Socket::from(duplicate_inherited(number).map_err(|_| not_listening())?);
+    let socket = Socket::from(inherited.duplicate(number).map_err(|_| not_there())?);
     if !socket.is_listener().unwrap_or(false) || socket.r#type()? != Type::STREAM {
         return Err(not_listening());
     }

@@ -22,8 +22,8 @@ use signals::Signals;
 
 use crate::conf::model::Model;
 use crate::report::{self, ReportLine, Summary};
-use crate::sys;
 use crate::sys::privileges::Ids;
+use crate::sys::{Inherited, reason};
 
 /// Whether to go into the background.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +75,8 @@ enum Started {
 
 /// Everything up to the first worker. What went wrong is in the log already.
 fn start(options: Options) -> Result<Started, ()> {
-    let fail = |what: &str, error: std::io::Error| log::error!("{what}: {error}");
-    sys::close_all_on_exec().map_err(|error| fail("cannot read /proc/self/fd", error))?;
+    let fail = |what: &str, error: std::io::Error| log::error!("{what}: {}", reason(&error));
+    let inherited = Inherited::note().map_err(|error| fail("cannot read /proc/self/fd", error))?;
     // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
     let mut collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
     let mut report = std::mem::take(&mut collected.report);
@@ -94,7 +94,7 @@ fn start(options: Options) -> Result<Started, ()> {
         }
     };
     let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
-    let mut service = Box::new(Service::new(options, fixed, promise, signals));
+    let mut service = Box::new(Service::new(options, fixed, inherited, promise, signals));
     service.consider(collected).map_err(|report| refuse_start(&report))?;
     Ok(Started::Service(service))
 }

@@ -26,7 +26,7 @@ use crate::material::Material;
 use crate::report::{self, Escaped, ReportLevel, ReportLine, Summary};
 use crate::sys::descriptors::sealed_memory;
 use crate::sys::limits::Raise;
-use crate::sys::reason;
+use crate::sys::{Inherited, reason};
 
 /// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
@@ -71,6 +71,8 @@ pub(super) struct Service {
     options: Options,
     fixed: Fixed,
     signals: Signals,
+    /// What `fd@n` may name.
+    inherited: Inherited,
     listeners: Listeners,
     worker: Option<Worker>,
     backoff: Backoff,
@@ -89,11 +91,18 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(options: Options, fixed: Fixed, promise: Promise, signals: Signals) -> Self {
+    pub(super) fn new(
+        options: Options,
+        fixed: Fixed,
+        inherited: Inherited,
+        promise: Promise,
+        signals: Signals,
+    ) -> Self {
         Self {
             options,
             fixed,
             signals,
+            inherited,
             listeners: Listeners::new(fixed.loops),
             worker: None,
             backoff: Backoff::default(),
@@ -152,8 +161,8 @@ impl Service {
                 return Err(report);
             }
         }
-        let log_descriptors = logging::find_descriptors(&model).map_err(render)?;
-        let opened = self.listeners.open_missing(&wanted).map_err(render)?;
+        let log_descriptors = logging::find_descriptors(&model, &self.inherited).map_err(render)?;
+        let opened = self.listeners.open_missing(&wanted, &self.inherited).map_err(render)?;
         material.maxconn = connections;
         material.generation = self.generation() + 1;
         let configuration = Configuration { material: Arc::new(material), model, wanted, report, log_descriptors };

@@ -199,8 +199,10 @@ impl Worker {
             }
         }
         if self.loops.is_empty() {
-            self.start_threads(log_descriptors)
-                .map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
+            self.start_threads().map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
+        }
+        if let Some((queue, _)) = &self.logging {
+            log_descriptors.into_iter().for_each(|(number, descriptor)| queue.inherit(number, descriptor));
         }
         Ok((Arc::new(built.snapshot), built.report, opened))
     }
@@ -226,8 +228,8 @@ impl Worker {
         Ok((opened, logs))
     }
 
-    fn start_threads(&mut self, log_descriptors: Vec<(i32, OwnedFd)>) -> io::Result<()> {
-        let (queue, writer) = Queue::start(log_descriptors)?;
+    fn start_threads(&mut self) -> io::Result<()> {
+        let (queue, writer) = Queue::start()?;
         let prefix = id_prefix();
         let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;

@@ -96,8 +96,15 @@ impl Site {
     /// In the foreground, until it serves.
     #[track_caller]
     fn start(&self, arguments: &[&str]) -> Running<'_> {
+        let mut command = self.command();
+        command.args(arguments);
+        self.start_command(command)
+    }
+
+    #[track_caller]
+    fn start_command(&self, mut command: Command) -> Running<'_> {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.command().args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut running = Running { site: self, child };
         eventually("the first generation", || {
             let ended = running.child.try_wait().unwrap();
@@ -554,6 +561,47 @@ fn a_worker_without_room_for_new_listeners_refuses_them_and_goes_on() {
     running.signal(Signal::SIGHUP);
     running.wait_for_line("worker adopted generation 2\n");
     TcpStream::connect(added).unwrap();
+}
+
+/// As `sh -c 'bowline 3>log3'` does it, if it says so.
+fn start_with_descriptor_3<'a>(site: &'a Site, file: Option<&str>) -> Running<'a> {
+    let redirection = file.map_or(String::new(), |file| format!("3>{file}"));
+    let script = format!("exec {} -f bowline.cfg 3>&- {redirection}", env!("CARGO_BIN_EXE_bowline"));
+    let mut shell = Command::new("sh");
+    shell.current_dir(site.folder.path()).args(["-c", &script]);
+    site.start_command(shell)
+}
+
+#[test]
+fn a_reload_can_log_to_a_descriptor_of_the_start() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, Some("log3"));
+    let log = "log fd@3 format raw local0\n  option tcplog";
+    site.configure("", log);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let (client, server) = running.connect();
+    drop((client, server));
+    eventually("a line of traffic", || fs::read_to_string(site.path("log3")).ok()?.contains(" f b/s ").then_some(()));
+    let counted = |running: &Running| (descriptors(running.master()), descriptors(running.worker()));
+    let before = counted(&running);
+    for generation in 3..6 {
+        running.signal(Signal::SIGHUP);
+        running.wait_for_line(&format!("worker adopted generation {generation}\n"));
+    }
+    assert_eq!(counted(&running), before);
+}
+
+#[test]
+fn a_reload_cannot_log_to_a_descriptor_of_ours() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, None);
+    assert!(PathBuf::from(format!("/proc/{}/fd/3", running.master())).symlink_metadata().is_ok(), "3 is in use");
+    site.configure("", "log fd@3 format raw local0");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("was not started with an open descriptor 3");
+    running.wait_for_line("generation 1 stays in force");
+    running.connect();
 }
 
 #[test]
