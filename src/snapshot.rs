@@ -27,8 +27,6 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// Keys of session tickets.
     pub tickets: Arc<TicketKeys>,
-    /// Connections that the process's descriptors are enough for.
-    pub maxconn: u32,
 }
 
 /// What is in force.
@@ -216,13 +214,7 @@ pub fn build(
                     open: open.unwrap_or_default(),
                     maxconn: bind.maxconn,
                 });
-                if binds.insert(key.clone(), built).is_some() {
-                    diagnostics.push(Diagnostic::error(
-                        "E106",
-                        &address.at,
-                        "this address is already taken by another 'bind'",
-                    ));
-                }
+                binds.insert(key.clone(), built);
             }
         }
     }
@@ -233,13 +225,12 @@ pub fn build(
         let at = Location { file: Arc::from(file.as_str()), line: 1, column: 1 };
         diagnostics.push(Diagnostic::notice("N411", &at, "no frontend listens: nothing is served"));
     }
-    let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));
     let snapshot = Snapshot {
         generation: material.generation,
         stats: Arc::clone(&shared.stats),
         log: Targets::new(&model.process.logs, log_tag(&model)),
         binds,
-        maxconn,
+        maxconn: material.maxconn,
     };
     Ok(Built { snapshot, diagnostics, report })
 }
