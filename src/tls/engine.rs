@@ -228,8 +228,10 @@ impl Engine {
     ) -> Result<Progress, Stop> {
         let mut progress = Progress::default();
         loop {
-            let scope =
-                self.handshake.as_ref().map(|handshake| Scope::enter(now.instant, handshake.first_authentication));
+            let scope = self
+                .handshake
+                .as_ref()
+                .map(|handshake| Scope::enter(now.instant, now.unix, handshake.first_authentication));
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut input[progress.consumed..]);
             if let (Some(scope), Some(handshake)) = (scope, &mut self.handshake) {
