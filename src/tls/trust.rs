@@ -33,6 +33,7 @@ pub(super) struct Trust {
     /// At most one per CA and scope.
     crls: Vec<Crl>,
     crl_file: Option<PathBuf>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// A CA certificate of `ca-file`.
@@ -78,7 +79,12 @@ impl Trust {
         }
         let complete = !diagnostics.iter().any(Diagnostic::is_error);
         (
-            complete.then_some(Self { anchors, crls, crl_file: crl_file.map(|crl_file| crl_file.value.clone()) }),
+            complete.then_some(Self {
+                anchors,
+                crls,
+                crl_file: crl_file.map(|crl_file| crl_file.value.clone()),
+                algorithms: *algorithms,
+            }),
             diagnostics,
         )
     }
@@ -135,16 +141,29 @@ impl Trust {
         self.crl_file.as_deref().unwrap_or(Path::new("")).display()
     }
 
-    /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
-    /// name. webpki does not look at the dates of its anchors.
+    /// The CA that has expired by `now` and has issued a certificate of `chain`. webpki does not look at the dates of its
+    /// anchors. A name decides, unless `ca-file` has another CA of that name that has not expired: then the signature.
     pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
-        if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
+        let is_expired = |anchor: &Anchor| anchor.not_after < now;
+        if !self.anchors.iter().any(is_expired) {
             return None;
         }
-        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
-            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
-            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
-            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        chain.iter().find_map(|der| {
+            let certificate = Certificate::parse(der)?;
+            let named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let (expired, valid): (Vec<_>, Vec<_>) = named.partition(|anchor| is_expired(anchor));
+            let has_signed = |anchor: &&Anchor| {
+                let key = Certificate::parse(&anchor.der).map(|ca| ca.key().raw.to_vec());
+                key.is_some_and(|key| is_signed_by(der, &key, &self.algorithms) == Some(true))
+            };
+            let blamed = if valid.is_empty() {
+                expired.first().copied()
+            } else if expired.is_empty() || valid.iter().any(|anchor| has_signed(anchor)) {
+                None
+            } else {
+                expired.into_iter().find(|anchor| has_signed(anchor))
+            };
+            blamed.map(|anchor| anchor.subject.as_str())
         })
     }
 
