@@ -43,6 +43,8 @@ pub struct Snapshot {
 
 /// A `bind` line and all that a connection through it needs.
 pub struct Bind {
+    /// Its listener, by which the line is found again after a reload.
+    pub key: ListenerKey,
     /// The section it stands in.
     pub frontend: Arc<Frontend>,
     /// Its `name`, or the number of its listener.
@@ -205,6 +207,7 @@ pub fn build(
                 let key: &BindAddress = &address.value;
                 let open = previous.and_then(|previous| previous.bind(key)).map(|bind| Arc::clone(&bind.open));
                 let built = Arc::new(Bind {
+                    key: key.clone(),
                     frontend: Arc::clone(&shared_frontend),
                     name: bind.name.clone().unwrap_or_else(|| number.to_string()),
                     number,
