@@ -299,12 +299,12 @@ impl Engine {
         }
     }
 
-    /// After an error rustls has at most an alert left to say. `rest` is the input that it has not let go of.
+    /// After an error rustls has at most an alert left to say. `rest` is the input that it has not let go of: it is looked at
+    /// again once nothing is left to say, and would fail again.
     fn append_alert(&mut self, rest: &mut [u8], output: &mut Outgoing) {
-        loop {
+        while self.connection.wants_write() {
             match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::EncodeTlsData(mut record)) => output.append(|space| encode(&mut record, space)),
-                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 _ => return,
             }
         }
