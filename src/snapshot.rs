@@ -16,7 +16,6 @@ use crate::proto::route::{Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
 use crate::tls::policy::{self, TlsPolicy};
-use crate::tls::problem;
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -227,7 +226,7 @@ pub fn build(
             }
         }
     }
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == conf::diagnostic::Severity::Error) {
+    if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
     }
     let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));
@@ -264,15 +263,8 @@ fn tls(
     };
     let before = key.and_then(|key| previous?.bind(key)).and_then(|bind| bind.route.tls.as_deref());
     let lifetime = model.process.session_lifetime;
-    let (policy, problems) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
-    for problem in problems {
-        let diagnostic = match problem.severity {
-            problem::Severity::Error => Diagnostic::error(problem.code, &problem.at, problem.message),
-            problem::Severity::Warning => Diagnostic::warning(problem.code, &problem.at, problem.message),
-            problem::Severity::Notice => Diagnostic::notice(problem.code, &problem.at, problem.message),
-        };
-        diagnostics.push(problem.notes.into_iter().fold(diagnostic, Diagnostic::note));
-    }
+    let (policy, found) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
+    diagnostics.extend(found);
     policy.map(|policy| Some(Arc::new(policy))).ok_or(())
 }
 

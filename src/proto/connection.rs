@@ -691,8 +691,8 @@ impl Connection {
             let unique_id = format!("{:032x}", self.id);
             let header = Header {
                 endpoints: Endpoints {
-                    source: received.and_then(|received| received.source.clone()).unwrap_or(own.source),
-                    destination: received.and_then(|received| received.destination.clone()).unwrap_or(own.destination),
+                    source: received.and_then(|received| received.source).unwrap_or(own.source),
+                    destination: received.and_then(|received| received.destination).unwrap_or(own.destination),
                 },
                 session: self.session.as_deref(),
                 verdict: &verdict,

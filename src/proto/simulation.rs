@@ -229,9 +229,9 @@ fn fixture() -> Fixture {
     bind.verify = Verify::Required;
     bind.ca_file = Some(test_pki::at("/s/ca.pem".into()));
     let tickets = Arc::new(TicketKeys::new(Instant::now()));
-    let (policy, problems) =
+    let (policy, diagnostics) =
         policy::build(&bind, &files, &tickets, Duration::from_secs(300), "simulation", UnixTime::now(), None);
-    let policy = policy.unwrap_or_else(|| panic!("{problems:?}"));
+    let policy = policy.unwrap_or_else(|| panic!("{diagnostics:?}"));
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).unwrap();
     let key = PrivateKeyDer::try_from(client.key.serialize_der()).unwrap();

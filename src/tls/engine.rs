@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
@@ -349,11 +349,6 @@ impl Engine {
             server_key_alg: handshake.credential.facts().server_key_alg.clone(),
         };
         Ok(Established { verdict, session })
-    }
-
-    /// The chain that the client sent, leaf first, in this or the resumed handshake.
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.connection.peer_certificates()
     }
 
     /// Encrypts `plaintext` and appends the records to `output`. `rest` is what [`Engine::receive`] has left of its input: rustls

@@ -70,8 +70,8 @@ impl TicketKeys {
         Self { epoch, keys: RwLock::default() }
     }
 
-    /// Forgets the keys that are too old at `now`. Sealing and opening do it as well; an idle process may call this.
-    pub fn rotate(&self, now: Instant, lifetime: Duration) {
+    /// Forgets the keys that are too old at `now`. Done whenever a ticket is sealed or opened.
+    fn rotate(&self, now: Instant, lifetime: Duration) {
         let interval = lifetime.max(ROTATION);
         let due =
             |key: &Option<Key>, age| key.as_ref().is_some_and(|key| now.saturating_duration_since(key.born) >= age);
@@ -162,7 +162,7 @@ impl TicketKeys {
 
 /// What rustls calls for the tickets of one policy. Works only inside a [`Scope`]: outside nothing is sealed or opened.
 #[derive(Debug)]
-pub struct Ticketer {
+pub(super) struct Ticketer {
     keys: Arc<TicketKeys>,
     policy: [u8; 32],
     lifetime: Duration,
@@ -235,7 +235,7 @@ thread_local! {
 /// A renewed ticket then carries the time of the original handshake (TLS 1.2 renews within the call that opens the old
 /// ticket, TLS 1.3 in a later one), the ticket of a full handshake carries now. Forgetting the last line makes tickets live
 /// shorter, never longer.
-pub struct Scope {
+pub(super) struct Scope {
     outer: Option<Frame>,
     /// It belongs to this thread.
     not_send: PhantomData<*const ()>,
@@ -243,13 +243,13 @@ pub struct Scope {
 
 impl Scope {
     /// `now` is the monotonic time; `first_authentication` is what the last scope of this connection left.
-    pub fn enter(now: Instant, first_authentication: Option<Instant>) -> Self {
+    pub(super) fn enter(now: Instant, first_authentication: Option<Instant>) -> Self {
         let outer = SCOPE.replace(Some(Frame { now, first: first_authentication }));
         Self { outer, not_send: PhantomData }
     }
 
     /// Ends it and answers with the time of the first authentication, if it was given or a ticket that opened told it.
-    pub fn leave(self) -> Option<Instant> {
+    pub(super) fn leave(self) -> Option<Instant> {
         SCOPE.get().and_then(|frame| frame.first)
     }
 }

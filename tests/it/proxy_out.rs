@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 
 use super::support::client::{Client, Version};
@@ -106,9 +107,13 @@ both_versions! {
         assert_eq!(ssl.text(SSL_KEY_ALG), Some("EC256"));
         assert_eq!(ssl.text(SSL_SIG_ALG), Some("ecdsa-with-SHA256"));
         assert_eq!(ssl.text(SSL_SIG_SCHEME), Some("ecdsa_secp256r1_sha256"));
-        let group = tls.conn.negotiated_key_exchange_group().expect("a group").name();
-        let group = format!("{group:?}");
-        assert_eq!(ssl.text(SSL_GROUP), Some(group.as_str()));
+        // IANA's spelling, which is OpenSSL's too.
+        let group = match tls.conn.negotiated_key_exchange_group().expect("a group").name() {
+            NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+            NamedGroup::X25519 => "x25519",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ssl.text(SSL_GROUP), Some(group));
         assert_eq!(ssl.tlv(SSL_CLIENT_CERT), Some(pki().good.leaf().as_ref()));
         let expected = [CRC32C, ALPN, AUTHORITY, UNIQUE_ID, SSL];
         let order: Vec<u8> = header.order();
@@ -248,7 +253,7 @@ fn every_connection_has_an_id_of_its_own() {
 
 #[test]
 fn names_are_passed_on_byte_by_byte() {
-    let name = "Zo\u{eb}\u{4e2d}/CN=admin\n\"x";
+    let name = "Zo\u{eb}\u{4e2d}/CN=admin \"x";
     let backend = Scripted::start();
     let server = "send-proxy-v2-ssl-cn";
     let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
@@ -256,6 +261,19 @@ fn names_are_passed_on_byte_by_byte() {
     let client = Client::new(Version::Tls13).identity(&strange);
     let _tls = client.connect(bowline.main());
     assert_eq!(backend.accept().header().ssl().text(SSL_CN), Some(name));
+}
+
+#[test]
+fn a_name_with_control_characters_is_not_passed_on() {
+    let backend = Scripted::start();
+    let server = "send-proxy-v2-ssl-cn";
+    let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
+    let strange = pki().client_ca.issue(&Leaf::client("admin\n"));
+    let client = Client::new(Version::Tls13).identity(&strange);
+    let _tls = client.connect(bowline.main());
+    let header = backend.accept().header();
+    assert_eq!(header.ssl().text(SSL_CN), None);
+    assert_eq!(header.ssl().verify, 0);
 }
 
 #[test]

@@ -11,8 +11,8 @@ fn load(ca: &str, crl: Option<&str>) -> (Vec<&'static str>, bool) {
     if let Some(crl) = crl {
         add_file(&mut collected, "/t/crl.pem", crl.as_bytes().to_vec(), 0o644);
     }
-    let (policy, problems) = build(Verify::Required, crl.is_some(), &collected);
-    (problems.iter().map(|problem| problem.code).collect(), policy.is_some())
+    let (policy, diagnostics) = build(Verify::Required, crl.is_some(), &collected);
+    (diagnostics.iter().map(|diagnostic| diagnostic.code).collect(), policy.is_some())
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn cas_come_from_a_directory_and_are_sent_as_hints() {
         ("/t/ca.pem/README", "no PEM".to_owned()),
         ("/t/ca.pem/.x.pem", "no PEM".to_owned()),
     ]);
-    let (policy, problems) = build(Verify::Required, false, &collected);
-    assert_eq!(problems, []);
+    let (policy, diagnostics) = build(Verify::Required, false, &collected);
+    assert_eq!(diagnostics, []);
     let policy = policy.unwrap();
     for ca in [&one, &two] {
         assert!(judged(policy.client(), &[ca.client("alice", |_| ()).der]).is_ok());
@@ -81,9 +81,9 @@ fn ca_files_that_cannot_be_used_are_errors() {
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(load(&format!("{}{garbage}", ca.pem), None), (vec!["E231"], false));
     assert_eq!(load(&format!("{}{}", ca.pem, ca.crl(&[], -DAY, 2 * DAY)), None), (vec!["W233"], true));
-    let (policy, problems) = build(Verify::Optional, false, &Files::default());
+    let (policy, diagnostics) = build(Verify::Optional, false, &Files::default());
     assert!(policy.is_none());
-    assert_eq!((problems[0].code, problems[0].message.as_str()), ("E221", "'/t/ca.pem' does not exist"));
+    assert_eq!((diagnostics[0].code, diagnostics[0].message.as_str()), ("E221", "'/t/ca.pem' does not exist"));
 }
 
 #[test]
