@@ -74,6 +74,8 @@ pub struct Frontend {
     pub dontlognull: bool,
     /// SO_KEEPALIVE towards clients.
     pub keepalive: bool,
+    /// TCP_KEEPIDLE towards clients; `None`: the system's.
+    pub keepalive_idle: Option<Duration>,
     /// Counters.
     pub counters: Arc<FrontendCounters>,
     maxconn: Option<u32>,
@@ -144,6 +146,7 @@ pub fn build(
             tcplog: frontend.tcplog,
             dontlognull: frontend.dontlognull,
             keepalive: frontend.keepalive,
+            keepalive_idle: frontend.keepalive_idle,
             counters: shared.stats.frontend(&frontend.name),
             maxconn: frontend.maxconn,
         });

@@ -134,6 +134,7 @@ impl Check<'_> {
             tcplog: *tcplog,
             dontlognull: *dontlognull,
             keepalive: settings.clitcpka || settings.tcpka,
+            keepalive_idle: settings.clitcpka_idle,
             accept_tls_eof: *accept_tls_eof,
         })
     }
@@ -253,7 +254,7 @@ impl Check<'_> {
             alpn: draft.alpn.clone(),
             min_version,
             max_version,
-            strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
+            sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
         })
     }
 

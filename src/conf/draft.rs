@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::expr::Format;
-use super::model::{At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify};
+use super::model::{
+    At, BindAddress, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions, Verify,
+};
 
 /// `global`.
 #[derive(Default)]
@@ -34,8 +36,8 @@ pub(crate) struct TlsOptions {
     pub(crate) min: Option<TlsVersion>,
     /// `ssl-max-ver`.
     pub(crate) max: Option<TlsVersion>,
-    /// `strict-sni` or `no-strict-sni`.
-    pub(crate) strict_sni: Option<bool>,
+    /// `strict-sni`, `no-strict-sni` or `sni-nomatch-abort`.
+    pub(crate) sni: Option<SniPolicy>,
 }
 
 /// Which section a proxy is.
@@ -108,6 +110,7 @@ pub(crate) struct Settings {
     pub(crate) tcplog: bool,
     pub(crate) dontlognull: bool,
     pub(crate) clitcpka: bool,
+    pub(crate) clitcpka_idle: Option<Duration>,
     pub(crate) srvtcpka: bool,
     pub(crate) tcpka: bool,
     pub(crate) accept_tls_eof: bool,
@@ -218,6 +221,9 @@ pub(crate) struct ProxyOptions {
     pub(crate) ssl_group: bool,
     pub(crate) ssl_sig_scheme: bool,
     pub(crate) cert_fingerprint: bool,
+    pub(crate) client_cert_pem: bool,
+    /// `send-client-ip`, and where.
+    pub(crate) client_ip: Option<Location>,
     /// `set-proxy-v2-tlv-fmt`, in order.
     pub(crate) custom: Vec<(u8, Format)>,
     /// The last parameter that matters for version 2 only, for when no `send-proxy-v2` is there.

@@ -148,6 +148,8 @@ pub struct Frontend {
     pub dontlognull: bool,
     /// `option clitcpka` or `option tcpka`: SO_KEEPALIVE towards clients.
     pub keepalive: bool,
+    /// `clitcpka-idle`: silence before the first probe, TCP_KEEPIDLE; `None`: the system's.
+    pub keepalive_idle: Option<Duration>,
     /// `option accept-tls-eof` (extension): a client's FIN without close_notify counts as its end of stream.
     pub accept_tls_eof: bool,
 }
@@ -231,8 +233,20 @@ pub struct BindTls {
     pub min_version: TlsVersion,
     /// Highest version.
     pub max_version: TlsVersion,
-    /// `strict-sni`: no certificate for a name that none has.
-    pub strict_sni: bool,
+    /// Who gets no certificate.
+    pub sni: SniPolicy,
+}
+
+/// Which clients get the default certificate; the others get alert `unrecognized_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SniPolicy {
+    /// Those that send no name, and those that send one that no certificate has.
+    #[default]
+    Lenient,
+    /// `sni-nomatch-abort` (extension): those that send no name.
+    NomatchAbort,
+    /// `strict-sni`: nobody.
+    Strict,
 }
 
 /// `verify` of a `bind` line.
@@ -335,6 +349,9 @@ pub enum ProxyVersion {
     V1,
     /// The binary form (proxy-protocol.txt, 2.2).
     V2,
+    /// `send-client-ip` (extension): Hitch's `write-ip`, which is no PROXY protocol. One byte with the number of the address
+    /// family (AF_INET, AF_INET6), then the client's address in network byte order, without a port.
+    ClientIp,
 }
 
 /// One TLV to send, named as in proxy-protocol.txt 2.2.
@@ -357,6 +374,9 @@ pub enum Tlv {
     UniqueId,
     /// `cert-fingerprint` (extension): TLV 0xE0, lower-case hex SHA-256 of the client certificate. Required if a certificate was verified.
     CertFingerprint,
+    /// `client-cert-pem` (extension): TLV 0xE0 as Hitch's `proxy-client-cert` writes it, the client certificate in PEM with the
+    /// label `TRUSTED CERTIFICATE`. Required if a certificate was verified.
+    ClientCertPem,
     /// PP2_TYPE_SSL with these sub-TLVs in the order of the wire. PP2_SUBTYPE_SSL_VERSION is always first.
     Ssl(Vec<SslTlv>),
 }

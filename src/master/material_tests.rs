@@ -1,7 +1,9 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::conf::model::{Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify};
+use crate::conf::model::{
+    Backend, Bind, BindTls, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
+};
 
 fn location() -> Location {
     Location { file: "test.cfg".into(), line: 1, column: 1 }
@@ -20,7 +22,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
-        strict_sni: false,
+        sni: SniPolicy::Lenient,
     };
     let bind = Bind {
         at: location(),
@@ -46,6 +48,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         tcplog: false,
         dontlognull: false,
         keepalive: false,
+        keepalive_idle: None,
         accept_tls_eof: false,
     };
     let server = server.map(|host| Server {

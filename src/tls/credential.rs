@@ -12,7 +12,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Location};
+use crate::conf::model::{BindTls, Location, SniPolicy};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
@@ -159,7 +159,7 @@ pub(super) fn load(
                         other => diagnostics.push(unreadable(&path, other, &crt.at)),
                     }
                 }
-                if empty && !bind.strict_sni {
+                if empty && bind.sni != SniPolicy::Strict {
                     let message = format!("no certificate in the directory '{}'", crt.value.display());
                     let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
                     let strict = "an empty directory is accepted with 'strict-sni'";

@@ -10,7 +10,7 @@ use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 use super::credential::Credential;
 use super::x509::KeyType;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::Location;
+use crate::conf::model::{Location, SniPolicy};
 
 /// Names to certificates. Immutable; a look-up costs two hash look-ups.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct SniTable {
     /// By the name without its `*`: `.example.com`.
     wildcard: HashMap<Box<str>, Candidates>,
     default: Candidates,
-    strict: bool,
+    policy: SniPolicy,
 }
 
 /// What a client told about itself in its ClientHello, as far as it decides on the certificate.
@@ -59,8 +59,12 @@ impl Candidates {
 
 impl SniTable {
     /// `credentials` in the order of the configuration: the first one is the default, and for a name that is in several the
-    /// first one counts. `strict`: no default.
-    pub(super) fn build(credentials: Vec<Arc<Credential>>, strict: bool, at: &Location) -> (Self, Vec<Diagnostic>) {
+    /// first one counts. `policy`: who gets the default.
+    pub(super) fn build(
+        credentials: Vec<Arc<Credential>>,
+        policy: SniPolicy,
+        at: &Location,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut duplicates = Pairs::default();
@@ -80,7 +84,7 @@ impl SniTable {
             }
         }
         let default = default_candidates(&credentials);
-        let table = Self { credentials, exact, wildcard, default, strict };
+        let table = Self { credentials, exact, wildcard, default, policy };
         let mut diagnostics = duplicates.diagnostics(
             |later, first, names| {
                 let message = format!("{names} of '{later}' is served by '{first}', which comes first");
@@ -109,11 +113,16 @@ impl SniTable {
         &self.credentials
     }
 
-    /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
-    /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours.
+    /// The certificate for this client. `None`: the policy has no default for it, or there is no certificate at all; alert
+    /// unrecognized_name (RFC 6066, 3). `suites` are ours.
     pub(super) fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
         let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
-        let default = if self.strict { Candidates::default() } else { self.default };
+        let has_default = match self.policy {
+            SniPolicy::Lenient => true,
+            SniPolicy::NomatchAbort => wish.sni.is_none(),
+            SniPolicy::Strict => false,
+        };
+        let default = if has_default { self.default } else { Candidates::default() };
         self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))
     }
 
@@ -227,7 +236,7 @@ mod tests {
     const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
 
     /// A table of certificates named like their file, each with these names and kind of key.
-    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
+    fn table(policy: SniPolicy, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
         let ca = Ca::root("Root");
         let issued = certificates.iter().map(|(path, names, key)| {
             let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
@@ -238,7 +247,7 @@ mod tests {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let (credentials, diagnostics) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
         assert_eq!(diagnostics, []);
-        SniTable::build(credentials, strict, &location())
+        SniTable::build(credentials, policy, &location())
     }
 
     fn ours() -> Vec<SupportedCipherSuite> {
@@ -253,7 +262,7 @@ mod tests {
     #[test]
     fn exact_before_wildcard_before_default() {
         let (table, diagnostics) = table(
-            false,
+            SniPolicy::Lenient,
             &[
                 ("/c/default", &["default.example"], ec_key()),
                 ("/c/wild", &["*.example"], ec_key()),
@@ -275,19 +284,28 @@ mod tests {
 
     #[test]
     fn strict_has_no_default() {
-        let (table, _) = table(true, &[("/c/a", &["a.example"], ec_key())]);
+        let (table, _) = table(SniPolicy::Strict, &[("/c/a", &["a.example"], ec_key())]);
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
         assert_eq!(chosen(&table, None, MODERN), None);
-        let (empty, _) = SniTable::build(Vec::new(), false, &location());
+        let (empty, _) = SniTable::build(Vec::new(), SniPolicy::Lenient, &location());
         assert_eq!(chosen(&empty, None, MODERN), None);
+    }
+
+    #[test]
+    fn nomatch_abort_has_a_default_for_those_without_a_name() {
+        let (table, _) = table(SniPolicy::NomatchAbort, &[("/c/a", &["a.example"], ec_key())]);
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
+        assert_eq!(chosen(&table, None, MODERN), Some("/c/a"));
     }
 
     #[test]
     fn ecdsa_before_rsa_as_far_as_the_client_knows_it() {
         let names: &[&str] = &["a.example", "b.example"];
         let reversed: &[&str] = &["b.example", "a.example"];
-        let (table, diagnostics) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
+        let (table, diagnostics) =
+            table(SniPolicy::Lenient, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
         assert_eq!(diagnostics, []);
         for sni in [Some("a.example"), Some("unknown.example"), None] {
             assert_eq!(chosen(&table, sni, MODERN), Some("/c/ec"));
@@ -302,14 +320,17 @@ mod tests {
 
     #[test]
     fn the_default_of_the_other_kind_must_have_the_same_names() {
-        let (table, _) = table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
+        let (table, _) =
+            table(SniPolicy::Lenient, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
         assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
     }
 
     #[test]
     fn wildcard_ecdsa_shadows_exact_rsa_with_a_warning() {
-        let (table, diagnostics) =
-            table(false, &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())]);
+        let (table, diagnostics) = table(
+            SniPolicy::Lenient,
+            &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())],
+        );
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/wild"));
         assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
         assert_eq!(diagnostics.len(), 1);
@@ -323,7 +344,7 @@ mod tests {
     #[test]
     fn of_two_certificates_for_a_name_the_first_counts() {
         let (table, diagnostics) = table(
-            false,
+            SniPolicy::Lenient,
             &[
                 ("/c/1", &["a.example", "b.example", "*.c.example"], ec_key()),
                 ("/c/2", &["*.c.example", "b.example", "a.example", "d.example"], ec_key()),
@@ -340,7 +361,7 @@ mod tests {
     fn ten_thousand_names_are_found() {
         let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.example")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (table, diagnostics) = table(true, &[("/c/many", &names, ec_key())]);
+        let (table, diagnostics) = table(SniPolicy::Strict, &[("/c/many", &names, ec_key())]);
         assert_eq!(diagnostics, []);
         assert!(names.iter().all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many")));
         assert_eq!(chosen(&table, Some("n10000.example"), MODERN), None);

@@ -83,7 +83,7 @@ pub fn build(
     if bind.crt.is_empty() {
         diagnostics.push(Diagnostic::error("E228", at, format!("no 'crt' for {listener}")));
     }
-    let (names, shadows) = SniTable::build(credentials, bind.strict_sni, at);
+    let (names, shadows) = SniTable::build(credentials, bind.sni, at);
     diagnostics.extend(shadows);
     let client = client_policy(bind, files, &provider, listener, now, at, &mut diagnostics);
     let (Some(client), false) = (client, diagnostics.iter().any(Diagnostic::is_error)) else {

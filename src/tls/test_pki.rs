@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use crate::conf::model::{At, BindTls, Location, TlsVersion, Verify};
+use crate::conf::model::{At, BindTls, Location, SniPolicy, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -199,6 +199,6 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
-        strict_sni: false,
+        sni: SniPolicy::Lenient,
     }
 }

@@ -7,7 +7,7 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::*;
-use crate::conf::model::At;
+use crate::conf::model::{At, SniPolicy};
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
 use crate::tls::test_pki::{self, *};
@@ -276,7 +276,7 @@ fn strict_sni_has_no_certificate_for_strangers() {
     let world = World { files: other, ..world };
     let lax = world.policy(Verify::None);
     assert!(lax.choose(&accepted.client_hello()).is_some());
-    let strict = world.build(&BindTls { strict_sni: true, ..world.bind(Verify::None) }, "bind");
+    let strict = world.build(&BindTls { sni: SniPolicy::Strict, ..world.bind(Verify::None) }, "bind");
     assert!(strict.choose(&accepted.client_hello()).is_none());
     assert!(connect(&client, strict.config(false, true), world.at(0)).server_result.is_err());
 }
