@@ -134,7 +134,10 @@ pub fn build(
     previous: Option<&Snapshot>,
     now: UnixTime,
 ) -> Result<Built, Vec<Diagnostic>> {
-    let parsed = conf::parse(&material.sources, &material.environment);
+    let parsed = match &material.lowered {
+        Some(lowered) => conf::hitch::parse(lowered),
+        None => conf::parse(&material.sources, &material.environment),
+    };
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
     let mut report = Vec::new();

@@ -161,7 +161,7 @@ fn a_file_that_was_replaced_or_has_appeared_counts_as_changed() {
     let crt = folder.path().join("a.pem");
     std::fs::write(&crt, "old").unwrap();
     let mut reading =
-        Reading { directory: folder.path(), files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
+        FileReading { directory: folder.path(), files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
     let model = model(&[&crt], None, None);
 
     reading.read_all(&model);
@@ -215,6 +215,7 @@ fn sources_are_files_and_the_cfg_files_of_directories() {
     }
     std::fs::write(folder.path().join("main"), "main").unwrap();
     let request = |sources: &[&str]| Request {
+        hitch: None,
         sources: sources.iter().map(ToString::to_string).collect(),
         directory: folder.path().to_owned(),
     };
