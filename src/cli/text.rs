@@ -29,6 +29,8 @@ Process
   -q               say errors only (with -c: nothing)
 
 Other
+  hitch            run Hitch's command line and hitch.conf; with --dump, print
+                   the same in HAProxy's language ('bowline hitch --help')
   demo             try it: certificates, an echo backend and a listener
   -v, -vv          version; with those of the libraries and the sandbox
   -h, --help       this text
