@@ -158,10 +158,10 @@ impl Trust {
             };
             let blamed = if valid.is_empty() {
                 expired.first().copied()
-            } else if expired.is_empty() || valid.iter().any(|anchor| has_signed(anchor)) {
+            } else if expired.is_empty() || valid.iter().any(has_signed) {
                 None
             } else {
-                expired.into_iter().find(|anchor| has_signed(anchor))
+                expired.into_iter().find(has_signed)
             };
             blamed.map(|anchor| anchor.subject.as_str())
         })
