@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token, Waker};
-use rustls::pki_types::UnixTime;
 
 use self::listener::Listener;
 use self::slots::{Key, Slot, Slots};
@@ -176,7 +175,7 @@ struct Loop {
 }
 
 fn now() -> Now {
-    Now { instant: Instant::now(), unix: UnixTime::now() }
+    Now::new(Instant::now(), SystemTime::now())
 }
 
 impl Loop {

@@ -5,7 +5,7 @@
 //! so that two parsers can never disagree about them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::UnixTime;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
@@ -28,6 +28,13 @@ pub struct Now {
     pub instant: Instant,
     /// For certificates.
     pub unix: UnixTime,
+}
+
+impl Now {
+    /// What two clocks said; this module reads none. A system time before 1970 counts as 1970: no certificate is valid then.
+    pub fn new(instant: Instant, system: SystemTime) -> Self {
+        Self { instant, unix: UnixTime::since_unix_epoch(system.duration_since(UNIX_EPOCH).unwrap_or_default()) }
+    }
 }
 
 /// What a record adds to its plaintext at most: header (5), explicit nonce of TLS 1.2 (8), content type of TLS 1.3 (1), tag (16).

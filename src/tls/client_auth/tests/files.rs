@@ -123,6 +123,24 @@ fn crl_files_that_cannot_be_used_are_errors() {
 }
 
 #[test]
+fn messages_about_crls_name_the_file() {
+    let (ca, impostor) = (Ca::root("Root"), Ca::root("Root"));
+    let crls = [
+        ca.crl(&[], -2 * DAY, -1),
+        ca.crl(&[], DAY, 2 * DAY),
+        ca.crl(&[], -DAY, DAY - 60),
+        impostor.crl(&[], -DAY, 2 * DAY),
+        Ca::root("Other").crl(&[], -DAY, 2 * DAY),
+        String::new(),
+    ];
+    for crl in crls {
+        let (_, diagnostics) =
+            build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone()), ("/t/crl.pem", crl)]));
+        assert!(diagnostics[0].message.contains("'/t/crl.pem'"), "{}", diagnostics[0].message);
+    }
+}
+
+#[test]
 fn crls_of_other_signers_are_noticed() {
     let (ca, other, impostor) = (Ca::root("Root"), Ca::root("Other"), Ca::root("Root"));
     // No CRL for the CA: its clients would be refused.
