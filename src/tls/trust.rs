@@ -101,7 +101,7 @@ impl Trust {
                     .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
             }
             if self.crl_file.is_some() && !anchor.has_crl {
-                let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
+                let message = format!("no CRL for the CA \"{subject}\" of '{path}' in '{}'", self.crl_path());
                 let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
