@@ -9,7 +9,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::conf;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{self, BindAddress, Model, ServerAddress};
+use crate::conf::model::{self, BindAddress, Location, Model, ServerAddress};
 use crate::log::Targets;
 use crate::material::{ListenerKey, Material};
 use crate::proto::route::{Route, Timeouts};
@@ -228,6 +228,10 @@ pub fn build(
     }
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
+    }
+    if let Some((file, _)) = material.sources.first().filter(|_| binds.is_empty()) {
+        let at = Location { file: Arc::from(file.as_str()), line: 1, column: 1 };
+        diagnostics.push(Diagnostic::notice("N411", &at, "no frontend listens: nothing is served"));
     }
     let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));
     let snapshot = Snapshot {

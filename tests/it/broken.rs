@@ -165,8 +165,8 @@ fn nonsense_of_any_kind_is_refused_in_words() {
     let site = Site::new();
     for text in [
         "",
+        "# all of it commented out\n",
         "\u{0}\u{1}\u{2}",
-        "global\n",
         "bind :443\n",
         "frontend\n",
         "frontend fe\n    bind\n",
@@ -182,6 +182,16 @@ fn nonsense_of_any_kind_is_refused_in_words() {
         assert!(!checked.text.contains("panicked"), "{shown:?}: {}", checked.text);
         assert!(!checked.text.trim().is_empty(), "{shown:?}: no word");
     }
+}
+
+#[test]
+fn a_configuration_that_serves_nothing_is_accepted_with_a_notice() {
+    let checked = Site::new().check("global\ndefaults\n    mode tcp\n");
+    assert_eq!(checked.code, Some(0), "{}", checked.text);
+    assert!(checked.text.contains("notice[N411]: no frontend listens"), "{}", checked.text);
+    let site = Site::new();
+    let checked = site.check(&site.fill_in(GOOD));
+    assert!(!checked.text.contains("N411"), "{}", checked.text);
 }
 
 #[test]

@@ -334,6 +334,18 @@ fn a_missing_revocation_list_is_refused() {
 }
 
 #[test]
+fn a_file_that_was_cut_off_closes_no_listener() {
+    let echo = Echo::start();
+    let config = Config::new().bind_tls("").server(echo.address(), "");
+    let bowline = serve(&config);
+    bowline.site.configure("");
+    bowline.reload_refused(&["bowline.cfg:1:1: error[E111]"]);
+    assert!(shown(&bowline) == pki().server.leaf().as_ref());
+    bowline.reconfigure(&config);
+    bowline.reload();
+}
+
+#[test]
 fn a_syntax_error_is_refused_with_file_line_and_column() {
     let echo = Echo::start();
     let good = Config::new().bind_tls("").server(echo.address(), "");
