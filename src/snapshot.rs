@@ -248,6 +248,7 @@ fn log_tag(model: &Model) -> &str {
     model.process.log_tag.as_deref().unwrap_or("bowline")
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a snapshot depends on; nothing else takes them together")]
 fn tls(
     bind: &model::Bind,
     frontend: &model::Frontend,
