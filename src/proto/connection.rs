@@ -29,14 +29,18 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// a row, which alternating kinds of empty messages evade.
 const IDLE_WIRE_BYTES: usize = 64 * 1024;
 
-/// Each byte of plaintext earns this many bytes of ciphertext: a stream of one-byte records costs 23 a byte.
-const WIRE_BYTES_PER_PLAINTEXT: usize = 64;
+/// A record that carries plaintext earns this much: all of itself, however little of it is plaintext and how much padding
+/// (RFC 8446, 5.4).
+const EARNED_BYTES: usize = engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD;
 
 /// A source is read while less than this waits for its sink.
 const PENDING_BYTES: usize = 16 * 1024;
 
 /// Bytes that one call of `drive` may move before others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
+
+/// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
+const RECORD_COST: usize = 256;
 
 /// Records shorter than this are gathered, longer ones written straight from where they were decrypted.
 const GATHER_BYTES: usize = 4 * 1024;
@@ -102,10 +106,34 @@ enum Phase {
     Closed,
 }
 
+/// What the client is told at the end of its stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// close_notify, once the server's stream has come to its end.
+    Due,
+    /// It was told.
+    Said,
+    /// Nothing: the stream does not end, it breaks.
+    Cut,
+}
+
 struct Redial {
     verdict: Verdict,
     at: Instant,
     pause: Duration,
+}
+
+/// What a connection was about when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The client had yet to say who it is.
+    Request,
+    /// The server had yet to accept.
+    Connect,
+    /// The relay.
+    Data,
+    /// The server was done, and the client took the last bytes.
+    Last,
 }
 
 /// What the log wants to know at the end.
@@ -123,6 +151,8 @@ pub struct Report {
     pub bytes_to_client: u64,
     /// Whether the client ever sent a byte.
     pub heard: bool,
+    /// What it was about when it ended.
+    pub stage: Stage,
 }
 
 /// A connection.
@@ -136,8 +166,7 @@ pub struct Connection {
     to_client: Pump,
     held: Vec<u8>,
     client_end: bool,
-    /// The stream to the client has not been cut, and its end has not been said.
-    close_notify_due: bool,
+    farewell: Farewell,
     /// The client's close_notify came: whatever follows means nothing.
     client_closed: bool,
     backend_reset: bool,
@@ -145,6 +174,8 @@ pub struct Connection {
     last_backend: Instant,
     idle_wire: usize,
     idle_wire_since: Instant,
+    /// Records decrypted in this turn.
+    records: usize,
     id: u128,
     session: Option<Box<TlsSession>>,
     received: Option<Box<Received>>,
@@ -170,13 +201,14 @@ impl Connection {
             to_client: Pump::new(Side::Client),
             held: Vec::new(),
             client_end: false,
-            close_notify_due: true,
+            farewell: Farewell::Due,
             client_closed: false,
             backend_reset: false,
             last_client: now.instant,
             last_backend: now.instant,
             idle_wire: 0,
             idle_wire_since: now.instant,
+            records: 0,
             id,
             session: None,
             received: None,
@@ -188,6 +220,7 @@ impl Connection {
                 bytes_to_backend: 0,
                 bytes_to_client: 0,
                 heard: false,
+                stage: Stage::Request,
             },
         }
     }
@@ -228,9 +261,8 @@ impl Connection {
         if self.to_client.pending() > 0 {
             interest.insert(Ready::CLIENT_WRITE);
         }
-        if self.wants_client() {
-            interest.insert(Ready::CLIENT_READ);
-        }
+        // Whoever is not read from can still be seen to be gone.
+        interest.insert(if self.wants_client() { Ready::CLIENT_READ } else { Ready::CLIENT_BROKEN });
         match &self.phase {
             Phase::Dialling { again: None, .. } => interest.insert(Ready::BACKEND_WRITE),
             Phase::Relay => {
@@ -273,6 +305,7 @@ impl Connection {
         }
     }
 
+    /// A side is only waited for while it has something to do: to send what would be read, or to read what waits for it.
     fn relay_deadline(&self) -> Option<(Instant, CloseReason)> {
         let timeouts = &self.route.timeouts;
         let open = self.to_backend.flow == Flow::Open && self.to_client.flow == Flow::Open;
@@ -285,13 +318,18 @@ impl Connection {
             };
             return Some((last + tunnel, reason));
         }
-        let (client, server) = if open {
-            (timeouts.client, timeouts.server)
-        } else {
-            (timeouts.client_fin.or(timeouts.client), timeouts.server_fin.or(timeouts.server))
+        let timeout = |usual: Option<Duration>, fin: Option<Duration>| match open {
+            true => usual,
+            false => fin.or(timeouts.tunnel).or(usual),
         };
-        let client = client.map(|timeout| self.last_client + timeout);
-        let server = server.map(|timeout| self.last_backend + timeout);
+        let from_client = self.to_backend.flow == Flow::Open && self.to_backend.pending() < PENDING_BYTES;
+        let from_backend = self.to_client.flow == Flow::Open && self.to_client.pending() == 0;
+        let client = timeout(timeouts.client, timeouts.client_fin)
+            .filter(|_| from_client || self.to_client.pending() > 0)
+            .map(|timeout| self.last_client + timeout);
+        let server = timeout(timeouts.server, timeouts.server_fin)
+            .filter(|_| from_backend || self.to_backend.pending() > 0)
+            .map(|timeout| self.last_backend + timeout);
         match (client, server) {
             (Some(client), Some(server)) if server < client => Some((server, CloseReason::ServerTimeout)),
             (Some(client), _) => Some((client, CloseReason::ClientTimeout)),
@@ -303,13 +341,12 @@ impl Connection {
     /// The deadline has come. Drive afterwards.
     pub fn handle_deadline<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
         match &mut self.phase {
-            Phase::ProxyHeader => self.refuse(now, scratch, ConnectionFailure::ProxyTimeout),
-            Phase::Greeting { .. } | Phase::Handshake => self.close(CloseReason::HandshakeTimeout),
+            Phase::ProxyHeader => self.refuse(now, scratch, wire, ConnectionFailure::ProxyTimeout),
+            Phase::Greeting { .. } | Phase::Handshake => self.close(CloseReason::HandshakeTimeout, wire),
             Phase::Dialling { since, again } => {
                 let late = self.route.timeouts.connect.is_some_and(|timeout| *since + timeout <= now.instant);
                 if late {
-                    wire.abort(Side::Backend);
-                    self.cut(now, scratch, CloseReason::ConnectTimeout);
+                    self.cut(now, scratch, wire, CloseReason::ConnectTimeout);
                 } else if let Some(redial) = again.take() {
                     let (since, pause) = (*since, (redial.pause * 2).min(REDIAL.1));
                     self.dial(now, since, pause, redial.verdict, scratch, wire);
@@ -317,8 +354,7 @@ impl Connection {
             }
             Phase::Relay => {
                 if let Some((_, reason)) = self.relay_deadline() {
-                    wire.abort(Side::Backend);
-                    self.cut(now, scratch, reason);
+                    self.cut(now, scratch, wire, reason);
                 }
             }
             Phase::Closing { .. } => self.phase = Phase::Closed,
@@ -328,8 +364,15 @@ impl Connection {
 
     /// Ends it at once: the process will not wait any longer.
     pub fn kill<W: Wire>(&mut self, wire: &mut W) {
-        wire.abort(Side::Backend);
-        self.close(CloseReason::Killed);
+        wire.abort(Side::Client);
+        self.close(CloseReason::Killed, wire);
+    }
+
+    /// Ends it at once: an invariant did not hold.
+    pub fn give_up<W: Wire>(&mut self, wire: &mut W) {
+        wire.abort(Side::Client);
+        self.outcome = None;
+        self.close(CloseReason::Panicked, wire);
     }
 
     /// Does all that can be done now.
@@ -339,7 +382,12 @@ impl Connection {
             if matches!(self.phase, Phase::Handshake) && self.route.tls.is_none() {
                 self.start_dialling(now, Verdict::plaintext(), scratch, wire);
             }
-            let mut work = self.flush(now, scratch, wire);
+            let mut work = 0;
+            if self.ready.contains(Ready::CLIENT_BROKEN) && !self.wants_client() {
+                self.client_broke(scratch, wire);
+                work += 1;
+            }
+            work += self.flush(now, scratch, wire);
             work += self.pass_on_ends(now, scratch, wire);
             if self.ready.contains(Ready::CLIENT_READ) && self.wants_client() {
                 work += self.read_client(now, scratch, wire);
@@ -360,6 +408,9 @@ impl Connection {
             work += self.pass_on_ends(now, scratch, wire);
             moved += work;
             if matches!(self.phase, Phase::Closed) {
+                if self.must_reset_client() {
+                    wire.abort(Side::Client);
+                }
                 return Drive::Closed;
             }
             if !self.is_runnable() {
@@ -389,9 +440,13 @@ impl Connection {
                     sent += count;
                     if count > 0 {
                         self.last_client = now.instant;
+                        let patience = self.patience();
+                        if let (Phase::Closing { until, .. }, true) = (&mut self.phase, patience > LINGER) {
+                            *until = now.instant + patience;
+                        }
                     }
                 }
-                Err(_) => self.client_broke(wire),
+                Err(_) => self.client_broke(scratch, wire),
             }
         }
         if matches!(self.phase, Phase::Relay) && self.to_backend.pending() > 0 {
@@ -421,23 +476,30 @@ impl Connection {
         }
         if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
             // close_notify is a statement of truth: the server's stream came to its end.
-            if let (true, Some(engine)) = (std::mem::take(&mut self.close_notify_due), &mut self.engine) {
+            if let (Farewell::Due, Some(engine)) = (self.farewell, &mut self.engine) {
+                self.farewell = Farewell::Said;
                 scratch.outgoing.clear();
-                if engine.close_notify(&mut self.held, &mut scratch.outgoing).is_ok() {
-                    self.send_to_client(now, scratch, wire);
+                match engine.close_notify(&mut self.held, &mut scratch.outgoing) {
+                    Ok(()) => self.send_to_client(now, scratch, wire),
+                    Err(_) => self.fail(CloseReason::KeysExhausted),
                 }
             }
             if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
-                wire.shutdown_write(Side::Client);
                 self.to_client.flow = Flow::Ended;
                 passed += 1;
+                if !self.must_reset_client() {
+                    wire.shutdown_write(Side::Client);
+                } else if self.report.bytes_to_client == 0 {
+                    // Nothing is on its way that a reset could destroy.
+                    self.phase = Phase::Closed;
+                }
                 if let Phase::Closing { until, .. } = &mut self.phase {
                     *until = now.instant + LINGER;
                 }
             }
         }
         if self.to_backend.flow == Flow::Ended && self.to_client.flow == Flow::Ended {
-            self.outcome.get_or_insert(CloseReason::Complete);
+            self.fail(CloseReason::Complete);
             match self.phase {
                 _ if self.client_end => self.phase = Phase::Closed,
                 Phase::Relay => self.phase = Phase::Closing { until: now.instant + LINGER, discarded: 0 },
@@ -456,26 +518,30 @@ impl Connection {
         while self.wants_client() && moved < TURN_BYTES {
             match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..]) {
                 Read::Bytes(count) => {
-                    moved += count;
                     self.report.heard = true;
                     have += count;
+                    self.records = 0;
                     let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
+                    moved += count + self.records * RECORD_COST;
                     incoming.copy_within(consumed..have, 0);
                     have -= consumed;
                     if have == incoming.len() {
                         // rustls refuses before this; without room there could be no progress.
-                        self.refuse(now, scratch, ConnectionFailure::Words("a message has no end"));
+                        self.refuse(now, scratch, wire, ConnectionFailure::Words("a message has no end"));
                         have = 0;
                     }
                 }
-                Read::Blocked => break,
+                Read::Blocked => {
+                    self.ready.remove(Ready::CLIENT_BROKEN);
+                    break;
+                }
                 Read::End => {
                     self.client_end = true;
                     moved += 1;
-                    self.client_ended(now, wire);
+                    self.client_ended(now, scratch, wire);
                 }
                 Read::Broken => {
-                    self.client_broke(wire);
+                    self.client_broke(scratch, wire);
                     moved += 1;
                 }
             }
@@ -518,7 +584,7 @@ impl Connection {
                         done = consumed;
                     }
                     Parse::Invalid(reason) => {
-                        self.refuse(now, scratch, ConnectionFailure::ProxyHeader(reason));
+                        self.refuse(now, scratch, wire, ConnectionFailure::ProxyHeader(reason));
                         return bytes.len();
                     }
                 },
@@ -555,7 +621,7 @@ impl Connection {
             }
             Err(failure) => {
                 self.send_to_client(now, scratch, wire);
-                self.refuse(now, scratch, ConnectionFailure::tls(failure, bytes));
+                self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, bytes));
                 return Some(bytes.len());
             }
         };
@@ -568,7 +634,7 @@ impl Connection {
             }
             Err(failure) => {
                 self.send_to_client(now, scratch, wire);
-                self.refuse(now, scratch, ConnectionFailure::tls(failure, bytes));
+                self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, bytes));
                 Some(bytes.len())
             }
         }
@@ -595,6 +661,7 @@ impl Connection {
             pool: &mut scratch.pool,
             wire,
             taken: 0,
+            records: 0,
             sent: 0,
             broken: None,
         };
@@ -607,8 +674,9 @@ impl Connection {
             }
         };
         sink.finish();
-        let (taken, sent, broken) = (sink.taken, sink.sent, sink.broken);
+        let (taken, records, sent, broken) = (sink.taken, sink.records, sink.sent, sink.broken);
         self.report.bytes_to_backend += taken as u64;
+        self.records += records;
         if taken > 0 {
             self.last_client = now.instant;
         }
@@ -630,16 +698,15 @@ impl Connection {
                     self.close_notify_came();
                 }
                 if self.engine.is_some() && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
-                    self.count_idle_wire(new, taken, now, wire);
+                    self.count_idle_wire(new, records, now, wire);
                 }
                 progress.consumed
             }
             Err(failure) => {
                 if matches!(self.phase, Phase::Handshake) {
-                    self.refuse(now, scratch, ConnectionFailure::tls(failure, &[]));
+                    self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, &[]));
                 } else {
-                    wire.abort(Side::Backend);
-                    self.cut(now, scratch, CloseReason::ClientProtocol(failure));
+                    self.cut(now, scratch, wire, CloseReason::ClientProtocol(failure));
                 }
                 bytes.len()
             }
@@ -657,14 +724,13 @@ impl Connection {
     }
 
     /// Ends a connection whose client keeps the decryption busy with nothing.
-    fn count_idle_wire<W: Wire>(&mut self, new: usize, plaintext: usize, now: Now, wire: &mut W) {
-        self.idle_wire = (self.idle_wire + new).saturating_sub(plaintext.saturating_mul(WIRE_BYTES_PER_PLAINTEXT));
+    fn count_idle_wire<W: Wire>(&mut self, new: usize, records: usize, now: Now, wire: &mut W) {
+        self.idle_wire = (self.idle_wire + new).saturating_sub(records.saturating_mul(EARNED_BYTES));
         if self.idle_wire <= IDLE_WIRE_BYTES {
             return;
         }
         if now.instant.duration_since(self.idle_wire_since) < Duration::from_secs(1) {
-            wire.abort(Side::Backend);
-            self.close(CloseReason::Flood);
+            self.close(CloseReason::Flood, wire);
         } else {
             self.idle_wire = 0;
             self.idle_wire_since = now.instant;
@@ -679,7 +745,7 @@ impl Connection {
                 self.session = Some(Box::new(established.session));
                 self.start_dialling(now, established.verdict, scratch, wire);
             }
-            Err(failure) => self.refuse(now, scratch, ConnectionFailure::tls(failure, &[])),
+            Err(failure) => self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, &[])),
         }
     }
 
@@ -706,7 +772,7 @@ impl Connection {
             }
             scratch.pool.give(buffer);
             if let Err(error) = result {
-                self.cut(now, scratch, CloseReason::Header(error));
+                self.cut(now, scratch, wire, CloseReason::Header(error));
                 return;
             }
         }
@@ -730,27 +796,22 @@ impl Connection {
                 let at = now.instant + pause;
                 self.phase = Phase::Dialling { since, again: Some(Redial { verdict, at, pause }) };
             }
-            Err((error, _)) => self.cut(now, scratch, CloseReason::ConnectFailed(error)),
+            Err((error, _)) => self.cut(now, scratch, wire, CloseReason::ConnectFailed(error)),
         }
     }
 
     fn finish_dialling<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
         match wire.connected() {
-            Ok(true) => {
+            Ok(()) => {
                 self.phase = Phase::Relay;
                 self.report.connected = Some(now.instant);
                 self.last_backend = now.instant;
-                1
+                // The time that the server took was not the client's.
+                self.last_client = now.instant;
             }
-            Ok(false) => {
-                self.ready.remove(Ready::BACKEND_WRITE);
-                0
-            }
-            Err(error) => {
-                self.cut(now, scratch, CloseReason::ConnectFailed(error));
-                1
-            }
+            Err(error) => self.cut(now, scratch, wire, CloseReason::ConnectFailed(error)),
         }
+        1
     }
 
     /// Reads from the backend and encrypts for the client.
@@ -767,8 +828,7 @@ impl Connection {
                         Some(engine) => {
                             scratch.outgoing.clear();
                             if engine.encrypt(&mut self.held, &plain[..count], &mut scratch.outgoing).is_err() {
-                                wire.abort(Side::Backend);
-                                self.cut(now, scratch, CloseReason::KeysExhausted);
+                                self.cut(now, scratch, wire, CloseReason::KeysExhausted);
                                 break;
                             }
                             self.send_to_client(now, scratch, wire);
@@ -776,14 +836,14 @@ impl Connection {
                         None => match self.to_client.send(wire, &mut self.ready, &plain[..count], &mut scratch.pool) {
                             Ok(0) => {}
                             Ok(_) => self.last_client = now.instant,
-                            Err(_) => self.client_broke(wire),
+                            Err(_) => self.client_broke(scratch, wire),
                         },
                     }
                 }
                 Read::Blocked => break,
                 // The kernel reports a reset once; if a write was told, a read only sees an end.
                 Read::End if self.backend_reset => {
-                    self.backend_broke(now, scratch);
+                    self.cut(now, scratch, wire, CloseReason::ServerAborted);
                     moved += 1;
                 }
                 Read::End => {
@@ -791,7 +851,7 @@ impl Connection {
                     moved += 1;
                 }
                 Read::Broken => {
-                    self.backend_broke(now, scratch);
+                    self.cut(now, scratch, wire, CloseReason::ServerAborted);
                     moved += 1;
                 }
             }
@@ -811,21 +871,22 @@ impl Connection {
         match self.to_client.send(wire, &mut self.ready, scratch.outgoing.bytes(), &mut scratch.pool) {
             Ok(0) => {}
             Ok(_) => self.last_client = now.instant,
-            Err(_) => self.client_broke(wire),
+            Err(_) => self.client_broke(scratch, wire),
         }
     }
 
     /// FIN from the client.
-    fn client_ended<W: Wire>(&mut self, now: Now, wire: &mut W) {
+    fn client_ended<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
         match self.phase {
-            Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake => self.close(CloseReason::HandshakeAborted),
+            Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake => {
+                self.close(CloseReason::HandshakeAborted, wire);
+            }
             Phase::Dialling { .. } | Phase::Relay if self.to_backend.flow == Flow::Open => {
                 if self.engine.is_none() || self.route.accept_tls_eof {
                     self.to_backend.flow = Flow::Ending;
                 } else {
                     // Cut off, by whomever: the backend must not take it for the end.
-                    wire.abort(Side::Backend);
-                    self.close(CloseReason::ClientAborted);
+                    self.client_broke(scratch, wire);
                 }
             }
             Phase::Closing { .. } if self.to_client.flow == Flow::Ended => self.phase = Phase::Closed,
@@ -835,57 +896,88 @@ impl Connection {
     }
 
     /// RST from the client, or its socket is of no use any more.
-    fn client_broke<W: Wire>(&mut self, wire: &mut W) {
-        let reason = if self.is_handshaking() { CloseReason::HandshakeAborted } else { CloseReason::ClientAborted };
-        wire.abort(Side::Backend);
-        self.close(reason);
+    fn client_broke<W: Wire>(&mut self, scratch: &mut Scratch, wire: &mut W) {
+        if self.is_handshaking() {
+            return self.close(CloseReason::HandshakeAborted, wire);
+        }
+        let said_all = self.client_closed && self.report.bytes_to_backend > 0;
+        if said_all && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+            // close_notify came first: what it sent is whole, and goes out. It only hears no answer. (A client that closes
+            // without having read the last session ticket sends RST by that.)
+            self.fail(CloseReason::ClientAborted);
+            self.client_end = true;
+            self.to_client.discard(&mut scratch.pool);
+            self.to_client.flow = Flow::Ended;
+            self.ready.remove(Ready::CLIENT_BROKEN);
+            return;
+        }
+        self.close(CloseReason::ClientAborted, wire);
     }
 
     /// A write to the backend failed. What it sent before is still to be read, and reading tells how it ended.
     fn backend_write_broke(&mut self, error: &io::Error, scratch: &mut Scratch) {
         // EPIPE comes where FIN had come before the reset (tcp(7)): its own stream is whole.
         self.backend_reset |= error.kind() != io::ErrorKind::BrokenPipe;
+        self.fail(CloseReason::ServerAborted);
         self.to_backend.discard(&mut scratch.pool);
         self.to_backend.flow = Flow::Ended;
         self.ready.insert(Ready::BACKEND_READ);
     }
 
-    /// RST from the backend: what it sent goes to the client, but its end is not called one.
-    fn backend_broke(&mut self, now: Now, scratch: &mut Scratch) {
-        self.cut(now, scratch, CloseReason::ServerAborted);
-    }
-
-    /// Ends without close_notify after what waits for the client has gone out.
-    fn cut(&mut self, now: Now, scratch: &mut Scratch, reason: CloseReason) {
-        self.close_notify_due = false;
-        self.close_slowly(now, scratch, reason);
-    }
-
-    /// The client proved nothing: what is in the output (an alert) goes out, then the end.
-    fn refuse(&mut self, now: Now, scratch: &mut Scratch, failure: ConnectionFailure) {
-        self.cut(now, scratch, CloseReason::Refused(Box::new(failure)));
-    }
-
-    fn close_slowly(&mut self, now: Now, scratch: &mut Scratch, reason: CloseReason) {
+    /// Aborts the server's side, and ends the client's without close_notify after what waits for it has gone out.
+    fn cut<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W, reason: CloseReason) {
         if matches!(self.phase, Phase::Closing { .. } | Phase::Closed) {
             return;
         }
-        self.outcome.get_or_insert(reason);
+        wire.abort(Side::Backend);
+        self.fail(reason);
+        self.farewell = Farewell::Cut;
         self.to_backend.discard(&mut scratch.pool);
         self.to_backend.flow = Flow::Ended;
         if self.to_client.flow == Flow::Open {
             self.to_client.flow = Flow::Ending;
         }
+        self.phase = Phase::Closing { until: now.instant + self.patience(), discarded: 0 };
+    }
+
+    /// How long a closing client may take to read on.
+    fn patience(&self) -> Duration {
+        if self.to_client.pending() == 0 || self.report.established.is_none() {
+            return LINGER;
+        }
         // A slow client may take as long for the last bytes as it may be silent.
-        let patience = self.route.timeouts.client_fin.or(self.route.timeouts.client).unwrap_or(LINGER).max(LINGER);
-        let pending = self.to_client.pending() > 0;
-        self.phase = Phase::Closing { until: now.instant + if pending { patience } else { LINGER }, discarded: 0 };
+        self.route.timeouts.client_fin.or(self.route.timeouts.client).unwrap_or(LINGER).max(LINGER)
+    }
+
+    /// The client proved nothing: what is in the output (an alert) goes out, then the end.
+    fn refuse<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W, failure: ConnectionFailure) {
+        self.cut(now, scratch, wire, CloseReason::Refused(Box::new(failure)));
+    }
+
+    /// Without TLS an end is told by FIN alone, so what breaks has to end with RST.
+    fn must_reset_client(&self) -> bool {
+        self.farewell == Farewell::Cut && self.route.tls.is_none()
     }
 
     /// Ends at once.
-    fn close(&mut self, reason: CloseReason) {
-        self.outcome.get_or_insert(reason);
+    fn close<W: Wire>(&mut self, reason: CloseReason, wire: &mut W) {
+        wire.abort(Side::Backend);
+        self.fail(reason);
         self.phase = Phase::Closed;
+    }
+
+    /// Keeps why and how far along it ended; what came first counts.
+    fn fail(&mut self, reason: CloseReason) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.report.stage = match () {
+            () if self.report.established.is_none() => Stage::Request,
+            () if self.report.connected.is_none() => Stage::Connect,
+            () if self.to_backend.flow == Flow::Ended && self.to_client.flow != Flow::Open => Stage::Last,
+            () => Stage::Data,
+        };
+        self.outcome = Some(reason);
     }
 }
 
@@ -905,6 +997,8 @@ struct BackendSink<'a, W> {
     wire: &'a mut W,
     connected: bool,
     taken: usize,
+    /// Those that were not empty.
+    records: usize,
     sent: usize,
     broken: Option<io::Error>,
 }
@@ -912,6 +1006,7 @@ struct BackendSink<'a, W> {
 impl<W: Wire> BackendSink<'_, W> {
     fn take(&mut self, plaintext: &[u8]) {
         self.taken += plaintext.len();
+        self.records += usize::from(!plaintext.is_empty());
         if self.pump.flow == Flow::Ended {
             return;
         }

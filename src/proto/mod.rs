@@ -2,6 +2,8 @@
 
 pub mod close;
 pub mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod endpoint;
 pub mod proxy_in;
 pub mod proxy_out;
