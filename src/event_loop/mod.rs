@@ -18,10 +18,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token, Waker};
-use rustls::pki_types::UnixTime;
 
 use self::accept::ACCEPT_PAUSE;
 use self::listener::Listener;
@@ -168,7 +167,7 @@ struct Loop {
 }
 
 fn now() -> Now {
-    Now { instant: Instant::now(), unix: UnixTime::now() }
+    Now::new(Instant::now(), SystemTime::now())
 }
 
 impl Loop {

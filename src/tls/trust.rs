@@ -32,7 +32,8 @@ pub(super) struct Trust {
     anchors: Vec<Anchor>,
     /// At most one per CA and scope.
     crls: Vec<Crl>,
-    has_crl_file: bool,
+    crl_file: Option<PathBuf>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// A CA certificate of `ca-file`.
@@ -73,11 +74,19 @@ impl Trust {
         if let Some(crl_file) = crl_file {
             crls = load_crls(crl_file, files, &mut diagnostics);
             for crl in &crls {
-                match_signer(crl, &mut anchors, algorithms, &crl_file.at, &mut diagnostics);
+                match_signer(crl, &mut anchors, algorithms, crl_file, &mut diagnostics);
             }
         }
         let complete = !diagnostics.iter().any(Diagnostic::is_error);
-        (complete.then_some(Self { anchors, crls, has_crl_file: crl_file.is_some() }), diagnostics)
+        (
+            complete.then_some(Self {
+                anchors,
+                crls,
+                crl_file: crl_file.map(|crl_file| crl_file.value.clone()),
+                algorithms: *algorithms,
+            }),
+            diagnostics,
+        )
     }
 
     /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
@@ -91,7 +100,7 @@ impl Trust {
                 diagnostics
                     .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
             }
-            if self.has_crl_file && !anchor.has_crl {
+            if self.crl_file.is_some() && !anchor.has_crl {
                 let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
                 let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
@@ -99,16 +108,21 @@ impl Trust {
         }
         for crl in &self.crls {
             let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
+            let path = self.crl_path();
             let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING));
             let diagnostic = if crl.this_update > now {
                 let date = x509::date(crl.this_update);
-                Diagnostic::error("E241", crl_at, format!("the CRL of \"{issuer}\" is not valid before {date}"))
-                    .note("is the clock of this machine right?")
+                Diagnostic::error(
+                    "E241",
+                    crl_at,
+                    format!("the CRL of \"{issuer}\" in '{path}' is not valid before {date}"),
+                )
+                .note("is the clock of this machine right?")
             } else if crl.next_update <= now {
-                Diagnostic::error("E241", crl_at, format!("the CRL of \"{issuer}\" has expired on {date}"))
+                Diagnostic::error("E241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' has expired on {date}"))
                     .note("every client of this CA would be refused; fetch a new CRL")
             } else if crl.next_update <= soon {
-                Diagnostic::warning("W241", crl_at, format!("the CRL of \"{issuer}\" expires on {date}"))
+                Diagnostic::warning("W241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' expires on {date}"))
                     .note("from then on every client of this CA is refused")
             } else {
                 continue;
@@ -123,16 +137,33 @@ impl Trust {
         diagnostics
     }
 
-    /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
-    /// name. webpki does not look at the dates of its anchors.
+    fn crl_path(&self) -> std::path::Display<'_> {
+        self.crl_file.as_deref().unwrap_or(Path::new("")).display()
+    }
+
+    /// The CA that has expired by `now` and has issued a certificate of `chain`. webpki does not look at the dates of its
+    /// anchors. A name decides, unless `ca-file` has another CA of that name that has not expired: then the signature.
     pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
-        if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
+        let is_expired = |anchor: &Anchor| anchor.not_after < now;
+        if !self.anchors.iter().any(is_expired) {
             return None;
         }
-        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
-            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
-            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
-            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        chain.iter().find_map(|der| {
+            let certificate = Certificate::parse(der)?;
+            let named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let (expired, valid): (Vec<_>, Vec<_>) = named.partition(|anchor| is_expired(anchor));
+            let has_signed = |anchor: &&Anchor| {
+                let key = Certificate::parse(&anchor.der).map(|ca| ca.key().raw.to_vec());
+                key.is_some_and(|key| is_signed_by(der, &key, &self.algorithms) == Some(true))
+            };
+            let blamed = if valid.is_empty() {
+                expired.first().copied()
+            } else if expired.is_empty() || valid.iter().any(|anchor| has_signed(anchor)) {
+                None
+            } else {
+                expired.into_iter().find(|anchor| has_signed(anchor))
+            };
+            blamed.map(|anchor| anchor.subject.as_str())
         })
     }
 
@@ -169,7 +200,9 @@ impl Trust {
             Some((crl.issuer.as_str(), reason))
         });
         let message = match culprit {
-            Some((issuer, reason)) => format!("the CRL of \"{issuer}\" cannot be used: {reason}"),
+            Some((issuer, reason)) => {
+                format!("the CRL of \"{issuer}\" in '{}' cannot be used: {reason}", self.crl_path())
+            }
             None => format!("clients cannot be verified: {reason}"),
         };
         Err(Box::new(Diagnostic::error("E240", at, message)))
@@ -336,7 +369,7 @@ fn match_signer(
     crl: &Crl,
     anchors: &mut [Anchor],
     algorithms: &WebPkiSupportedAlgorithms,
-    at: &Location,
+    file: &At<PathBuf>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let (mut named, mut signed) = (false, false);
@@ -348,7 +381,8 @@ fn match_signer(
         anchor.has_crl |= is_signer;
     }
     if named && !signed {
-        let message = format!("the CRL of \"{}\" is not signed by the CA of this name in 'ca-file'", crl.issuer);
+        let (issuer, path, at) = (&crl.issuer, file.value.display(), &file.at);
+        let message = format!("the CRL of \"{issuer}\" in '{path}' is not signed by the CA of this name in 'ca-file'");
         let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
         diagnostics.push(Diagnostic::error("E242", at, message).note(note));
     }

@@ -1,11 +1,14 @@
-//! Master and worker as processes: start, reload, crash, drain, background, exit codes. What goes through a connection is
+//! Master and worker as processes: start, reload, crash, background, exit codes. What goes through a connection is
 //! tested elsewhere; here it is enough that one is open.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -34,12 +37,16 @@ struct Site {
     backend: TcpListener,
 }
 
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 impl Site {
     fn new(global: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = Self {
             folder: tempfile::tempdir().unwrap(),
-            address: free.local_addr().unwrap(),
+            address: free_address(),
             backend: TcpListener::bind("127.0.0.1:0").unwrap(),
         };
         site.backend.set_nonblocking(true).unwrap();
@@ -71,12 +78,6 @@ impl Site {
         self.command().args(arguments).output().unwrap()
     }
 
-    /// Waits until clients are refused. Those that got in before have to be ended by the backend: [`Site::end_strays`].
-    #[track_caller]
-    fn wait_closed(&self) {
-        eventually("no new connections", || TcpStream::connect(self.address).is_err().then_some(()));
-    }
-
     /// Ends connections that nobody has asked for.
     fn end_strays(&self) -> Option<()> {
         while self.backend.accept().is_ok() {}
@@ -90,8 +91,15 @@ impl Site {
     /// In the foreground, until it serves.
     #[track_caller]
     fn start(&self, arguments: &[&str]) -> Running<'_> {
+        let mut command = self.command();
+        command.args(arguments);
+        self.start_command(command)
+    }
+
+    #[track_caller]
+    fn start_command(&self, mut command: Command) -> Running<'_> {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.command().args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut running = Running { site: self, child };
         eventually("the first generation", || {
             let ended = running.child.try_wait().unwrap();
@@ -129,13 +137,6 @@ impl Running<'_> {
             assert!(Instant::now() < end, "no line with {words:?} in\n{}", self.site.log());
             std::thread::park_timeout(Duration::from_millis(5));
         }
-    }
-
-    #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
-        eventually("the end of the master", || {
-            self.child.try_wait().unwrap().or_else(|| self.site.end_strays().and(None))
-        })
     }
 
     /// A connection that a loop has accepted.
@@ -311,74 +312,35 @@ fn many_reloads_leave_no_descriptors_behind() {
 fn a_crashed_worker_is_replaced_and_no_client_is_refused() {
     let site = Site::new("");
     let running = site.start(&[]);
-    let first = running.worker();
-    kill(first, Signal::SIGKILL).unwrap();
-    let since = Instant::now();
-    // The listeners are the master's too.
-    TcpStream::connect(site.address).unwrap();
-    running.wait_for_line("was killed by signal 9 (SIGKILL)");
-    let second = eventually("another worker", || worker_of(running.master()).filter(|worker| *worker != first));
-    running.connect();
-    assert!(since.elapsed() < Duration::from_secs(5));
-    assert!(is_alive(second));
-}
-
-#[test]
-fn a_worker_without_master_finishes_its_connections_and_ends() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let (client, server) = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    assert!(is_alive(worker), "a connection is open");
-    drop((client, server));
-    eventually("the end of the worker", || if is_alive(worker) { site.end_strays() } else { Some(()) });
-}
-
-#[test]
-fn an_orphaned_worker_can_be_told_to_end() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let _open = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    kill(worker, Signal::SIGTERM).unwrap();
-    eventually("the end of the worker", || (!is_alive(worker)).then_some(()));
-}
-
-#[test]
-fn term_drains_and_a_second_one_cuts() {
-    for finish in ["close", "term"] {
-        let site = Site::new("");
-        let mut running = site.start(&[]);
-        let open = running.connect();
-        running.signal(Signal::SIGTERM);
-        site.wait_closed();
-        assert!(running.child.try_wait().unwrap().is_none(), "a connection is open");
-        if finish == "close" {
-            drop(open);
-            assert_eq!(running.wait().code(), Some(0));
-        } else {
-            running.signal(Signal::SIGTERM);
-            assert_eq!(running.wait().code(), Some(0));
-            drop(open);
+    let stop = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            let mut refused = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let error = TcpStream::connect(site.address).err();
+                refused += usize::from(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            refused
+        });
+        let mut worker = running.worker();
+        for _ in 0..3 {
+            let since = Instant::now();
+            kill(worker, Signal::SIGKILL).unwrap();
+            worker = eventually("another worker", || worker_of(running.master()).filter(|other| *other != worker));
+            site.end_strays();
+            running.connect();
+            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         }
-    }
-}
+        stop.store(true, Ordering::Relaxed);
+        knocking.join().unwrap()
+    });
+    assert_eq!(refused, 0, "refused connections");
+    running.wait_for_line("was killed by signal 9 (SIGKILL)");
 
-#[test]
-fn a_drain_ends_after_hard_stop_after() {
-    let site = Site::new("hard-stop-after 1s");
-    let mut running = site.start(&[]);
-    let _open = running.connect();
-    running.signal(Signal::SIGUSR1);
-    // Asked again, a soft stop stays soft.
-    running.signal(Signal::SIGUSR1);
-    let since = Instant::now();
-    assert_eq!(running.wait().code(), Some(0));
-    assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+    // The new one listens to its master as the old one did.
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2");
 }
 
 #[test]
@@ -412,7 +374,7 @@ fn a_start_that_fails_says_so_with_its_exit_code_also_in_the_background() {
         let failed = site.output(arguments);
         let text = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert_eq!(failed.status.code(), Some(1), "{text}");
-        let wanted = format!("cannot listen on {}: another process listens there", site.address);
+        let wanted = format!("cannot listen on {}: already in use by another process", site.address);
         assert!(text.contains("bowline.cfg:10:") && text.contains(&wanted), "{text}");
     }
     drop(taken);
@@ -451,6 +413,167 @@ fn checking_starts_nothing_and_answers_with_its_exit_code() {
     drop(taken);
 }
 
+/// `server.pem`, which everybody may read if `mode` says so.
+fn write_credential(site: &Site, mode: u32) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    fs::write(site.path("server.pem"), cert.pem() + &signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(site.path("server.pem"), PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn warnings_about_files_are_forbidden_too() {
+    let site = Site::new("");
+    let bind = format!("bind {} ssl crt server.pem", free_address());
+    site.configure("", &bind);
+    write_credential(&site, 0o644);
+    for (arguments, accepted) in [(&["-c"][..], true), (&["-c", "-dW"], false), (&["-dW", "-db"], false)] {
+        if accepted {
+            assert_eq!(site.output(arguments).status.code(), Some(0));
+            continue;
+        }
+        let refused = site.output(arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("warning[W221]") && said.contains("error: 1 warning, and 'zero-warning' or -dW"),
+            "{said}"
+        );
+    }
+
+    site.configure("zero-warning", &bind);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(1));
+    write_credential(&site, 0o600);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(0));
+    let running = site.start(&[]);
+    write_credential(&site, 0o644);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("generation 1 stays in force");
+
+    // A new worker takes what the one before it had: a warning that has come up since is no reason for an outage.
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    running.wait_for_line("worker adopted generation 1\n");
+    running.connect();
+}
+
+#[test]
+fn a_reload_while_a_new_worker_takes_over_is_not_mistaken_for_adopted() {
+    let site = Site::new("");
+    write_credential(&site, 0o600);
+    // Something to do for the new worker, so that it is still at it when the reload comes.
+    let certificate = fs::read_to_string(site.path("server.pem")).unwrap();
+    let (certificate, _) = certificate.split_once("-----BEGIN PRIVATE").unwrap();
+    fs::write(site.path("ca.pem"), certificate.repeat(5000)).unwrap();
+    let slow = format!("bind {} ssl crt server.pem ca-file ca.pem verify optional", free_address());
+    site.configure("", &slow);
+    let running = site.start(&[]);
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    eventually("another worker", || (site.log().matches(" runs as user ").count() == 2).then_some(()));
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let log = site.log();
+    assert!(log.find("generation 2").unwrap() > log.rfind("adopted generation 1").unwrap(), "{log}");
+    TcpStream::connect(added).unwrap();
+    eventually("a connection through the new listener", || site.backend.accept().ok());
+}
+
+#[test]
+fn a_worker_without_room_for_new_listeners_refuses_them_and_goes_on() {
+    let site = Site::new("");
+    let running = site.start(&[]);
+    let worker = running.worker();
+    let (mut client, mut server) = running.connect();
+    let before = descriptors(worker);
+    let limit = |soft: usize| {
+        let (pid, nofile) = (worker.to_string(), format!("--nofile={soft}:"));
+        let mut prlimit = Command::new("prlimit");
+        if is_root() {
+            // The worker's own user may; for another's process it takes a capability that root in a container lacks.
+            prlimit.uid(65534).gid(65534);
+        }
+        assert!(prlimit.args(["--pid", &pid, &nofile]).status().unwrap().success());
+    };
+    // Numbers below the limit that are still free: one for the material and one for half of the new listener.
+    limit(before + 2);
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("too few");
+    running.wait_for_line("generation 1 stays in force");
+    assert_eq!((running.worker(), descriptors(worker)), (worker, before));
+    std::io::Write::write_all(&mut server, b"on").unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+
+    limit(1000);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    TcpStream::connect(added).unwrap();
+}
+
+/// As `sh -c 'bowline 3>log3'` does it, if it says so.
+fn start_with_descriptor_3<'a>(site: &'a Site, file: Option<&str>) -> Running<'a> {
+    let redirection = file.map_or(String::new(), |file| format!("3>{file}"));
+    let script = format!("exec {} -f bowline.cfg 3>&- {redirection}", env!("CARGO_BIN_EXE_bowline"));
+    let mut shell = Command::new("sh");
+    shell.current_dir(site.folder.path()).args(["-c", &script]);
+    site.start_command(shell)
+}
+
+#[test]
+fn a_reload_can_log_to_a_descriptor_of_the_start() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, Some("log3"));
+    let log = "log fd@3 format raw local0\n  option tcplog";
+    site.configure("", log);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let (client, server) = running.connect();
+    drop((client, server));
+    eventually("a line of traffic", || fs::read_to_string(site.path("log3")).ok()?.contains(" f b/s ").then_some(()));
+    let counted = |running: &Running| (descriptors(running.master()), descriptors(running.worker()));
+    let before = counted(&running);
+    for generation in 3..6 {
+        running.signal(Signal::SIGHUP);
+        running.wait_for_line(&format!("worker adopted generation {generation}\n"));
+    }
+    assert_eq!(counted(&running), before);
+}
+
+#[test]
+fn a_reload_cannot_log_to_a_descriptor_of_ours() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, None);
+    assert!(PathBuf::from(format!("/proc/{}/fd/3", running.master())).symlink_metadata().is_ok(), "3 is in use");
+    site.configure("", "log fd@3 format raw local0");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("was not started with an open descriptor 3");
+    running.wait_for_line("generation 1 stays in force");
+    running.connect();
+}
+
+#[test]
+fn an_error_is_an_excerpt_for_who_starts_and_one_line_in_the_log() {
+    let site = Site::new("");
+    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    let said = String::from_utf8(site.output(&[]).stderr).unwrap();
+    let error = "bowline.cfg:11:28: error[E221]: cannot read 'missing.pem': No such file or directory\n";
+    let excerpt = "  11 |   bind 127.0.0.1:1 ssl crt missing.pem\n     |                            ^^^^^^^^^^^\n";
+    assert!(said.contains(&format!("\n{error}{excerpt}")), "{said}");
+
+    site.configure("", "");
+    let running = site.start(&[]);
+    site.configure("", "verfy required");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("stays in force");
+    let log = site.log();
+    let line = log.lines().find(|line| line.contains("verfy")).unwrap();
+    let (time, said) = line.split_once(' ').unwrap();
+    assert!(time.starts_with("20") && said.starts_with("bowline.cfg:11:3: error[E101]: "), "{line}");
+    assert!(!log.contains(" | "), "{log}");
+}
+
 #[test]
 fn a_worker_is_not_for_operators() {
     let alone = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("--bowline-worker").stdin(Stdio::null()).output();
@@ -458,4 +581,24 @@ fn a_worker_is_not_for_operators() {
     let wrong = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("--chekc").output().unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown option '--chekc'"));
+}
+
+#[test]
+fn a_configuration_that_is_missing_is_named() {
+    let site = Site::new("");
+    fs::remove_file(site.path("bowline.cfg")).unwrap();
+    for arguments in [&[][..], &["-c"]] {
+        let failed = site.output(arguments);
+        assert_eq!(failed.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(text.contains("bowline.cfg"), "{text}");
+    }
+}
+
+#[test]
+fn it_knows_its_version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("-v").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
 }

@@ -6,6 +6,7 @@ use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 
 use super::support::client::{Client, Version};
+use super::support::openssl::SClient;
 use super::support::proxy_header::{
     self, ALPN, AUTHORITY, CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, CRC32C, FINGERPRINT, Header, SSL,
     SSL_CIPHER, SSL_CLIENT_CERT, SSL_CN, SSL_GROUP, SSL_KEY_ALG, SSL_SIG_ALG, SSL_SIG_SCHEME, SSL_VERSION, UNIQUE_ID,
@@ -293,4 +294,23 @@ fn a_long_header_arrives_whole_through_a_narrow_socket() {
     assert!(header.length > 6000, "{} bytes", header.length);
     assert_eq!(header.ssl().tlv(SSL_CLIENT_CERT), Some(long.leaf().as_ref()));
     assert!(peer.read_exact(data.len()) == data, "the data behind it");
+}
+
+#[test]
+fn a_client_of_a_unix_socket_has_no_address_to_tell() {
+    let backend = Scripted::start();
+    let config = Config::new()
+        .frontend_line("bind unix@{dir}/in.sock mode 666 ssl crt {dir}/server.pem")
+        .server(backend.address(), "send-proxy-v2");
+    let bowline = serve(&config);
+    let path = bowline.site.path("in.sock");
+    let path = path.to_str().expect("UTF-8");
+    let mut openssl = SClient::start(&["-unix", path]);
+    openssl.type_line("hello");
+    let mut peer = backend.accept();
+    let header = peer.header();
+    assert_eq!(header.addresses, None);
+    assert_eq!(peer.read_exact(6), b"hello\n");
+    openssl.end_input();
+    openssl.wait();
 }

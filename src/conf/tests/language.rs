@@ -96,7 +96,7 @@ fn empty_words_are_errors() {
 #[test]
 fn unset_variables_warn_only_where_lines_count() {
     assert_eq!(codes("global\n    log-tag \"x$A\"\n"), ["W103"]);
-    assert_eq!(codes(".if 0\nglobal\n    log-tag \"x$A\"\n.endif\n"), [""; 0]);
+    assert_eq!(codes("global\n.if 0\n    log-tag \"x$A\"\n.endif\n"), [""; 0]);
     assert_eq!(
         codes(".if streq(\"$A\",x)\nnonsense\n.endif\nglobal\n"),
         [""; 0],
@@ -245,9 +245,33 @@ fn messages_of_the_file() {
 }
 
 #[test]
+fn a_configuration_without_a_section_is_refused() {
+    for text in ["", "\n\n", "# global\n", "    # frontend fe\n", ".if 0\nglobal\n.endif\n", ".notice \"x\"\n"] {
+        let parsed = read(text);
+        assert!(parsed.model.is_none(), "{text:?}");
+        assert!(findings(&parsed).contains(&"1:1 E111".to_owned()), "{text:?}: {:?}", findings(&parsed));
+    }
+    for text in ["global\n", "defaults\n", "global\ndefaults\n", ".if 1\nglobal\n.endif\n", "backend b\n    disabled\n"]
+    {
+        assert!(read(text).model.is_some(), "{text:?}");
+    }
+    // What is there is wrong: that is enough said.
+    assert_eq!(codes("bind :443\n"), ["E107"]);
+
+    // One file without a section is a place for later.
+    let parsed = |texts: [&str; 2]| {
+        let sources = [("a".to_owned(), texts[0].into()), ("b".to_owned(), texts[1].into())];
+        parse(&sources, &BTreeMap::new())
+    };
+    assert!(parsed(["", "global\n"]).model.is_some() && parsed(["global\n", "# none\n"]).model.is_some());
+    let neither = parsed(["", "# none\n"]);
+    assert!(neither.model.is_none() && neither.diagnostics[0].message.contains("nor in the files after it"));
+}
+
+#[test]
 fn missing_line_feed_is_a_notice() {
     assert_eq!(findings(&read("global")), ["1:1 N010"]);
-    assert_eq!(codes(""), [""; 0]);
+    assert_eq!(codes("global\n"), [""; 0]);
 }
 
 #[test]
@@ -381,6 +405,38 @@ fn prefixes() {
     assert_eq!(codes(&frontend("    bind :80\n    no log now\n")), ["E102"]);
     assert!(!model(&frontend("    bind :80\n    default option clitcpka\n")).frontends[0].keepalive);
     assert_eq!(codes("global\n    no busy-polling\n"), ["N001"]);
+}
+
+#[test]
+fn an_address_is_bound_once() {
+    let two = |first: &str, second: &str| {
+        let text = format!(
+            "{HEAD}frontend a\n    bind {first}\n    default_backend app\n{}",
+            &frontend(&format!("    bind {second}\n"))[HEAD.len()..]
+        );
+        findings(&read(&text))
+    };
+    let refused: &[&str] = &["12:10 E603"];
+    for (first, second) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        (":80", "*:80"),
+        (":::80 v4v6", "[::]:80 v6only"),
+        ("/run/a", "unix@/run/a"),
+        ("abns@a", "abns@a"),
+        ("fd@3", "fd@3"),
+    ] {
+        assert_eq!(two(first, second), refused, "{first} {second}");
+    }
+    for (first, second) in
+        [("127.0.0.1:80", "127.0.0.1:81"), (":80", "127.0.0.1:80"), (":80", ":::80"), ("fd@3", "fd@4")]
+    {
+        assert!(two(first, second).is_empty(), "{first} {second}");
+    }
+    assert_eq!(codes(&frontend("    bind :80,:80\n")), ["E603"], "on one line");
+    assert!(
+        super::rendered(&frontend("    bind :80\n    bind :80\n"), &[])
+            .contains("0.0.0.0:80 is already bound at bowline.cfg:9")
+    );
 }
 
 #[test]

@@ -121,12 +121,6 @@ impl Peer {
         Self { socket: self.socket.try_clone().expect("a handle") }
     }
 
-    /// Address of Bowline's end.
-    pub(crate) fn remote(&self) -> SocketAddr {
-        let address = self.socket.peer_addr().expect("an address");
-        address.as_socket().expect("an IP address")
-    }
-
     /// Receives exactly `length` bytes.
     #[track_caller]
     pub(crate) fn read_exact(&mut self, length: usize) -> Vec<u8> {

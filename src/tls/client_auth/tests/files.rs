@@ -50,6 +50,23 @@ fn a_ca_that_has_expired_issues_nothing_more() {
     assert_eq!(load(&expired.pem, None), (vec!["W232", "E231"], false));
 }
 
+/// A CA that was renewed with a new key keeps its name: whose key signed is what counts.
+#[test]
+fn the_expired_one_of_two_cas_of_a_name_issues_nothing_more() {
+    let old = Ca::root_with("Root", valid(-100 * DAY, DAY));
+    let new = Ca::root("Root");
+    let policy = policy(Verify::Required, &(old.pem.clone() + &new.pem), None);
+    let (by_old, by_new) = (old.client("alice", |_| ()), new.client("alice", |_| ()));
+    let later = at_second(2 * DAY);
+    for client in [&by_old, &by_new] {
+        assert!(judge(&policy, Some(std::slice::from_ref(&client.der)), Handshake::Resumed, now()).is_ok());
+    }
+    assert!(judge(&policy, Some(std::slice::from_ref(&by_new.der)), Handshake::Resumed, later).is_ok());
+    let (refused, alert) = refusal(&policy, std::slice::from_ref(&by_old.der), later);
+    assert_eq!((refused.reason, alert), (Reason::Expired, AlertDescription::CertificateExpired));
+    assert_eq!(refused.words, "the CA \"/O=Example/CN=Root\" has expired");
+}
+
 #[test]
 fn cas_come_from_a_directory_and_are_sent_as_hints() {
     let (one, two) = (Ca::root("One"), Ca::root("Two"));
@@ -103,6 +120,24 @@ fn crl_files_that_cannot_be_used_are_errors() {
     let missing = build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone())]));
     assert!(missing.0.is_none());
     assert_eq!((missing.1[0].code, missing.1[0].message.as_str()), ("E221", "'/t/crl.pem' does not exist"));
+}
+
+#[test]
+fn messages_about_crls_name_the_file() {
+    let (ca, impostor) = (Ca::root("Root"), Ca::root("Root"));
+    let crls = [
+        ca.crl(&[], -2 * DAY, -1),
+        ca.crl(&[], DAY, 2 * DAY),
+        ca.crl(&[], -DAY, DAY - 60),
+        impostor.crl(&[], -DAY, 2 * DAY),
+        Ca::root("Other").crl(&[], -DAY, 2 * DAY),
+        String::new(),
+    ];
+    for crl in crls {
+        let (_, diagnostics) =
+            build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone()), ("/t/crl.pem", crl)]));
+        assert!(diagnostics[0].message.contains("'/t/crl.pem'"), "{}", diagnostics[0].message);
+    }
 }
 
 #[test]
