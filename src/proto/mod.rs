@@ -2,8 +2,6 @@
 
 pub mod close;
 pub mod connection;
-#[cfg(test)]
-mod connection_tests;
 mod endpoint;
 pub mod proxy_in;
 pub mod proxy_out;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
-use super::close::CloseReason;
-use super::connection::{Connection, Drive, Now, Scratch, Stage};
-use super::endpoint::Endpoint;
-use super::proxy_out::Endpoints;
-use super::route::{Route, Timeouts};
-use super::wire::{Ready, Side, Target, Wire};
+use super::{Connection, Drive, Now, Scratch, Stage};
+use crate::proto::close::CloseReason;
+use crate::proto::endpoint::Endpoint;
+use crate::proto::proxy_out::Endpoints;
+use crate::proto::route::{Route, Timeouts};
+use crate::proto::wire::{Ready, Side, Target, Wire};
 use crate::tls::identity::Verdict;
 
 /// What the next calls answer, and what was done.
