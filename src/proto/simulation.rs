@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use super::close::CloseReason;
+use super::close::{CloseReason, ConnectionFailure};
 use super::connection::{Connection, Drive, Now, Scratch};
 use super::endpoint::Endpoint;
 use super::proxy_in::{self, Parse};
@@ -598,6 +598,7 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
         }
         CloseReason::ClientTimeout | CloseReason::ServerTimeout => "timeout",
         CloseReason::ConnectTimeout | CloseReason::HandshakeTimeout => "slow",
+        CloseReason::Refused(failure) if matches!(**failure, ConnectionFailure::ProxyTimeout) => "slow",
         other => panic!("{other:?}"),
     }
 }
