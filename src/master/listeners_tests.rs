@@ -171,7 +171,7 @@ fn a_socket_in_use_is_found_without_waiting_and_one_of_another_kind_is_left() {
     })
     .collect();
     let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path)));
-    assert!(error.message.contains("another process listens there"), "{}", error.message);
+    assert!(error.message.contains("already in use by another process"), "{}", error.message);
 
     let path = folder.path().join("log");
     let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
