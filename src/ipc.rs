@@ -1,7 +1,7 @@
 //! What master and worker say to each other, and the socket that carries it.
 //!
-//! A message is `length: u32`, `descriptors: u32`, both little-endian, and `length` bytes of postcard; then one byte for every
-//! [`DESCRIPTORS_MAX`] descriptors, which arrive with it. The material goes as sealed memory, so every message is small
+//! A message is `length: u32`, `descriptors: u32`, both little-endian, and `length` bytes of postcard; then one byte for each
+//! descriptor, which arrives with it. The material goes as sealed memory, so every message is small
 //! and a worker that does not read cannot make the master wait.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::material::ListenerKey;
 use crate::report::ReportLine;
-use crate::sys::descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
+use crate::sys::descriptors::{Passed, receive_with_descriptor, send_with_descriptor};
 
 /// First and only argument of a worker, which no operator needs; its standard input is the socket.
 pub const WORKER_ARGUMENT: &str = "--bowline-worker";
@@ -69,6 +69,8 @@ pub struct Adopt {
     pub descriptors: Vec<DescriptorRole>,
     /// How long a worker whose master is gone may drain.
     pub hard_stop_after: Option<Duration>,
+    /// Warnings refuse it (`zero-warning`, `-dW`).
+    pub forbid_warnings: bool,
 }
 
 /// What a descriptor is for.
@@ -81,7 +83,7 @@ pub enum DescriptorRole {
         /// Which loop accepts from it.
         loop_index: u16,
     },
-    /// Where lines for `fd@n` go; the number in the master. Of use to a worker that has adopted nothing yet.
+    /// Where lines for `fd@n` go; the number in the master.
     Log(i32),
 }
 
@@ -112,7 +114,7 @@ pub enum ToMaster {
 /// Something that arrived.
 #[derive(Debug)]
 pub enum Incoming<M> {
-    /// A message and the descriptors that came with it.
+    /// A message and the descriptors that came with it: fewer than were sent if this process may not open more.
     Message(M, Vec<OwnedFd>),
     /// Nothing complete yet (non-blocking channels only).
     Nothing,
@@ -128,14 +130,16 @@ pub struct Channel {
     header: Option<Header>,
     input: Vec<u8>,
     received: Vec<OwnedFd>,
+    /// Descriptors of this message that there was no room for.
+    lost: usize,
 }
 
-/// Bytes still to be sent; the descriptors go with the first of them.
+/// Bytes still to be sent; the descriptor goes with the first of them.
 #[derive(Debug)]
 struct Chunk {
     bytes: Vec<u8>,
     sent: usize,
-    descriptors: Vec<Arc<OwnedFd>>,
+    descriptor: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +151,7 @@ struct Header {
 impl Channel {
     /// A channel over a connected stream socket, which may be blocking or not.
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, outgoing: VecDeque::new(), header: None, input: Vec::new(), received: Vec::new() }
+        Self { stream, outgoing: VecDeque::new(), header: None, input: Vec::new(), received: Vec::new(), lost: 0 }
     }
 
     /// Appends a message to what is to be sent.
@@ -163,9 +167,9 @@ impl Channel {
         bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(descriptors.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&body);
-        self.outgoing.push_back(Chunk { bytes, sent: 0, descriptors: Vec::new() });
-        for batch in descriptors.chunks(DESCRIPTORS_MAX) {
-            self.outgoing.push_back(Chunk { bytes: vec![0], sent: 0, descriptors: batch.to_vec() });
+        self.outgoing.push_back(Chunk { bytes, sent: 0, descriptor: None });
+        for descriptor in descriptors {
+            self.outgoing.push_back(Chunk { bytes: vec![0], sent: 0, descriptor: Some(descriptor.clone()) });
         }
         Ok(())
     }
@@ -176,12 +180,11 @@ impl Channel {
     /// The socket broke: the other process is gone.
     pub fn flush(&mut self) -> io::Result<bool> {
         while let Some(chunk) = self.outgoing.front_mut() {
-            let descriptors: Vec<BorrowedFd<'_>> = chunk.descriptors.iter().map(|one| one.as_fd()).collect();
-            match send_with_descriptors(self.stream.as_fd(), &chunk.bytes[chunk.sent..], &descriptors) {
+            let descriptor = chunk.descriptor.as_ref().map(|one| one.as_fd());
+            match send_with_descriptor(self.stream.as_fd(), &chunk.bytes[chunk.sent..], descriptor) {
                 Ok(sent) => {
-                    drop(descriptors);
                     chunk.sent += sent;
-                    chunk.descriptors.clear();
+                    chunk.descriptor = None;
                     if chunk.sent == chunk.bytes.len() {
                         self.outgoing.pop_front();
                     }
@@ -217,6 +220,7 @@ impl Channel {
                 let message = postcard::from_bytes(body)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
                 self.input = Vec::new();
+                self.lost = 0;
                 Ok(Incoming::Message(message, std::mem::take(&mut self.received)))
             }
             Ok(None) => Ok(Incoming::Closed),
@@ -248,15 +252,14 @@ impl Channel {
         if !self.fill(HEADER_BYTES + header.length)? {
             return Ok(None);
         }
-        while self.received.len() < header.descriptors {
-            let before = self.received.len();
-            let read = receive_with_descriptors(self.stream.as_fd(), &mut [0], &mut self.received);
-            match read {
-                Ok(0) => return Ok(None),
-                Ok(_) if self.received.len() == before => {
+        while self.received.len() + self.lost < header.descriptors {
+            match receive_with_descriptor(self.stream.as_fd(), &mut [0]) {
+                Ok((0, _)) => return Ok(None),
+                Ok((_, Passed::Descriptor(descriptor))) => self.received.push(descriptor),
+                Ok((_, Passed::Lost)) => self.lost += 1,
+                Ok((_, Passed::Nothing)) => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a message without its descriptors"));
                 }
-                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -312,6 +315,7 @@ mod tests {
             material_bytes: 0,
             descriptors: descriptors.collect(),
             hard_stop_after: Some(Duration::from_secs(1)),
+            forbid_warnings: true,
         })
     }
 
@@ -341,10 +345,10 @@ mod tests {
     }
 
     #[test]
-    fn more_descriptors_than_one_message_of_the_kernel_carries() {
+    fn more_descriptors_than_the_socket_holds() {
         let (mut master, mut worker) = pair();
         let one: Arc<OwnedFd> = Arc::new(UnixStream::pair().unwrap().0.into());
-        let many = vec![one; DESCRIPTORS_MAX * 2 + 50];
+        let many = vec![one; 1000];
         let wanted = many.len();
         let sender = std::thread::spawn(move || {
             master.queue(&adopt(1, wanted), &many).unwrap();

@@ -27,8 +27,6 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// Keys of session tickets.
     pub tickets: Arc<TicketKeys>,
-    /// Connections that the process's descriptors are enough for.
-    pub maxconn: u32,
 }
 
 /// What is in force.
@@ -45,6 +43,8 @@ pub struct Snapshot {
 
 /// A `bind` line and all that a connection through it needs.
 pub struct Bind {
+    /// Its listener, by which the line is found again after a reload.
+    pub key: ListenerKey,
     /// The section it stands in.
     pub frontend: Arc<Frontend>,
     /// Its `name`, or the number of its listener.
@@ -207,6 +207,7 @@ pub fn build(
                 let key: &BindAddress = &address.value;
                 let open = previous.and_then(|previous| previous.bind(key)).map(|bind| Arc::clone(&bind.open));
                 let built = Arc::new(Bind {
+                    key: key.clone(),
                     frontend: Arc::clone(&shared_frontend),
                     name: bind.name.clone().unwrap_or_else(|| number.to_string()),
                     number,
@@ -216,13 +217,7 @@ pub fn build(
                     open: open.unwrap_or_default(),
                     maxconn: bind.maxconn,
                 });
-                if binds.insert(key.clone(), built).is_some() {
-                    diagnostics.push(Diagnostic::error(
-                        "E106",
-                        &address.at,
-                        "this address is already taken by another 'bind'",
-                    ));
-                }
+                binds.insert(key.clone(), built);
             }
         }
     }
@@ -233,13 +228,12 @@ pub fn build(
         let at = Location { file: Arc::from(file.as_str()), line: 1, column: 1 };
         diagnostics.push(Diagnostic::notice("N411", &at, "no frontend listens: nothing is served"));
     }
-    let maxconn = model.process.maxconn.as_ref().map_or(shared.maxconn, |maxconn| maxconn.value.min(shared.maxconn));
     let snapshot = Snapshot {
         generation: material.generation,
         stats: Arc::clone(&shared.stats),
         log: Targets::new(&model.process.logs, log_tag(&model)),
         binds,
-        maxconn,
+        maxconn: material.maxconn,
     };
     Ok(Built { snapshot, diagnostics, report })
 }

@@ -9,9 +9,16 @@ pub mod privileges;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
+
+/// What went wrong in the system's words, without its number: the number says nothing to an operator.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
 
 /// Takes over a descriptor that the kernel has just put into this process and that nothing else knows (SCM_RIGHTS).
 #[allow(unsafe_code)]
@@ -20,37 +27,45 @@ fn own_received(descriptor: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
-/// A close-on-exec duplicate of a descriptor that this process was started with (`fd@n`).
-///
-/// # Errors
-/// The number is negative or not an open descriptor.
-#[allow(unsafe_code)]
-pub fn duplicate_inherited(number: i32) -> io::Result<OwnedFd> {
-    if number < 0 {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    // SAFETY: the borrow lasts for one `fcntl(F_DUPFD_CLOEXEC)`, which answers EBADF for a number that is not open.
-    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-    inherited.try_clone_to_owned()
-}
+/// The descriptors from 3 on that this program was started with: what `fd@n` may name, besides 0 to 2. Any other number may
+/// by now be a descriptor of our own, such as the socket to the worker.
+#[derive(Debug)]
+pub struct Inherited(Vec<RawFd>);
 
-/// Marks every descriptor from 3 on close-on-exec, so that nothing the master was started with reaches the worker.
-///
-/// # Errors
-/// `/proc/self/fd` cannot be read.
-#[allow(unsafe_code)]
-pub fn close_all_on_exec() -> io::Result<()> {
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
-            continue;
-        };
-        if number > 2 {
-            // SAFETY: the borrow lasts for one `fcntl(F_SETFD)`; EBADF (the directory's own descriptor) is ignored.
-            let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-            let _ = fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+impl Inherited {
+    /// Notes what is open and marks it close-on-exec, so that none of it reaches the worker. To be called before anything
+    /// else is opened.
+    ///
+    /// # Errors
+    /// `/proc/self/fd` cannot be read.
+    #[allow(unsafe_code)]
+    pub fn note() -> io::Result<Self> {
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+            numbers.extend(number.filter(|&number| number > 2));
         }
+        numbers.retain(|&number| {
+            // SAFETY: the borrow lasts for one `fcntl(F_SETFD)`, which answers EBADF for the directory's own, closed by now.
+            let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok()
+        });
+        Ok(Self(numbers))
     }
-    Ok(())
+
+    /// A close-on-exec duplicate.
+    ///
+    /// # Errors
+    /// This program was not started with it.
+    #[allow(unsafe_code)]
+    pub fn duplicate(&self, number: RawFd) -> io::Result<OwnedFd> {
+        if !(0..=2).contains(&number) && !self.0.contains(&number) {
+            return Err(io::Error::from(Errno::EBADF));
+        }
+        // SAFETY: the borrow lasts for one `fcntl(F_DUPFD_CLOEXEC)`, which answers EBADF for a number that is not open.
+        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+        inherited.try_clone_to_owned()
+    }
 }
 
 /// Which side of [`fork`] this is.
@@ -112,6 +127,8 @@ pub fn clear_capabilities() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     fn effective_capabilities() -> String {
@@ -130,10 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_is_not_open_is_an_error() {
-        assert!(duplicate_inherited(-1).is_err());
-        assert!(duplicate_inherited(1_000_000_000).is_err());
-        assert!(duplicate_inherited(0).is_ok());
+    fn only_descriptors_that_were_there_at_the_start_are_inherited() {
+        let early = std::fs::File::open("/dev/null").unwrap();
+        let inherited = Inherited::note().unwrap();
+        assert!(inherited.duplicate(early.as_raw_fd()).is_ok());
+        assert!(inherited.duplicate(0).is_ok());
+        for number in [-1, 1_000_000_000] {
+            assert!(inherited.duplicate(number).is_err());
+        }
+        // Open, and none of `fd@n`'s business.
+        assert!(Inherited(Vec::new()).duplicate(early.as_raw_fd()).is_err());
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::worker;
 
 /// Reads and builds everything, prints what there is to say, and says by its exit code whether a start would accept it.
 pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
-    let report = check(request);
+    let report = check(request, arguments.warnings_fail);
     let summary = Summary::of(&report);
-    let valid = summary.errors == 0 && !(arguments.warnings_fail && summary.warnings > 0);
+    let valid = summary.errors == 0;
     if !arguments.quiet {
         for line in &report {
             if line.level != ReportLevel::Fact {
@@ -33,7 +33,7 @@ pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
     if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn check(request: &Request) -> Vec<ReportLine> {
+fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
     let mut collected = match collect(request, None) {
         Ok(collected) => collected,
         Err(report) => return report,
@@ -48,11 +48,13 @@ fn check(request: &Request) -> Vec<ReportLine> {
     if let Err(diagnostic) = Fixed::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
-    let shared =
-        Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), maxconn: material.maxconn };
+    let shared = Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())) };
     match worker::build::build(material, &shared, None) {
         Ok(built) => report::merge(&mut report, built.report),
         Err(refusal) => report::merge(&mut report, refusal),
+    }
+    if warnings_fail || collected.model.process.zero_warning {
+        report::forbid_warnings(&mut report);
     }
     report
 }

@@ -1,5 +1,6 @@
 //! Drafts to the model: what only shows when all sections are known.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
 use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
 use super::header;
 use super::keywords::nearest;
-use super::model::{At, Backend, Bind, BindTls, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify};
+use super::model::{
+    At, Backend, Bind, BindAddress, BindTls, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
+};
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
 
@@ -36,6 +39,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
             servers.extend(check.backend(proxy).filter(|_| !proxy.settings.disabled));
         }
     }
+    addresses_once(&frontends, diagnostics);
     if let Some(at) = global.zero_warning.filter(|_| diagnostics.any(Severity::Warning)) {
         let error = Diagnostic::error("E109", &at, "there are warnings, and 'zero-warning' does not allow any");
         diagnostics.push(error.span(saturated("zero-warning".len())));
@@ -333,6 +337,28 @@ impl Check<'_> {
             timeout_tunnel: timeouts.tunnel,
             keepalive: *srvtcpka || *tcpka,
         })
+    }
+}
+
+/// E603: a connection to an address that two lines listen on would belong to either.
+fn addresses_once(frontends: &[Frontend], diagnostics: &mut Diagnostics) {
+    let mut first: HashMap<BindAddress, &Location> = HashMap::new();
+    for address in frontends.iter().flat_map(|frontend| &frontend.binds).flat_map(|bind| &bind.addresses) {
+        let key = match &address.value {
+            // The kernel would spread IPv6 clients over a 'v4v6' and a 'v6only' socket.
+            BindAddress::Inet { address, .. } => BindAddress::Inet { address: *address, v6only: None },
+            other => other.clone(),
+        };
+        match first.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(&address.at);
+            }
+            Entry::Occupied(before) => {
+                let Location { file, line, .. } = before.get();
+                let message = format!("{} is already bound at {file}:{line}", address.value);
+                diagnostics.push(Diagnostic::error("E603", &address.at, message));
+            }
+        }
     }
 }
 

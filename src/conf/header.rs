@@ -23,9 +23,6 @@ pub(crate) fn proxy_out(options: &ProxyOptions, mut report: impl FnMut(Diagnosti
                     .span(span)
                     .help(format!("write 'send-proxy-v2 {name} …', or remove it")),
             );
-        } else if options.v2 && options.unique_id {
-            let message = "'unique-id' sends nothing as long as there is no 'unique-id-format'";
-            report(Diagnostic::warning("W221", at, message).span(span).help("remove 'unique-id'"));
         }
     } else if v1 && !options.v1 && !options.v2 {
         if let Some((name, at)) = &options.taken_back {

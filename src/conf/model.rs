@@ -1,5 +1,6 @@
 //! The validated model that every front-end lowers to. Pure data: no file named here has been opened yet.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -188,6 +189,18 @@ pub enum BindAddress {
     Abstract(Vec<u8>),
     /// `fd@n`: an inherited listening socket.
     Descriptor(i32),
+}
+
+impl fmt::Display for BindAddress {
+    /// As the operator writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet { address, .. } => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
+            Self::Descriptor(number) => write!(f, "fd@{number}"),
+        }
+    }
 }
 
 /// Permissions of a unix socket.

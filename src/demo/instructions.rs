@@ -10,6 +10,7 @@ pub(super) fn configuration(listen: SocketAddr, backend: SocketAddr, folder: &Pa
     format!(
         "global
     log stderr format raw daemon
+    hard-stop-after 1s
 
 defaults
     mode tcp

@@ -91,6 +91,9 @@ fn demonstrate(
         }
         bowline.check_running()?;
     }
+    bowline.ask_to_stop();
+    // Before the wait for its end: whoever loses patience and kills the demo now finds no keys left behind.
+    drop(folder);
     Ok(())
 }
 
@@ -142,6 +145,15 @@ impl Bowline {
             .map_err(|error| format!("cannot start {}: {error}", executable.display()))
     }
 
+    /// SIGTERM. A second one makes it cut its connections, which is as well: nobody depends on them.
+    fn ask_to_stop(&mut self) {
+        // Once it was waited for, its id may be another process's.
+        if let Ok(None) = self.child.try_wait() {
+            // A process id is far below i32::MAX. An error here is a process that has ended already.
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        }
+    }
+
     /// An error that says how it ended, if it has ended.
     fn check_running(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
@@ -158,8 +170,7 @@ impl Bowline {
 impl Drop for Bowline {
     fn drop(&mut self) {
         let deadline = Instant::now() + STOP_TIMEOUT;
-        // A process id is far below i32::MAX. An error here is a process that has ended already.
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        self.ask_to_stop();
         while let Ok(None) = self.child.try_wait() {
             if Instant::now() > deadline {
                 let _ = self.child.kill();

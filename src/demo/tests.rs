@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use signal_hook::consts::SIGUSR2;
+use signal_hook::consts::{SIGUSR2, SIGWINCH};
 
 use super::*;
 
@@ -63,6 +63,14 @@ fn the_folder_has_all_that_the_texts_name() {
     }
 }
 
+#[test]
+fn its_configuration_has_nothing_to_warn_about() {
+    let address = (Ipv4Addr::LOCALHOST, 1).into();
+    let text = instructions::configuration(address, address, Path::new("/tmp/x"));
+    let parsed = crate::conf::parse(&[("bowline.cfg".to_owned(), text.into_bytes())], &Default::default());
+    assert_eq!(parsed.diagnostics, []);
+}
+
 /// Until it has a value, and not for ever.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + START_TIMEOUT;
@@ -101,18 +109,22 @@ fn stand_in(parent: &Path) -> Pid {
     })
 }
 
-/// Runs the demo; `end` is called once it has seen its port answer, with the process that it runs.
-fn demonstrated(signals: &mut Signals, end: impl FnOnce(Pid) + Send + 'static) -> (Result<(), String>, String, Pid) {
+/// Runs the demo; `end` is called once it has seen its port answer, with the process that it runs and where its folder is.
+fn demonstrated(
+    executable: &Path,
+    signals: &mut Signals,
+    end: impl FnOnce(Pid, &Path) + Send + 'static,
+) -> (Result<(), String>, String, Pid) {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().to_owned();
     let other = thread::spawn(move || {
         accept_in_its_place(&path);
         let pid = stand_in(&path);
-        end(pid);
+        end(pid, &path);
         pid
     });
     let mut out = Vec::new();
-    let outcome = demonstrate(Path::new(STAYS), 0, parent.path(), signals, &mut out);
+    let outcome = demonstrate(executable, 0, parent.path(), signals, &mut out);
     let pid = other.join().unwrap();
     assert_eq!(entries(parent.path()), 0);
     (outcome, String::from_utf8(out).unwrap(), pid)
@@ -122,7 +134,7 @@ fn demonstrated(signals: &mut Signals, end: impl FnOnce(Pid) + Send + 'static) -
 fn the_demo_ends_with_its_bowline() {
     // Without the other test's signal, which reaches every handler in this process.
     let signals = &mut signals(&[SIGCHLD]);
-    let (outcome, out, pid) = demonstrated(signals, |pid| kill(pid, Signal::SIGKILL).unwrap());
+    let (outcome, out, pid) = demonstrated(Path::new(STAYS), signals, |pid, _| kill(pid, Signal::SIGKILL).unwrap());
     assert_eq!(outcome.unwrap_err(), "Bowline was killed by signal 9");
     assert!(out.contains(&format!("kill -HUP {pid}\n")), "{out}");
 }
@@ -130,9 +142,26 @@ fn the_demo_ends_with_its_bowline() {
 #[test]
 fn a_signal_ends_the_demo_and_its_bowline() {
     let signals = &mut signals(&[SIGCHLD, SIGUSR2]);
-    let raise = |_| signal_hook::low_level::raise(SIGUSR2).unwrap();
-    let (outcome, out, pid) = demonstrated(signals, raise);
+    let raise = |_, _: &Path| signal_hook::low_level::raise(SIGUSR2).unwrap();
+    let (outcome, out, pid) = demonstrated(Path::new(STAYS), signals, raise);
     outcome.unwrap();
     assert!(out.contains(&format!("kill -HUP {pid}\n")), "{out}");
+    kill(pid, None).unwrap_err();
+}
+
+#[test]
+fn the_folder_does_not_wait_for_a_bowline_that_does_not_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let stubborn = folder.path().join("stubborn");
+    fs::write(&stubborn, format!("#!/bin/sh\ntrap '' TERM\nexec {STAYS} \"$@\"\n")).unwrap();
+    fs::set_permissions(&stubborn, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let signals = &mut signals(&[SIGCHLD, SIGWINCH]);
+    let (outcome, _, pid) = demonstrated(&stubborn, signals, |pid, parent| {
+        signal_hook::low_level::raise(SIGWINCH).unwrap();
+        wait_for("the folder stays", || (entries(parent) == 0).then_some(()));
+        kill(pid, None).unwrap();
+        kill(pid, Signal::SIGKILL).unwrap();
+    });
+    outcome.unwrap();
     kill(pid, None).unwrap_err();
 }

@@ -501,6 +501,13 @@ impl Loop {
                 Err(error) => log::error!("cannot use a listening socket of frontend {}: {error}", bind.frontend.name),
             }
         }
+        for key in self.slots.keys() {
+            let Some(slot) = self.slots.slot(key) else { continue };
+            let policy = snapshot.bind(&slot.bind.key).and_then(|bind| bind.route.tls.as_ref());
+            if let Some(policy) = policy {
+                slot.connection.handle_reload(policy);
+            }
+        }
         self.snapshot = Some(snapshot);
     }
 

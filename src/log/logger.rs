@@ -17,6 +17,9 @@ static LOGGER: Logger = Logger { route: RwLock::new(None) };
 
 static STDERR: OnceLock<Arc<Targets>> = OnceLock::new();
 
+/// Target of records whose text names its severity itself, as a diagnostic does.
+pub const NAMES_SEVERITY: &str = concat!(env!("CARGO_CRATE_NAME"), "::diagnostic");
+
 /// The one implementation of the `log` crate's trait. See [`install`].
 #[derive(Debug)]
 pub struct Logger {
@@ -83,13 +86,14 @@ impl Log for Logger {
             Level::Debug | Level::Trace => level::DEBUG,
         };
         let text = record.args().to_string();
+        let on_stderr = |line| for_stderr(severity, record.target() == NAMES_SEVERITY, line);
         let route = self.route.read().unwrap_or_else(PoisonError::into_inner);
-        // A message of several lines, a configuration error with its excerpt, is as many log lines.
+        // A message of several lines is as many log lines.
         for line in text.lines() {
             match route.as_ref() {
                 Some(route) if !route.targets.is_empty() => route.queue.send(&route.targets, severity, line.to_owned()),
-                Some(route) => route.queue.send(stderr(), severity, for_stderr(severity, line)),
-                None => write_directly(severity, line),
+                Some(route) => route.queue.send(stderr(), severity, on_stderr(line)),
+                None => write_directly(severity, on_stderr(line)),
             }
         }
     }
@@ -100,13 +104,13 @@ impl Log for Logger {
 /// Standard error as a target: for the journal (sd-daemon(3)) if that is what reads it, else with the time.
 fn stderr() -> &'static Arc<Targets> {
     STDERR.get_or_init(|| {
-        let framing = if is_journal() { LogFraming::Short } else { LogFraming::Iso };
+        let framing = if stderr_is_journal() { LogFraming::Short } else { LogFraming::Iso };
         Targets::stderr(framing, "bowline")
     })
 }
 
-fn for_stderr(severity: u8, line: &str) -> String {
-    if is_journal() {
+fn for_stderr(severity: u8, named: bool, line: &str) -> String {
+    if named || stderr_is_journal() {
         return line.to_owned();
     }
     let name = match severity {
@@ -119,15 +123,15 @@ fn for_stderr(severity: u8, line: &str) -> String {
 }
 
 /// A message that cannot be written is lost: there is nowhere to say so, and nothing to die for.
-fn write_directly(severity: u8, line: &str) {
-    let text = escape::without_controls(for_stderr(severity, line));
+fn write_directly(severity: u8, line: String) {
+    let text = escape::without_controls(line);
     let frame = stderr().frame(0, severity, SystemTime::now(), &text);
     let _ = sink::write_fully(std::io::stderr().as_fd(), frame.as_bytes(), sink::PATIENCE);
 }
 
 /// Whether standard error is the journal: `JOURNAL_STREAM` names its device and inode (systemd.exec(5)). A variable
 /// that was merely inherited does not match.
-fn is_journal() -> bool {
+pub fn stderr_is_journal() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         let Some(variable) = std::env::var_os("JOURNAL_STREAM") else { return false };
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn messages_follow_the_targets_of_the_last_reload() {
         let (first, second) = (receiver(), receiver());
-        let (queue, writer) = Queue::start(Vec::new()).unwrap();
+        let (queue, writer) = Queue::start().unwrap();
         let logger = Logger { route: RwLock::new(None) };
         let route =
             |to: &UdpSocket| Some(Route { targets: Targets::new(&[udp_target(to, 7)], "t"), queue: queue.clone() });
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn several_lines_are_several_messages_and_dependencies_only_warn() {
         let socket = receiver();
-        let (queue, _writer) = Queue::start(Vec::new()).unwrap();
+        let (queue, _writer) = Queue::start().unwrap();
         let targets = Targets::new(&[udp_target(&socket, 7)], "t");
         let logger = Logger { route: RwLock::new(Some(Route { targets, queue })) };
         say(&logger, Level::Debug, "mio::poll", "not this");

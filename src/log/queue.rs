@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::escape::without_controls;
@@ -25,6 +25,7 @@ const CAPACITY: usize = 4096;
 pub struct Queue {
     entries: SyncSender<Entry>,
     lost: Arc<Lost>,
+    inherited: Arc<Mutex<Inherited>>,
 }
 
 /// The threads behind a [`Queue`]. Dropping it lets them run on.
@@ -49,6 +50,9 @@ impl Lost {
     }
 }
 
+/// Descriptors above 2 that `fd@n` targets may name, by their number in the master.
+type Inherited = HashMap<i32, OwnedFd>;
+
 enum Entry {
     Line {
         targets: Arc<Targets>,
@@ -66,25 +70,32 @@ pub(super) fn notice(lines: u64) -> String {
 }
 
 impl Queue {
-    /// Starts the routing thread. `inherited` are the descriptors above 2 that `fd@n` targets may name. Call it after
-    /// the process has forked for the last time: threads do not survive that.
+    /// Starts the routing thread. Call it after the process has forked for the last time: threads do not survive that.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn start(inherited: Vec<(i32, OwnedFd)>) -> io::Result<(Self, Writer)> {
-        Self::with_capacity(CAPACITY, inherited)
+    pub fn start() -> io::Result<(Self, Writer)> {
+        Self::with_capacity(CAPACITY)
     }
 
-    fn with_capacity(capacity: usize, inherited: Vec<(i32, OwnedFd)>) -> io::Result<(Self, Writer)> {
+    /// Lets `fd@n` targets name this descriptor, for as long as the process runs. To be called before such a target is used.
+    pub fn inherit(&self, number: i32, descriptor: OwnedFd) {
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its master's descriptor of this number never becomes another one.
+        inherited.entry(number).or_insert(descriptor);
+    }
+
+    fn with_capacity(capacity: usize) -> io::Result<(Self, Writer)> {
         let (entries, received) = sync_channel(capacity);
         // Nothing is ever sent here: it disconnects when the router and every sink have gone.
         let (alive, finished) = sync_channel(0);
         let lost = Arc::new(Lost::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let router = Router { inherited, sinks: HashMap::new(), lost: lost.clone(), alive };
+        let inherited = Arc::new(Mutex::new(Inherited::new()));
+        let router = Router { inherited: inherited.clone(), sinks: HashMap::new(), lost: lost.clone(), alive };
         let stopping = stop.clone();
         std::thread::Builder::new().name("log".into()).spawn(move || router.run(&received, &stopping))?;
-        Ok((Self { entries: entries.clone(), lost }, Writer { entries, stop, finished }))
+        Ok((Self { entries: entries.clone(), lost, inherited }, Writer { entries, stop, finished }))
     }
 
     /// Hands over a line for those of `targets` that take this severity. Never blocks; without a taker or room it is
@@ -118,7 +129,7 @@ impl Writer {
 }
 
 struct Router {
-    inherited: Vec<(i32, OwnedFd)>,
+    inherited: Arc<Mutex<Inherited>>,
     /// Open sinks, each with the targets that used it last: when those are gone, so is the reason to keep it.
     sinks: HashMap<LogSink, (Sink, Weak<Targets>)>,
     lost: Arc<Lost>,
@@ -161,7 +172,11 @@ impl Router {
     fn sink(&mut self, key: &LogSink, targets: &Arc<Targets>) -> io::Result<&Sink> {
         if !self.sinks.contains_key(key) {
             self.sinks.retain(|_, (_, used_by)| used_by.strong_count() > 0);
-            let sink = Sink::start(Outlet::open(key, &self.inherited)?, self.lost.clone(), self.alive.clone())?;
+            let outlet = {
+                let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+                Outlet::open(key, &inherited)?
+            };
+            let sink = Sink::start(outlet, self.lost.clone(), self.alive.clone())?;
             self.sinks.insert(key.clone(), (sink, Weak::new()));
         }
         match self.sinks.get_mut(key) {

@@ -1,6 +1,7 @@
 //! One sink: a thread that writes frames to a syslog socket or a descriptor and may wait for it as long as it likes.
 //! Nothing but its own bounded backlog depends on it.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,7 +76,7 @@ pub(super) enum Outlet {
 impl Outlet {
     /// Opens `sink`. Descriptors above 2 must be among the `inherited` ones: a number alone might by now be a
     /// client's socket.
-    pub(super) fn open(sink: &LogSink, inherited: &[(i32, OwnedFd)]) -> io::Result<Self> {
+    pub(super) fn open(sink: &LogSink, inherited: &HashMap<i32, OwnedFd>) -> io::Result<Self> {
         Ok(match sink {
             LogSink::Unix(path) => {
                 let socket = UnixDatagram::unbound()?;
@@ -93,8 +94,8 @@ impl Outlet {
             }
             LogSink::Descriptor(1) => Self::Descriptor(io::stdout().as_fd().try_clone_to_owned()?),
             LogSink::Descriptor(2) => Self::Descriptor(io::stderr().as_fd().try_clone_to_owned()?),
-            LogSink::Descriptor(number) => match inherited.iter().find(|(known, _)| known == number) {
-                Some((_, descriptor)) => Self::Descriptor(descriptor.try_clone()?),
+            LogSink::Descriptor(number) => match inherited.get(number) {
+                Some(descriptor) => Self::Descriptor(descriptor.try_clone()?),
                 None => return Err(io::Error::from(io::ErrorKind::NotFound)),
             },
         })

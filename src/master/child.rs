@@ -19,6 +19,15 @@ const LIVED_WELL: Duration = Duration::from_secs(10);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 const BACK_OFF_LONGEST: Duration = Duration::from_secs(10);
 
+/// What a worker was asked to adopt and has not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offered {
+    /// Number of the configuration.
+    pub(super) generation: u64,
+    /// When it was sent, or the log last said that the answer is late.
+    pub(super) since: Instant,
+}
+
 /// A running worker.
 pub(super) struct Worker {
     child: Child,
@@ -30,8 +39,8 @@ pub(super) struct Worker {
     pub(super) started: bool,
     /// It has adopted a configuration and accepts connections.
     pub(super) serving: bool,
-    /// When the configuration that it is building was sent.
-    pub(super) offered: Option<Instant>,
+    /// The configuration that it is building.
+    pub(super) offered: Option<Offered>,
     /// Its socket is closed: it is about to end, or hangs.
     pub(super) silent: Option<Instant>,
 }

@@ -17,7 +17,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindAddress, Location, Model, UnixPermissions};
 use crate::ipc::DescriptorRole;
 use crate::material::ListenerKey;
-use crate::sys::{duplicate_inherited, privileges};
+use crate::sys::{Inherited, privileges, reason};
 
 /// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
 /// net.core.somaxconn.
@@ -36,33 +36,21 @@ pub(super) struct Wanted {
     permissions: UnixPermissions,
 }
 
-/// All listeners that a model asks for.
-///
-/// # Errors
-/// Two `bind` lines name the same address.
-pub(super) fn wanted(model: &Model) -> Result<Vec<Wanted>, Vec<Diagnostic>> {
-    let mut first: BTreeMap<&ListenerKey, &Location> = BTreeMap::new();
-    let (mut wanted, mut errors) = (Vec::new(), Vec::new());
+/// All listeners that a model asks for; the parser has seen to it that each address is there once.
+pub(super) fn wanted(model: &Model) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
     for frontend in &model.frontends {
         for bind in &frontend.binds {
             let backlog = bind.backlog.or(frontend.backlog).or(frontend.maxconn).unwrap_or(BACKLOG_DEFAULT);
-            for address in &bind.addresses {
-                if let Some(before) = first.insert(&address.value, &address.at) {
-                    let Location { file, line, .. } = before;
-                    let message = format!("{} is already bound at {file}:{line}", Shown(&address.value));
-                    errors.push(Diagnostic::error("E603", &address.at, message));
-                    continue;
-                }
-                wanted.push(Wanted {
-                    key: address.value.clone(),
-                    at: address.at.clone(),
-                    backlog,
-                    permissions: bind.unix.clone(),
-                });
-            }
+            wanted.extend(bind.addresses.iter().map(|address| Wanted {
+                key: address.value.clone(),
+                at: address.at.clone(),
+                backlog,
+                permissions: bind.unix.clone(),
+            }));
         }
     }
-    if errors.is_empty() { Ok(wanted) } else { Err(errors) }
+    wanted
 }
 
 /// A listener that is open: one socket per event loop, or the same one for all where the kernel cannot spread connections.
@@ -91,10 +79,10 @@ impl Listeners {
     ///
     /// # Errors
     /// Each address that failed, and why; everything opened by this call is closed again.
-    pub(super) fn open_missing(&self, wanted: &[Wanted]) -> Result<Vec<Open>, Vec<Diagnostic>> {
+    pub(super) fn open_missing(&self, wanted: &[Wanted], inherited: &Inherited) -> Result<Vec<Open>, Vec<Diagnostic>> {
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for one in wanted.iter().filter(|one| !self.open.contains_key(&one.key)) {
-            match self.open_one(one, &opened) {
+            match self.open_one(one, &opened, inherited) {
                 Ok(open) => opened.push(open),
                 Err(error) => errors.push(refusal(one, &error)),
             }
@@ -102,7 +90,7 @@ impl Listeners {
         if errors.is_empty() { Ok(opened) } else { Err(errors) }
     }
 
-    fn open_one(&self, wanted: &Wanted, opened: &[Open]) -> io::Result<Open> {
+    fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited) -> io::Result<Open> {
         let mut name = None;
         let share = |socket: OwnedFd| {
             let socket = Arc::new(socket);
@@ -130,7 +118,7 @@ impl Listeners {
                 share(socket)
             }
             BindAddress::Abstract(bytes) => share(bind_abstract(bytes, backlog_of(wanted))?),
-            BindAddress::Descriptor(number) => share(take_inherited(*number)?),
+            BindAddress::Descriptor(number) => share(take_listener(inherited, *number)?),
         };
         Ok(Open { key: wanted.key.clone(), descriptors, _name: name })
     }
@@ -177,28 +165,12 @@ impl Open {
     }
 }
 
-/// A listener as the operator writes it.
-pub(super) struct Shown<'a>(pub(super) &'a ListenerKey);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            BindAddress::Inet { address, .. } => write!(f, "{address}"),
-            BindAddress::Unix(path) => write!(f, "{}", path.display()),
-            BindAddress::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
-            BindAddress::Descriptor(number) => write!(f, "fd@{number}"),
-        }
-    }
-}
-
 fn backlog_of(wanted: &Wanted) -> i32 {
     i32::try_from(wanted.backlog).unwrap_or(i32::MAX).max(1)
 }
 
 fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
-    let shown = Shown(&wanted.key);
-    let text = error.to_string();
-    let reason = text.split(" (os error").next().unwrap_or(&text);
+    let words = reason(error);
     let (reason, help) = match (&wanted.key, error.raw_os_error()) {
         (BindAddress::Inet { address, .. }, Some(libc::EADDRINUSE)) => {
             let help = format!("who holds it: ss -ltnp 'sport = :{}'", address.port());
@@ -211,9 +183,9 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
             ("ports below 1024 need root or CAP_NET_BIND_SERVICE", None)
         }
         (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("already in use by another process", None),
-        _ => (reason, None),
+        _ => (words.as_str(), None),
     };
-    let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {shown}: {reason}"));
+    let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {}: {reason}", wanted.key));
     match help {
         Some(help) => diagnostic.help(help),
         None => diagnostic,
@@ -246,9 +218,10 @@ fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+fn take_listener(inherited: &Inherited, number: i32) -> io::Result<OwnedFd> {
+    let not_there = || io::Error::other(format!("this process was not started with an open descriptor {number}"));
     let not_listening = || io::Error::other(format!("descriptor {number} is no listening socket"));
-    let socket = Socket::from(duplicate_inherited(number).map_err(|_| not_listening())?);
+    let socket = Socket::from(inherited.duplicate(number).map_err(|_| not_there())?);
     if !socket.is_listener().unwrap_or(false) || socket.r#type()? != Type::STREAM {
         return Err(not_listening());
     }

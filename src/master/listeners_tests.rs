@@ -15,13 +15,17 @@ fn inet(address: SocketAddr) -> Wanted {
     want(BindAddress::Inet { address, v6only: None })
 }
 
+fn inherited() -> Inherited {
+    Inherited::note().unwrap()
+}
+
 /// An address that was free a moment ago.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn error_of(listeners: &Listeners, wanted: Wanted) -> Diagnostic {
-    let mut errors = listeners.open_missing(&[wanted]).unwrap_err();
+    let mut errors = listeners.open_missing(&[wanted], &inherited()).unwrap_err();
     assert_eq!(errors.len(), 1);
     errors.remove(0)
 }
@@ -30,7 +34,7 @@ fn error_of(listeners: &Listeners, wanted: Wanted) -> Diagnostic {
 fn every_loop_has_its_own_socket_and_clients_get_in() {
     let listeners = Listeners::new(3);
     let address = free_address();
-    let opened = listeners.open_missing(&[inet(address)]).unwrap();
+    let opened = listeners.open_missing(&[inet(address)], &inherited()).unwrap();
     let roles: Vec<_> = opened[0].for_loops().collect();
     assert_eq!(roles.len(), 3);
     let mut numbers: Vec<_> = roles.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
@@ -68,7 +72,7 @@ fn a_reload_keeps_opens_and_closes() {
     let (kept, removed, added) = (free_address(), free_address(), free_address());
     let mut listeners = Listeners::new(2);
     let before = [inet(kept), inet(removed)];
-    let opened = listeners.open_missing(&before).unwrap();
+    let opened = listeners.open_missing(&before, &inherited()).unwrap();
     listeners.commit(&before, opened);
     let numbers = |listeners: &Listeners| -> Vec<i32> {
         let open = listeners.all().find(|open| open.key == inet(kept).key).unwrap();
@@ -77,7 +81,7 @@ fn a_reload_keeps_opens_and_closes() {
     let sockets = numbers(&listeners);
 
     let after = [inet(kept), inet(added)];
-    let opened = listeners.open_missing(&after).unwrap();
+    let opened = listeners.open_missing(&after, &inherited()).unwrap();
     assert_eq!(opened.len(), 1, "what is open is not opened again");
     TcpStream::connect(removed).expect("nothing is closed before the worker has adopted");
     let (new, gone) = listeners.commit(&after, opened);
@@ -94,10 +98,10 @@ fn a_failed_reload_closes_what_it_opened() {
     let mut listeners = Listeners::new(1);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let both = [inet(good), inet(taken.local_addr().unwrap())];
-    assert_eq!(listeners.open_missing(&both).unwrap_err().len(), 1);
+    assert_eq!(listeners.open_missing(&both, &inherited()).unwrap_err().len(), 1);
     assert!(TcpStream::connect(good).is_err());
 
-    let opened = listeners.open_missing(&[inet(good)]).unwrap();
+    let opened = listeners.open_missing(&[inet(good)], &inherited()).unwrap();
     drop(opened);
     assert!(TcpStream::connect(good).is_err());
     listeners.close_all();
@@ -108,9 +112,9 @@ fn a_wildcard_beside_an_own_address_of_the_same_port() {
     let specific = free_address();
     let wildcard: SocketAddr = format!("0.0.0.0:{}", specific.port()).parse().unwrap();
     let mut listeners = Listeners::new(1);
-    let opened = listeners.open_missing(&[inet(specific)]).unwrap();
+    let opened = listeners.open_missing(&[inet(specific)], &inherited()).unwrap();
     listeners.commit(&[inet(specific)], opened);
-    assert_eq!(listeners.open_missing(&[inet(specific), inet(wildcard)]).unwrap().len(), 1);
+    assert_eq!(listeners.open_missing(&[inet(specific), inet(wildcard)], &inherited()).unwrap().len(), 1);
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
     drop(UnixListener::bind(&path).unwrap());
 
     let mut listeners = Listeners::new(2);
-    let opened = listeners.open_missing(&[wanted.clone()]).unwrap();
+    let opened = listeners.open_missing(&[wanted.clone()], &inherited()).unwrap();
     listeners.commit(&[wanted.clone()], opened);
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     UnixStream::connect(&path).unwrap();
@@ -145,7 +149,7 @@ fn a_file_is_never_replaced_by_a_socket_nor_a_foreign_socket_removed() {
     assert_eq!(std::fs::read(&path).unwrap(), b"data");
 
     std::fs::remove_file(&path).unwrap();
-    let opened = Listeners::new(1).open_missing(&[wanted]).unwrap();
+    let opened = Listeners::new(1).open_missing(&[wanted], &inherited()).unwrap();
     std::fs::remove_file(&path).unwrap();
     let _foreign = UnixListener::bind(&path).unwrap();
     drop(opened);
@@ -156,12 +160,12 @@ fn a_file_is_never_replaced_by_a_socket_nor_a_foreign_socket_removed() {
 fn an_abstract_socket_is_padded_as_in_haproxy() {
     let name = format!("bowline-test-{}", std::process::id());
     let listeners = Listeners::new(2);
-    let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))]).unwrap();
+    let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))], &inherited()).unwrap();
     let mut padded = name.into_bytes();
     padded.resize(ABSTRACT_NAME_BYTES, 0);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&padded).unwrap();
     UnixStream::connect_addr(&address).unwrap();
-    assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))]).is_err());
+    assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))], &inherited()).is_err());
 }
 
 #[test]
@@ -169,15 +173,16 @@ fn an_inherited_descriptor_has_to_be_a_listening_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let number = listener.into_raw_fd();
-    let opened = Listeners::new(2).open_missing(&[want(BindAddress::Descriptor(number))]).unwrap();
+    let opened = Listeners::new(2).open_missing(&[want(BindAddress::Descriptor(number))], &inherited()).unwrap();
     let (_, descriptor) = opened[0].for_loops().next().unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let (accepted, _) = TcpListener::from(descriptor.try_clone().unwrap()).accept().unwrap();
     drop(accepted);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 
-    for wrong in [0, 1_000_000] {
+    for (wrong, why) in [(0, "is no listening socket"), (1_000_000, "was not started with an open descriptor 1000000")]
+    {
         let error = error_of(&Listeners::new(1), want(BindAddress::Descriptor(wrong)));
-        assert!(error.message.contains("is no listening socket"), "{}", error.message);
+        assert!(error.message.contains(why), "{}", error.message);
     }
 }

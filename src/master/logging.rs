@@ -1,6 +1,5 @@
 //! Where the master's own messages go, and the descriptors that log lines of the worker need.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use log::LevelFilter;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{LogSink, Model};
 use crate::log::{Queue, Targets, Writer, logger};
-use crate::sys::duplicate_inherited;
+use crate::sys::{Inherited, reason};
 
 /// How long the last log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -22,7 +21,7 @@ pub(super) type LogDescriptors = Vec<(i32, Arc<OwnedFd>)>;
 ///
 /// # Errors
 /// One is not open.
-pub(super) fn find_descriptors(model: &Model) -> Result<LogDescriptors, Vec<Diagnostic>> {
+pub(super) fn find_descriptors(model: &Model, inherited: &Inherited) -> Result<LogDescriptors, Vec<Diagnostic>> {
     let mut found = LogDescriptors::new();
     let frontends = model.frontends.iter().flat_map(|frontend| &frontend.logs);
     for target in model.process.logs.iter().chain(frontends) {
@@ -30,8 +29,8 @@ pub(super) fn find_descriptors(model: &Model) -> Result<LogDescriptors, Vec<Diag
             if found.iter().any(|(known, _)| *known == number) {
                 continue;
             }
-            let descriptor = duplicate_inherited(number).map_err(|_| {
-                let message = format!("descriptor {number} is not open");
+            let descriptor = inherited.duplicate(number).map_err(|_| {
+                let message = format!("this process was not started with an open descriptor {number}");
                 vec![Diagnostic::error("E605", &target.at, message)]
             })?;
             found.push((number, Arc::new(descriptor)));
@@ -62,13 +61,18 @@ impl Logging {
     /// From now on messages go where `global` says.
     pub(super) fn adopt(&mut self, model: &Model, descriptors: &LogDescriptors) {
         if self.running.is_none() {
-            let inherited = descriptors.iter().map(|(number, one)| Ok((*number, one.try_clone()?)));
-            match inherited.collect::<io::Result<_>>().and_then(Queue::start) {
+            match Queue::start() {
                 Ok(running) => self.running = Some(running),
-                Err(error) => log::error!("cannot start the log: {error}"),
+                Err(error) => log::error!("cannot start the log: {}", reason(&error)),
             }
         }
         if let Some((queue, _)) = &self.running {
+            for (number, descriptor) in descriptors {
+                match descriptor.try_clone() {
+                    Ok(descriptor) => queue.inherit(*number, descriptor),
+                    Err(error) => log::error!("cannot log to fd@{number}: {}", reason(&error)),
+                }
+            }
             let tag = model.process.log_tag.as_deref().unwrap_or("bowline");
             logger::adopt(Targets::new(&model.process.logs, tag), queue.clone());
             if self.verbosity != LevelFilter::Info {
@@ -110,9 +114,10 @@ mod tests {
     fn each_descriptor_is_found_once_and_one_that_is_closed_is_an_error() {
         let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&writer);
-        let found = find_descriptors(&model(&[1, number, 2, number])).unwrap();
+        let inherited = Inherited::note().unwrap();
+        let found = find_descriptors(&model(&[1, number, 2, number]), &inherited).unwrap();
         assert_eq!(found.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [number]);
-        let error = find_descriptors(&model(&[1_000_000])).unwrap_err();
+        let error = find_descriptors(&model(&[1_000_000]), &inherited).unwrap_err();
         assert_eq!((error[0].code, error[0].at.line), ("E605", 4));
     }
 }

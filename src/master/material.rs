@@ -15,6 +15,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Model, ServerAddress};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
+use crate::sys::reason;
 
 /// Largest file that is read: CRLs of large authorities are tens of megabytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -77,18 +78,21 @@ fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
     for name in &request.sources {
         let path = request.directory.join(name);
         if path.is_dir() {
-            let names = file_names(&path).map_err(|error| format!("cannot read the directory {name}: {error}"))?;
+            let names =
+                file_names(&path).map_err(|error| format!("cannot read the directory {name}: {}", reason(&error)))?;
             let before = sources.len();
             for file in names.iter().filter_map(|file| file.to_str()).filter(|file| file.ends_with(".cfg")) {
                 let name = format!("{}/{file}", name.trim_end_matches('/'));
-                let text = read_source(&path.join(file)).map_err(|error| format!("cannot read {name}: {error}"))?;
+                let text =
+                    read_source(&path.join(file)).map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
                 sources.push((name, text));
             }
             if sources.len() == before {
                 return Err(format!("no *.cfg in the directory {name}"));
             }
         } else {
-            let text = read_source(&path).map_err(|error| format!("cannot read the configuration {name}: {error}"))?;
+            let text = read_source(&path)
+                .map_err(|error| format!("cannot read the configuration {name}: {}", reason(&error)))?;
             sources.push((name.clone(), text));
         }
     }
@@ -288,12 +292,6 @@ fn read_file_once(path: &Path) -> io::Result<Option<FileBytes>> {
     Ok((complete && unchanged).then_some(read))
 }
 
-/// The system's words without its number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
-}
-
 type Resolve<'a> = &'a (dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Sync);
 type Names = BTreeMap<(String, u16), Vec<SocketAddr>>;
 
@@ -331,7 +329,7 @@ fn resolve_names(model: &Model, previous: Option<&Material>, resolve: Resolve<'_
                 names.insert(name, addresses);
                 continue;
             }
-            Err(error) => error.to_string(),
+            Err(error) => reason(&error),
         };
         let host = &name.0;
         match previous.and_then(|previous| previous.names.get(&name)) {

@@ -20,9 +20,10 @@ use plan::Fixed;
 use service::Service;
 use signals::Signals;
 
-use crate::report::{self, ReportLevel};
-use crate::sys;
+use crate::conf::model::Model;
+use crate::report::{self, ReportLine, Summary};
 use crate::sys::privileges::Ids;
+use crate::sys::{Inherited, reason};
 
 /// Whether to go into the background.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,13 @@ pub struct Options {
     pub warnings_fail: bool,
 }
 
+impl Options {
+    /// `-dW` or `zero-warning`.
+    fn forbids_warnings(&self, model: &Model) -> bool {
+        self.warnings_fail || model.process.zero_warning
+    }
+}
+
 /// Runs the service until it is told to stop. Success if it was up and has drained.
 pub fn run(options: Options) -> ExitCode {
     match start(options) {
@@ -67,13 +75,13 @@ enum Started {
 
 /// Everything up to the first worker. What went wrong is in the log already.
 fn start(options: Options) -> Result<Started, ()> {
-    let fail = |what: &str, error: std::io::Error| log::error!("{what}: {error}");
-    sys::close_all_on_exec().map_err(|error| fail("cannot read /proc/self/fd", error))?;
+    let fail = |what: &str, error: std::io::Error| log::error!("{what}: {}", reason(&error));
+    let inherited = Inherited::note().map_err(|error| fail("cannot read /proc/self/fd", error))?;
     // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
-    let mut collected = collect(&options.request, None).map_err(|report| log_report(&report))?;
+    let mut collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
     let mut report = std::mem::take(&mut collected.report);
     let fixed = Fixed::settle(&collected.model.process, Ids::current(), &mut report).map_err(|diagnostic| {
-        report::render(&[*diagnostic], &collected.material.sources).iter().for_each(report::ReportLine::log);
+        refuse_start(&report::render(&[*diagnostic], &collected.material.sources));
     })?;
     collected.report = report;
 
@@ -86,17 +94,15 @@ fn start(options: Options) -> Result<Started, ()> {
         }
     };
     let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
-    let mut service = Box::new(Service::new(options, fixed, promise, signals));
-    service.consider(collected).map_err(|report| log_report(&report))?;
+    let mut service = Box::new(Service::new(options, fixed, inherited, promise, signals));
+    service.consider(collected).map_err(|report| refuse_start(&report))?;
     Ok(Started::Service(service))
 }
 
-fn log_report(report: &[report::ReportLine]) {
-    for line in report {
-        line.log();
-    }
-    let errors = report.iter().filter(|line| line.level == ReportLevel::Error).count();
-    log::error!("not started: {errors} error{}", if errors == 1 { "" } else { "s" });
+/// Why there is no start.
+fn refuse_start(report: &[ReportLine]) {
+    report.iter().for_each(ReportLine::show);
+    log::error!("not started: {}", Summary::of(report));
 }
 
 fn go_to_background(options: &Options, configured: bool) -> std::io::Result<Detached> {

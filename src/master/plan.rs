@@ -2,9 +2,10 @@
 
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Location, Model, Process};
-use crate::report::{ReportLevel, ReportLine};
+use crate::report::{self, ReportLevel, ReportLine};
 use crate::sys::limits::{self, Carried, Raise};
 use crate::sys::privileges::{self, Ids, NOBODY};
+use crate::sys::reason;
 
 /// Below this many connections an unset `maxconn` is worth a warning: the descriptor limit is that of a login shell.
 const CONNECTIONS_FEW: u32 = 1000;
@@ -34,11 +35,11 @@ impl Fixed {
 fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Box<Diagnostic>> {
     let refuse = |at: &Location, reason: String| Box::new(Diagnostic::error("E604", at, reason));
     let look_up =
-        |named: &At<String>, found: std::io::Result<u32>| found.map_err(|error| refuse(&named.at, error.to_string()));
+        |named: &At<String>, found: std::io::Result<u32>| found.map_err(|error| refuse(&named.at, reason(&error)));
     let user = process
         .user
         .as_ref()
-        .map(|named| privileges::find_user(&named.value).map_err(|error| refuse(&named.at, error.to_string())));
+        .map(|named| privileges::find_user(&named.value).map_err(|error| refuse(&named.at, reason(&error))));
     let user = user.transpose()?;
     let group = process.group.as_ref().map(|named| look_up(named, privileges::find_group(&named.value)));
     let group = group.transpose()?;
@@ -69,6 +70,25 @@ fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> 
     Ok(ids)
 }
 
+/// More connections than the descriptor limit carries, by who asked for them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TooMany {
+    /// `maxconn` of `global`.
+    Configured(Box<Diagnostic>),
+    /// `-n`: why.
+    CommandLine(String),
+}
+
+impl TooMany {
+    /// For the operator.
+    pub fn report(self, sources: &[(String, Vec<u8>)]) -> Vec<ReportLine> {
+        match self {
+            Self::Configured(diagnostic) => report::render(&[*diagnostic], sources),
+            Self::CommandLine(reason) => vec![ReportLine::new(ReportLevel::Error, format!("-n: {reason}"))],
+        }
+    }
+}
+
 /// Connections of the process for `listeners` sockets: `asked` (`-n`) or `maxconn`, if the descriptor limit carries them; else as
 /// many as it carries.
 ///
@@ -80,17 +100,21 @@ pub fn connections(
     listeners: usize,
     raise: Raise,
     report: &mut Vec<ReportLine>,
-) -> Result<u32, ReportLine> {
+) -> Result<u32, TooMany> {
     let configured = model.process.maxconn.as_ref();
     let wanted = asked.or(configured.map(|maxconn| maxconn.value)).filter(|&wanted| wanted > 0);
-    let refuse = |text: String| ReportLine::new(ReportLevel::Error, text);
+    let at = configured.filter(|_| asked.is_none()).map(|maxconn| &maxconn.at);
+    let refuse = |reason: String| match at {
+        Some(at) => TooMany::Configured(Box::new(Diagnostic::error("E606", at, reason))),
+        None => TooMany::CommandLine(reason),
+    };
     let carried = limits::make_room(wanted, listeners, raise)
-        .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {error}")))?;
+        .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {}", reason(&error))))?;
     match carried {
         Carried::Connections(connections) => {
             if wanted.is_none() && connections < CONNECTIONS_FEW {
                 let text = format!(
-                    "warning: without 'maxconn', the limit of open descriptors (ulimit -n, LimitNOFILE=) allows only \
+                    "without 'maxconn', the limit of open descriptors (ulimit -n, LimitNOFILE=) allows only \
                      {connections} connections"
                 );
                 report.push(ReportLine::new(ReportLevel::Warning, text));
@@ -98,16 +122,10 @@ pub fn connections(
             Ok(connections)
         }
         Carried::TooMany { needed, limit, fit } => {
-            let asked_by = match (asked, configured) {
-                (None, Some(At { at: Location { file, line, column }, .. })) => {
-                    format!("{file}:{line}:{column}: error: ")
-                }
-                _ => "-n: error: ".to_owned(),
-            };
             let wanted = wanted.unwrap_or_default();
             Err(refuse(format!(
-                "{asked_by}{wanted} connections need {needed} open descriptors and the limit is {limit}: raise it (ulimit -Hn, \
-                 LimitNOFILE=) or lower maxconn to {fit}"
+                "{wanted} connections need {needed} open descriptors and the limit is {limit}: raise it (ulimit -Hn, LimitNOFILE=) \
+                 or lower maxconn to {fit}"
             )))
         }
     }
@@ -171,12 +189,16 @@ mod tests {
     #[test]
     fn too_many_connections_are_refused_where_they_are_asked_for() {
         let mut model = Model::default();
-        let error = connections(&model, Some(u32::MAX), 1, Raise::Soft, &mut Vec::new()).unwrap_err();
-        assert!(error.text.starts_with("-n: error: 4294967295 connections need"), "{}", error.text);
+        let refused = |model: &Model, asked| {
+            let too_many = connections(model, asked, 1, Raise::Soft, &mut Vec::new()).unwrap_err();
+            too_many.report(&[]).remove(0).text
+        };
+        let text = refused(&model, Some(u32::MAX));
+        assert!(text.starts_with("error: -n: 4294967295 connections need"), "{text}");
         let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
         model.process.maxconn = Some(At { value: u32::MAX, at });
-        let error = connections(&model, None, 1, Raise::Soft, &mut Vec::new()).unwrap_err();
-        assert!(error.text.starts_with("test.cfg:2:8: error: "), "{}", error.text);
+        let text = refused(&model, None);
+        assert!(text.starts_with("test.cfg:2:8: error[E606]: 4294967295 connections need"), "{text}");
         assert_eq!(connections(&model, Some(10), 1, Raise::Soft, &mut Vec::new()), Ok(10));
     }
 }

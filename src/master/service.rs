@@ -13,9 +13,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Options;
-use super::child::{Backoff, Worker, describe};
+use super::child::{Backoff, Offered, Worker, describe};
 use super::daemon::{PidFile, Promise};
-use super::listeners::{self, Listeners, Open, Shown, Wanted};
+use super::listeners::{self, Listeners, Open, Wanted};
 use super::logging::{self, LogDescriptors, Logging};
 use super::material::{Collected, collect};
 use super::plan::{self, Fixed};
@@ -26,6 +26,7 @@ use crate::material::Material;
 use crate::report::{self, Escaped, ReportLevel, ReportLine, Summary};
 use crate::sys::descriptors::sealed_memory;
 use crate::sys::limits::Raise;
+use crate::sys::{Inherited, reason};
 
 /// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
@@ -70,6 +71,8 @@ pub(super) struct Service {
     options: Options,
     fixed: Fixed,
     signals: Signals,
+    /// What `fd@n` may name.
+    inherited: Inherited,
     listeners: Listeners,
     worker: Option<Worker>,
     backoff: Backoff,
@@ -88,11 +91,18 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(options: Options, fixed: Fixed, promise: Promise, signals: Signals) -> Self {
+    pub(super) fn new(
+        options: Options,
+        fixed: Fixed,
+        inherited: Inherited,
+        promise: Promise,
+        signals: Signals,
+    ) -> Self {
         Self {
             options,
             fixed,
             signals,
+            inherited,
             listeners: Listeners::new(fixed.loops),
             worker: None,
             backoff: Backoff::default(),
@@ -136,23 +146,23 @@ impl Service {
         let Collected { mut material, model, mut report } = collected;
         let sources = &material.sources;
         let render = |diagnostics: Vec<_>| report::render(&diagnostics, sources);
-        let wanted = listeners::wanted(&model).map_err(render)?;
+        let wanted = listeners::wanted(&model);
         let sockets = wanted.len() * usize::from(self.fixed.loops);
         // A worker that runs keeps the hard limit that it was started with.
         let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
         let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
-        let connections = connections.map_err(|line| vec![line])?;
+        let connections = connections.map_err(|too_many| too_many.report(sources))?;
         if self.in_force.is_some() {
             self.check_fixed(&model, &mut report);
         }
-        let warnings = Summary::of(&report).warnings;
-        if self.options.warnings_fail && warnings > 0 {
-            let text = format!("refused because of {warnings} warning{}", if warnings == 1 { "" } else { "s" });
-            report.push(ReportLine::new(ReportLevel::Error, text));
-            return Err(report);
+        if self.options.forbids_warnings(&model) {
+            report::forbid_warnings(&mut report);
+            if Summary::of(&report).errors > 0 {
+                return Err(report);
+            }
         }
-        let log_descriptors = logging::find_descriptors(&model).map_err(render)?;
-        let opened = self.listeners.open_missing(&wanted).map_err(render)?;
+        let log_descriptors = logging::find_descriptors(&model, &self.inherited).map_err(render)?;
+        let opened = self.listeners.open_missing(&wanted, &self.inherited).map_err(render)?;
         material.maxconn = connections;
         material.generation = self.generation() + 1;
         let configuration = Configuration { material: Arc::new(material), model, wanted, report, log_descriptors };
@@ -164,7 +174,7 @@ impl Service {
     fn check_fixed(&self, model: &Model, report: &mut Vec<ReportLine>) {
         let settled = Fixed::settle(&model.process, crate::sys::privileges::Ids::current(), &mut Vec::new());
         if settled.as_ref().ok() != Some(&self.fixed) {
-            let text = "warning: 'user', 'group' and 'nbthread' take effect at the next start only";
+            let text = "'user', 'group' and 'nbthread' take effect at the next start only";
             report.push(ReportLine::new(ReportLevel::Warning, text));
         }
     }
@@ -204,7 +214,7 @@ impl Service {
             }
             timers.push(worker.silent.map(|since| since + LAST_MOMENTS));
             if worker.serving {
-                timers.push(worker.offered.map(|since| since + SLOW_ANSWER));
+                timers.push(worker.offered.map(|offered| offered.since + SLOW_ANSWER));
             } else {
                 timers.push(Some(worker.since + FIRST_ANSWER));
             }
@@ -251,7 +261,7 @@ impl Service {
         });
         match started {
             Ok(over) => self.collecting = Some(Collecting { answer, over }),
-            Err(error) => self.refuse(&[ReportLine::new(ReportLevel::Error, error.to_string())]),
+            Err(error) => self.refuse(&[ReportLine::new(ReportLevel::Error, reason(&error))]),
         }
     }
 
@@ -294,17 +304,20 @@ impl Service {
         let Some(configuration) = configuration else {
             return;
         };
+        let generation = configuration.material.generation;
         let kept = self.listeners.all().filter(|_| !worker.serving);
         let listeners = kept.chain(candidate.iter().flat_map(|candidate| &candidate.opened));
-        let sent = encode_offer(configuration, listeners).and_then(|(message, descriptors)| {
+        // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
+        let forbid_warnings = candidate.is_some() && self.options.forbids_warnings(&configuration.model);
+        let sent = encode_offer(configuration, listeners, forbid_warnings).and_then(|(message, descriptors)| {
             worker.channel.queue(&message, &descriptors)?;
             worker.channel.flush()
         });
         match sent {
-            Ok(_) => worker.offered = Some(Instant::now()),
+            Ok(_) => worker.offered = Some(Offered { generation, since: Instant::now() }),
             Err(error) => {
-                let text = format!("cannot hand the configuration to the worker: {error}");
-                self.handle_refused(vec![ReportLine::new(ReportLevel::Error, text)]);
+                let text = format!("cannot hand the configuration to the worker: {}", reason(&error));
+                self.handle_refused(generation, vec![ReportLine::new(ReportLevel::Error, text)]);
             }
         }
     }
@@ -380,25 +393,38 @@ impl Service {
                 log::info!("worker {} runs as user {}: {}", worker.pid(), self.fixed.ids.uid, Escaped(&sandbox));
                 self.offer();
             }
-            ToMaster::Adopted { generation, report } if worker.offered.take().is_some() => {
+            ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. }
+                if worker.offered.is_none_or(|offered| offered.generation != generation) =>
+            {
+                log::warn!("the worker answered about generation {generation}, unasked");
+            }
+            ToMaster::Adopted { generation, report } => {
+                worker.offered = None;
                 worker.serving = true;
                 self.handle_adopted(generation, report);
             }
-            ToMaster::Refused { report, .. } if worker.offered.take().is_some() => self.handle_refused(report),
-            ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. } => {
-                log::warn!("the worker answered about generation {generation}, unasked");
+            ToMaster::Refused { generation, report } => {
+                worker.offered = None;
+                self.handle_refused(generation, report);
             }
         }
     }
 
+    /// Whether the candidate has this number. While a new worker is given what is in force, there may be a candidate that it
+    /// was not asked about.
+    fn is_candidate(&self, generation: u64) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| candidate.configuration.material.generation == generation)
+    }
+
     fn handle_adopted(&mut self, generation: u64, mut answer: Vec<ReportLine>) {
-        if let Some(Candidate { mut configuration, opened }) = self.candidate.take() {
+        let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
+        if let Some(Candidate { mut configuration, opened }) = adopted {
             let mut report = std::mem::take(&mut configuration.report);
             report::merge(&mut report, std::mem::take(&mut answer));
             report.iter().for_each(ReportLine::log);
             let (added, closed) = self.listeners.commit(&configuration.wanted, opened);
-            added.iter().for_each(|key| log::info!("listening on {}", Shown(key)));
-            closed.iter().for_each(|key| log::info!("no longer listening on {}", Shown(key)));
+            added.iter().for_each(|key| log::info!("listening on {key}"));
+            closed.iter().for_each(|key| log::info!("no longer listening on {key}"));
             self.in_force = Some(configuration);
         }
         log::info!("worker adopted generation {generation}");
@@ -408,22 +434,27 @@ impl Service {
         if let Some(Configuration { model, log_descriptors, .. }) = &self.in_force {
             self.logging.adopt(model, log_descriptors);
         }
+        if self.candidate.is_some() {
+            self.offer();
+        }
         self.start_collecting();
     }
 
-    fn handle_refused(&mut self, report: Vec<ReportLine>) {
+    fn handle_refused(&mut self, generation: u64, report: Vec<ReportLine>) {
         let serving = self.worker.as_ref().is_some_and(|worker| worker.serving);
-        let was_candidate = self.candidate.is_some();
         if self.in_force.is_none() {
             self.candidate = None;
-            report.iter().for_each(ReportLine::log);
-            log::error!("not started: {}", Summary::of(&report));
+            super::refuse_start(&report);
             self.outcome = Some(ExitCode::FAILURE);
-        } else if was_candidate {
+        } else if self.is_candidate(generation) {
             self.refuse(&report);
             if !serving {
                 self.offer();
             }
+        } else if self.candidate.is_some() {
+            report.iter().for_each(ReportLine::log);
+            log::error!("generation {generation} can not be restored: {}; trying the next", Summary::of(&report));
+            self.offer();
         } else {
             // What was in force cannot be built any more (a CRL has expired since): only fresh files can help.
             report.iter().for_each(ReportLine::log);
@@ -474,7 +505,7 @@ impl Service {
             }
         }
         let (pid, lived) = (worker.pid(), worker.since.elapsed());
-        let offered = worker.offered.is_some();
+        let offered = worker.offered.map(|offered| offered.generation);
         self.worker = None;
         if self.draining.is_some() {
             log::info!("worker {pid} {}", describe(status));
@@ -483,7 +514,7 @@ impl Service {
             return;
         }
         log::error!("worker {pid} {} after {} s", describe(status), lived.as_secs());
-        if offered && self.candidate.is_some() && self.in_force.is_some() {
+        if offered.is_some_and(|generation| self.is_candidate(generation)) && self.in_force.is_some() {
             let text = "the worker died of the new configuration";
             self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
         }
@@ -543,9 +574,11 @@ impl Service {
             log::error!("worker {} is not ready after {} s and is killed", worker.pid(), FIRST_ANSWER.as_secs());
             worker.since = now;
             worker.kill();
-        } else if worker.serving && worker.offered.is_some_and(|since| since + SLOW_ANSWER <= now) {
-            log::warn!("worker {} has not answered to the reload for {} s", worker.pid(), SLOW_ANSWER.as_secs());
-            worker.offered = Some(now);
+        } else if let Some(offered) = worker.offered.as_mut().filter(|_| worker.serving) {
+            if offered.since + SLOW_ANSWER <= now {
+                offered.since = now;
+                log::warn!("worker {} has not answered to the reload for {} s", worker.pid(), SLOW_ANSWER.as_secs());
+            }
         }
     }
 }
@@ -554,6 +587,7 @@ impl Service {
 fn encode_offer<'a>(
     configuration: &Configuration,
     listeners: impl Iterator<Item = &'a Open>,
+    forbid_warnings: bool,
 ) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
     let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
     let material = zeroize::Zeroizing::new(material);
@@ -570,6 +604,7 @@ fn encode_offer<'a>(
         material_bytes: material.len() as u64,
         descriptors: roles,
         hard_stop_after: configuration.model.process.hard_stop_after,
+        forbid_warnings,
     };
     Ok((ToWorker::Adopt(adopt), descriptors))
 }

@@ -17,6 +17,7 @@ use super::wire::{self, Read, Ready, Side, Wire};
 pub use crate::tls::engine::Now;
 use crate::tls::engine::{self, Engine, Greeting, Outgoing};
 use crate::tls::identity::{TlsSession, Verdict};
+use crate::tls::policy::TlsPolicy;
 
 /// How long a close waits for the client to take the last bytes and to answer with its own end. Long enough for any round
 /// trip, short enough that nobody can park here (`shutdown` without it lets a reset destroy what is in flight).
@@ -82,10 +83,9 @@ pub enum Drive {
 enum Phase {
     /// A PROXY header must come first.
     ProxyHeader,
-    /// Waiting for the ClientHello; `fed` bytes of what is held have been looked at. No TLS state before the first byte.
+    /// Waiting for the ClientHello. No TLS state before the first byte.
     Greeting {
         greeting: Option<Box<Greeting>>,
-        fed: usize,
     },
     Handshake,
     /// Connecting to the server. The verdict is here again while a unix socket's queue is full.
@@ -128,6 +128,8 @@ pub struct Report {
 /// A connection.
 pub struct Connection {
     route: Arc<Route>,
+    /// Of the route, or of the one that a reload has put in its place during the handshake.
+    policy: Option<Arc<TlsPolicy>>,
     phase: Phase,
     /// What the kernel has said; set by the event loop.
     pub ready: Ready,
@@ -157,11 +159,12 @@ impl Connection {
     pub fn new(route: Arc<Route>, now: Now, id: u128) -> Self {
         let phase = match (route.accept_proxy, &route.tls) {
             (true, _) => Phase::ProxyHeader,
-            (false, Some(_)) => Phase::Greeting { greeting: None, fed: 0 },
+            (false, Some(_)) => Phase::Greeting { greeting: None },
             // There is nothing to wait for: the first drive dials.
             (false, None) => Phase::Handshake,
         };
         Self {
+            policy: route.tls.clone(),
             route,
             phase,
             ready: Ready::CLIENT_READ | Ready::CLIENT_WRITE,
@@ -195,6 +198,14 @@ impl Connection {
     /// Whether the client has yet to prove who it is: such connections wait behind the established ones.
     pub fn is_handshaking(&self) -> bool {
         matches!(self.phase, Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake)
+    }
+
+    /// The configuration has changed: a client that has yet to prove who it is has to prove it to this policy. What was
+    /// permitted before stays so.
+    pub fn handle_reload(&mut self, policy: &Arc<TlsPolicy>) {
+        if self.is_handshaking() && self.policy.is_some() {
+            self.policy = Some(Arc::clone(policy));
+        }
     }
 
     /// What was negotiated.
@@ -509,7 +520,7 @@ impl Connection {
                     Parse::Complete { consumed, received } => {
                         self.received = Some(Box::new(received));
                         self.phase = match self.route.tls {
-                            Some(_) => Phase::Greeting { greeting: None, fed: 0 },
+                            Some(_) => Phase::Greeting { greeting: None },
                             None => Phase::Handshake,
                         };
                         if self.route.tls.is_none() {
@@ -544,15 +555,12 @@ impl Connection {
 
     /// Looks for the whole ClientHello and starts the handshake; `None` while it is not whole.
     fn greet<W: Wire>(&mut self, bytes: &mut [u8], now: Now, scratch: &mut Scratch, wire: &mut W) -> Option<usize> {
-        let Phase::Greeting { greeting, fed } = &mut self.phase else { return None };
-        let policy = self.route.tls.as_ref()?;
+        let Phase::Greeting { greeting } = &mut self.phase else { return None };
+        let policy = self.policy.as_ref()?;
         scratch.outgoing.clear();
-        let offer = match greeting.get_or_insert_default().read(policy, &bytes[*fed..], &mut scratch.outgoing) {
+        let offer = match greeting.get_or_insert_default().read(policy, bytes, &mut scratch.outgoing) {
             Ok(Some(offer)) => offer,
-            Ok(None) => {
-                *fed = bytes.len();
-                return None;
-            }
+            Ok(None) => return None,
             Err(failure) => {
                 self.send_to_client(now, scratch, wire);
                 self.refuse(now, scratch, ConnectionFailure::tls(failure, bytes));
@@ -674,7 +682,8 @@ impl Connection {
     /// The handshake may be complete: take the verdict and dial.
     fn establish<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
         let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_handshaking()) else { return };
-        match engine.establish(now.unix) {
+        let Some(policy) = &self.policy else { return };
+        match engine.establish(policy, now.unix) {
             Ok(established) => {
                 self.session = Some(Box::new(established.session));
                 self.start_dialling(now, established.verdict, scratch, wire);

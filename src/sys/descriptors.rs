@@ -10,55 +10,54 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use zeroize::Zeroizing;
 
-/// Most descriptors in one message; the kernel's own limit is 253 (SCM_MAX_FD).
-pub const DESCRIPTORS_MAX: usize = 200;
-
-/// Sends `bytes`, and with their first byte the descriptors. Returns how many bytes went out.
+/// Sends `bytes`, and with their first byte the descriptor. Returns how many bytes went out.
 ///
 /// # Errors
 /// As `sendmsg(2)`, `WouldBlock` included. No descriptor was sent then. Never raises SIGPIPE.
-pub fn send_with_descriptors(
+pub fn send_with_descriptor(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
+    descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<usize> {
-    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let control = if numbers.is_empty() { &[][..] } else { &rights[..] };
+    let number: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&number)];
+    let control = if number.is_empty() { &[][..] } else { &rights[..] };
     let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(sent)
 }
 
-/// Receives into `bytes` and appends the descriptors that came along, all close-on-exec. Returns the number of bytes; 0 is
-/// the end of the stream.
+/// What came with a byte.
+#[derive(Debug)]
+pub enum Passed {
+    /// No descriptor.
+    Nothing,
+    /// A descriptor, close-on-exec.
+    Descriptor(OwnedFd),
+    /// A descriptor that this process has no room for (EMFILE).
+    Lost,
+}
+
+/// Receives into `bytes`, and the descriptor that came along. Returns the number of bytes; 0 is the end of the stream.
+///
+/// One descriptor at a time: of several, those that still fit would be open in this process without anybody knowing their
+/// numbers, because the control message that lists them is cut.
 ///
 /// # Errors
-/// As `recvmsg(2)`, or `InvalidData` if the kernel could not hand over all descriptors (EMFILE); those that arrived are closed.
-pub fn receive_with_descriptors(
-    socket: BorrowedFd<'_>,
-    bytes: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
-    let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+/// As `recvmsg(2)`.
+pub fn receive_with_descriptor(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Passed)> {
+    let mut control = cmsg_space!(RawFd);
     let mut slices = [IoSliceMut::new(bytes)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut received = Vec::new();
-    let complete = match message.cmsgs() {
-        Ok(all) => {
-            for one in all {
-                if let ControlMessageOwned::ScmRights(numbers) = one {
-                    received.extend(numbers.into_iter().map(super::own_received));
-                }
-            }
-            true
-        }
-        Err(_) => false,
+    let Ok(all) = message.cmsgs() else {
+        return Ok((message.bytes, Passed::Lost));
     };
-    if !complete || message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were lost on the way (descriptor limit?)"));
+    let mut passed = Passed::Nothing;
+    for one in all {
+        if let ControlMessageOwned::ScmRights(numbers) = one {
+            passed = numbers.into_iter().map(super::own_received).next_back().map_or(passed, Passed::Descriptor);
+        }
     }
-    descriptors.append(&mut received);
-    Ok(message.bytes)
+    Ok((message.bytes, passed))
 }
 
 /// Memory that can be sent as a descriptor, filled with `bytes` and sealed against any change (memfd_create(2)).
@@ -103,14 +102,17 @@ mod tests {
     fn a_descriptor_arrives_and_is_closed_on_exec() {
         let (left, right) = UnixStream::pair().unwrap();
         let (mut reader, writer) = UnixStream::pair().unwrap();
-        assert_eq!(send_with_descriptors(left.as_fd(), b"x", &[writer.as_fd()]).unwrap(), 1);
+        assert_eq!(send_with_descriptor(left.as_fd(), b"xy", Some(writer.as_fd())).unwrap(), 2);
         drop(writer);
-        let (mut byte, mut received) = ([0], Vec::new());
-        assert_eq!(receive_with_descriptors(right.as_fd(), &mut byte, &mut received).unwrap(), 1);
-        assert_eq!((byte, received.len()), (*b"x", 1));
-        let flags = fcntl(&received[0], FcntlArg::F_GETFD).unwrap();
+        let mut byte = [0];
+        let Ok((1, Passed::Descriptor(received))) = receive_with_descriptor(right.as_fd(), &mut byte) else {
+            panic!("a descriptor was sent");
+        };
+        assert_eq!(byte, *b"x");
+        assert!(matches!(receive_with_descriptor(right.as_fd(), &mut byte).unwrap(), (1, Passed::Nothing)));
+        let flags = fcntl(&received, FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
-        File::from(received.pop().unwrap()).write_all(b"through").unwrap();
+        File::from(received).write_all(b"through").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through");
@@ -120,7 +122,7 @@ mod tests {
     fn the_end_of_the_stream_is_zero_bytes() {
         let (left, right) = UnixStream::pair().unwrap();
         drop(left);
-        assert_eq!(receive_with_descriptors(right.as_fd(), &mut [0], &mut Vec::new()).unwrap(), 0);
+        assert!(matches!(receive_with_descriptor(right.as_fd(), &mut [0]).unwrap(), (0, Passed::Nothing)));
     }
 
     #[test]

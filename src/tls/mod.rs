@@ -39,6 +39,7 @@ pub mod identity;
 mod names;
 mod pem;
 pub mod policy;
+mod terms;
 #[cfg(test)]
 pub(crate) mod test_pki;
 pub mod tickets;

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
 use super::credential::{self, Credential};
 use super::names::{SniTable, Wish};
-use super::tickets::{TicketKeys, Ticketer};
+use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
 use super::x509;
 use crate::conf::diagnostic::Diagnostic;
@@ -215,6 +215,7 @@ fn server_config(
         None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.time_provider = Arc::new(ScopeTime);
     config.ignore_client_order = true;
     config.alpn_protocols = alpn.to_vec();
     // One mechanism of resumption, and that one is ours.

@@ -33,6 +33,7 @@ pub(super) struct Trust {
     /// At most one per CA and scope.
     crls: Vec<Crl>,
     crl_file: Option<PathBuf>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// A CA certificate of `ca-file`.
@@ -77,8 +78,15 @@ impl Trust {
             }
         }
         let complete = !diagnostics.iter().any(Diagnostic::is_error);
-        let crl_file = crl_file.map(|at| at.value.clone());
-        (complete.then_some(Self { anchors, crls, crl_file }), diagnostics)
+        (
+            complete.then_some(Self {
+                anchors,
+                crls,
+                crl_file: crl_file.map(|crl_file| crl_file.value.clone()),
+                algorithms: *algorithms,
+            }),
+            diagnostics,
+        )
     }
 
     /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
@@ -92,15 +100,15 @@ impl Trust {
                 diagnostics
                     .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
             }
-            if let Some(crl_file) = self.crl_file.as_ref().filter(|_| !anchor.has_crl) {
-                let message = format!("no CRL for the CA \"{subject}\" of '{path}' in '{}'", crl_file.display());
+            if self.crl_file.is_some() && !anchor.has_crl {
+                let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
                 let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
         }
-        let crls = self.crl_file.iter().flat_map(|path| self.crls.iter().map(move |crl| (path.display(), crl)));
-        for (path, crl) in crls {
+        for crl in &self.crls {
             let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
+            let path = self.crl_path();
             let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING));
             let diagnostic = if crl.this_update > now {
                 let date = x509::date(crl.this_update);
@@ -129,16 +137,33 @@ impl Trust {
         diagnostics
     }
 
-    /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
-    /// name. webpki does not look at the dates of its anchors.
+    fn crl_path(&self) -> std::path::Display<'_> {
+        self.crl_file.as_deref().unwrap_or(Path::new("")).display()
+    }
+
+    /// The CA that has expired by `now` and has issued a certificate of `chain`. webpki does not look at the dates of its
+    /// anchors. A name decides, unless `ca-file` has another CA of that name that has not expired: then the signature.
     pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
-        if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
+        let is_expired = |anchor: &Anchor| anchor.not_after < now;
+        if !self.anchors.iter().any(is_expired) {
             return None;
         }
-        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
-            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
-            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
-            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        chain.iter().find_map(|der| {
+            let certificate = Certificate::parse(der)?;
+            let named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let (expired, valid): (Vec<_>, Vec<_>) = named.partition(|anchor| is_expired(anchor));
+            let has_signed = |anchor: &&Anchor| {
+                let key = Certificate::parse(&anchor.der).map(|ca| ca.key().raw.to_vec());
+                key.is_some_and(|key| is_signed_by(der, &key, &self.algorithms) == Some(true))
+            };
+            let blamed = if valid.is_empty() {
+                expired.first().copied()
+            } else if expired.is_empty() || valid.iter().any(|anchor| has_signed(anchor)) {
+                None
+            } else {
+                expired.into_iter().find(|anchor| has_signed(anchor))
+            };
+            blamed.map(|anchor| anchor.subject.as_str())
         })
     }
 
@@ -175,7 +200,9 @@ impl Trust {
             Some((crl.issuer.as_str(), reason))
         });
         let message = match culprit {
-            Some((issuer, reason)) => format!("the CRL of \"{issuer}\" cannot be used: {reason}"),
+            Some((issuer, reason)) => {
+                format!("the CRL of \"{issuer}\" in '{}' cannot be used: {reason}", self.crl_path())
+            }
             None => format!("clients cannot be verified: {reason}"),
         };
         Err(Box::new(Diagnostic::error("E240", at, message)))
@@ -342,7 +369,7 @@ fn match_signer(
     crl: &Crl,
     anchors: &mut [Anchor],
     algorithms: &WebPkiSupportedAlgorithms,
-    crl_file: &At<PathBuf>,
+    file: &At<PathBuf>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let (mut named, mut signed) = (false, false);
@@ -354,10 +381,10 @@ fn match_signer(
         anchor.has_crl |= is_signer;
     }
     if named && !signed {
-        let (issuer, path) = (&crl.issuer, crl_file.value.display());
+        let (issuer, path, at) = (&crl.issuer, file.value.display(), &file.at);
         let message = format!("the CRL of \"{issuer}\" in '{path}' is not signed by the CA of this name in 'ca-file'");
         let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
-        diagnostics.push(Diagnostic::error("E242", &crl_file.at, message).note(note));
+        diagnostics.push(Diagnostic::error("E242", at, message).note(note));
     }
 }
 

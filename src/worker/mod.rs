@@ -24,7 +24,7 @@ use crate::event_loop::{self, Command, Handle};
 use crate::ipc::{Adopt, Channel, DescriptorRole, Incoming, Start, ToMaster, ToWorker};
 use crate::log::{Queue, Writer, logger};
 use crate::material::{ListenerKey, Material};
-use crate::report::{ReportLevel, ReportLine};
+use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::snapshot::{Shared, Snapshot};
 use crate::stats::Stats;
 use crate::sys::descriptors::read_sealed_memory;
@@ -177,17 +177,32 @@ impl Worker {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(Arc<Snapshot>, Vec<ReportLine>, Vec<Opened>), Vec<ReportLine>> {
         let refuse = |reason: String| vec![ReportLine::new(ReportLevel::Error, reason)];
+        let missing = (adopt.descriptors.len() + 1).saturating_sub(descriptors.len());
         let mut descriptors = descriptors.into_iter();
-        let memory = descriptors.next().ok_or_else(|| refuse("no material came with the configuration".into()))?;
+        let Some(memory) = descriptors.next().filter(|_| missing == 0) else {
+            let text = format!(
+                "{missing} descriptors too few: the worker holds as many as it may; raise the limit (ulimit -n, LimitNOFILE=) \
+                 and restart, or try again when there are fewer connections"
+            );
+            return Err(refuse(text));
+        };
         let (opened, log_descriptors) = self.sort(&adopt.descriptors, descriptors).map_err(refuse)?;
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
-        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone(), maxconn: material.maxconn };
-        let built = build::build(&material, &shared, self.snapshot.as_deref())?;
+        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone() };
+        let mut built = build::build(&material, &shared, self.snapshot.as_deref())?;
+        if adopt.forbid_warnings {
+            report::forbid_warnings(&mut built.report);
+            if Summary::of(&built.report).errors > 0 {
+                return Err(built.report);
+            }
+        }
         if self.loops.is_empty() {
-            self.start_threads(log_descriptors)
-                .map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
+            self.start_threads().map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
+        }
+        if let Some((queue, _)) = &self.logging {
+            log_descriptors.into_iter().for_each(|(number, descriptor)| queue.inherit(number, descriptor));
         }
         Ok((Arc::new(built.snapshot), built.report, opened))
     }
@@ -197,11 +212,8 @@ impl Worker {
     fn sort(
         &self,
         roles: &[DescriptorRole],
-        descriptors: impl ExactSizeIterator<Item = OwnedFd>,
+        descriptors: impl Iterator<Item = OwnedFd>,
     ) -> Result<(Vec<Opened>, Vec<(i32, OwnedFd)>), String> {
-        if roles.len() != descriptors.len() {
-            return Err(format!("{} descriptors were announced and {} came", roles.len(), descriptors.len()));
-        }
         let mut logs = Vec::new();
         let mut opened: Vec<Opened> = (0..self.loop_count).map(|_| Opened::new()).collect();
         for (role, descriptor) in roles.iter().zip(descriptors) {
@@ -216,8 +228,8 @@ impl Worker {
         Ok((opened, logs))
     }
 
-    fn start_threads(&mut self, log_descriptors: Vec<(i32, OwnedFd)>) -> io::Result<()> {
-        let (queue, writer) = Queue::start(log_descriptors)?;
+    fn start_threads(&mut self) -> io::Result<()> {
+        let (queue, writer) = Queue::start()?;
         let prefix = id_prefix();
         let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;

@@ -4,6 +4,8 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,12 +37,16 @@ struct Site {
     backend: TcpListener,
 }
 
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 impl Site {
     fn new(global: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = Self {
             folder: tempfile::tempdir().unwrap(),
-            address: free.local_addr().unwrap(),
+            address: free_address(),
             backend: TcpListener::bind("127.0.0.1:0").unwrap(),
         };
         site.backend.set_nonblocking(true).unwrap();
@@ -85,8 +91,15 @@ impl Site {
     /// In the foreground, until it serves.
     #[track_caller]
     fn start(&self, arguments: &[&str]) -> Running<'_> {
+        let mut command = self.command();
+        command.args(arguments);
+        self.start_command(command)
+    }
+
+    #[track_caller]
+    fn start_command(&self, mut command: Command) -> Running<'_> {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.command().args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut running = Running { site: self, child };
         eventually("the first generation", || {
             let ended = running.child.try_wait().unwrap();
@@ -398,6 +411,167 @@ fn checking_starts_nothing_and_answers_with_its_exit_code() {
     site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
     assert_eq!(site.output(&["-c"]).status.code(), Some(1), "files are read and built");
     drop(taken);
+}
+
+/// `server.pem`, which everybody may read if `mode` says so.
+fn write_credential(site: &Site, mode: u32) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    fs::write(site.path("server.pem"), cert.pem() + &signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(site.path("server.pem"), PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn warnings_about_files_are_forbidden_too() {
+    let site = Site::new("");
+    let bind = format!("bind {} ssl crt server.pem", free_address());
+    site.configure("", &bind);
+    write_credential(&site, 0o644);
+    for (arguments, accepted) in [(&["-c"][..], true), (&["-c", "-dW"], false), (&["-dW", "-db"], false)] {
+        if accepted {
+            assert_eq!(site.output(arguments).status.code(), Some(0));
+            continue;
+        }
+        let refused = site.output(arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("warning[W221]") && said.contains("error: 1 warning, and 'zero-warning' or -dW"),
+            "{said}"
+        );
+    }
+
+    site.configure("zero-warning", &bind);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(1));
+    write_credential(&site, 0o600);
+    assert_eq!(site.output(&["-c"]).status.code(), Some(0));
+    let running = site.start(&[]);
+    write_credential(&site, 0o644);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("generation 1 stays in force");
+
+    // A new worker takes what the one before it had: a warning that has come up since is no reason for an outage.
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    running.wait_for_line("worker adopted generation 1\n");
+    running.connect();
+}
+
+#[test]
+fn a_reload_while_a_new_worker_takes_over_is_not_mistaken_for_adopted() {
+    let site = Site::new("");
+    write_credential(&site, 0o600);
+    // Something to do for the new worker, so that it is still at it when the reload comes.
+    let certificate = fs::read_to_string(site.path("server.pem")).unwrap();
+    let (certificate, _) = certificate.split_once("-----BEGIN PRIVATE").unwrap();
+    fs::write(site.path("ca.pem"), certificate.repeat(5000)).unwrap();
+    let slow = format!("bind {} ssl crt server.pem ca-file ca.pem verify optional", free_address());
+    site.configure("", &slow);
+    let running = site.start(&[]);
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    eventually("another worker", || (site.log().matches(" runs as user ").count() == 2).then_some(()));
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let log = site.log();
+    assert!(log.find("generation 2").unwrap() > log.rfind("adopted generation 1").unwrap(), "{log}");
+    TcpStream::connect(added).unwrap();
+    eventually("a connection through the new listener", || site.backend.accept().ok());
+}
+
+#[test]
+fn a_worker_without_room_for_new_listeners_refuses_them_and_goes_on() {
+    let site = Site::new("");
+    let running = site.start(&[]);
+    let worker = running.worker();
+    let (mut client, mut server) = running.connect();
+    let before = descriptors(worker);
+    let limit = |soft: usize| {
+        let (pid, nofile) = (worker.to_string(), format!("--nofile={soft}:"));
+        let mut prlimit = Command::new("prlimit");
+        if is_root() {
+            // The worker's own user may; for another's process it takes a capability that root in a container lacks.
+            prlimit.uid(65534).gid(65534);
+        }
+        assert!(prlimit.args(["--pid", &pid, &nofile]).status().unwrap().success());
+    };
+    // Numbers below the limit that are still free: one for the material and one for half of the new listener.
+    limit(before + 2);
+    let added = free_address();
+    site.configure("", &format!("bind {added}"));
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("too few");
+    running.wait_for_line("generation 1 stays in force");
+    assert_eq!((running.worker(), descriptors(worker)), (worker, before));
+    std::io::Write::write_all(&mut server, b"on").unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+
+    limit(1000);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    TcpStream::connect(added).unwrap();
+}
+
+/// As `sh -c 'bowline 3>log3'` does it, if it says so.
+fn start_with_descriptor_3<'a>(site: &'a Site, file: Option<&str>) -> Running<'a> {
+    let redirection = file.map_or(String::new(), |file| format!("3>{file}"));
+    let script = format!("exec {} -f bowline.cfg 3>&- {redirection}", env!("CARGO_BIN_EXE_bowline"));
+    let mut shell = Command::new("sh");
+    shell.current_dir(site.folder.path()).args(["-c", &script]);
+    site.start_command(shell)
+}
+
+#[test]
+fn a_reload_can_log_to_a_descriptor_of_the_start() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, Some("log3"));
+    let log = "log fd@3 format raw local0\n  option tcplog";
+    site.configure("", log);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    let (client, server) = running.connect();
+    drop((client, server));
+    eventually("a line of traffic", || fs::read_to_string(site.path("log3")).ok()?.contains(" f b/s ").then_some(()));
+    let counted = |running: &Running| (descriptors(running.master()), descriptors(running.worker()));
+    let before = counted(&running);
+    for generation in 3..6 {
+        running.signal(Signal::SIGHUP);
+        running.wait_for_line(&format!("worker adopted generation {generation}\n"));
+    }
+    assert_eq!(counted(&running), before);
+}
+
+#[test]
+fn a_reload_cannot_log_to_a_descriptor_of_ours() {
+    let site = Site::new("");
+    let running = start_with_descriptor_3(&site, None);
+    assert!(PathBuf::from(format!("/proc/{}/fd/3", running.master())).symlink_metadata().is_ok(), "3 is in use");
+    site.configure("", "log fd@3 format raw local0");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("was not started with an open descriptor 3");
+    running.wait_for_line("generation 1 stays in force");
+    running.connect();
+}
+
+#[test]
+fn an_error_is_an_excerpt_for_who_starts_and_one_line_in_the_log() {
+    let site = Site::new("");
+    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    let said = String::from_utf8(site.output(&[]).stderr).unwrap();
+    let error = "bowline.cfg:11:28: error[E221]: cannot read 'missing.pem': No such file or directory\n";
+    let excerpt = "  11 |   bind 127.0.0.1:1 ssl crt missing.pem\n     |                            ^^^^^^^^^^^\n";
+    assert!(said.contains(&format!("\n{error}{excerpt}")), "{said}");
+
+    site.configure("", "");
+    let running = site.start(&[]);
+    site.configure("", "verfy required");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("stays in force");
+    let log = site.log();
+    let line = log.lines().find(|line| line.contains("verfy")).unwrap();
+    let (time, said) = line.split_once(' ').unwrap();
+    assert!(time.starts_with("20") && said.starts_with("bowline.cfg:11:3: error[E101]: "), "{line}");
+    assert!(!log.contains(" | "), "{log}");
 }
 
 #[test]

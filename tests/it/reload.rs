@@ -11,7 +11,7 @@ use rustls::AlertDescription;
 
 use super::support::bowline::{descriptors, resident, uid};
 use super::support::certs::{DAY, now};
-use super::support::client::{Client, Ending, Version};
+use super::support::client::{Client, Ending, Version, dial};
 use super::support::{Bowline, Config, DEADLINE, Echo, Identity, Leaf, Scripted, Site, eventually, pki, serve};
 
 /// A new certificate for the usual name.
@@ -165,6 +165,33 @@ fn a_new_revocation_list_counts_for_new_connections() {
     bowline.site.write("crl.pem", pki().client_ca.crl(&[]));
     bowline.reload();
     client().connect(bowline.main()).echo(b"welcome back");
+}
+
+/// The client was asked before the reload, and answers after it.
+#[test]
+fn a_new_revocation_list_counts_for_handshakes_that_had_begun() {
+    let backend = Scripted::start();
+    let bowline = serve(&Config::new().bind_mtls("crl-file {dir}/crl.pem").server(backend.address(), ""));
+    let half_way = |version| {
+        let mut tls = Client::new(version).identity(&pki().good).over(dial(bowline.main()));
+        tls.conn.write_tls(&mut tls.tcp).expect("a hello");
+        while !tls.conn.wants_write() {
+            tls.conn.read_tls(&mut tls.tcp).expect("an answer");
+            tls.conn.process_new_packets().expect("TLS");
+        }
+        tls
+    };
+    let begun = Version::ALL.map(half_way);
+    bowline.site.write("crl.pem", pki().client_ca.crl(&[&pki().good]));
+    bowline.reload();
+    for mut tls in begun {
+        while tls.conn.wants_write() {
+            tls.conn.write_tls(&mut tls.tcp).expect("a certificate");
+        }
+        // rustls has believed the certificate, and no alert can be sent behind its back.
+        assert_eq!(tls.ending(), Ending::Truncated);
+    }
+    backend.assert_untouched_by(bowline);
 }
 
 #[test]

@@ -407,6 +407,38 @@ fn prefixes() {
 }
 
 #[test]
+fn an_address_is_bound_once() {
+    let two = |first: &str, second: &str| {
+        let text = format!(
+            "{HEAD}frontend a\n    bind {first}\n    default_backend app\n{}",
+            &frontend(&format!("    bind {second}\n"))[HEAD.len()..]
+        );
+        findings(&read(&text))
+    };
+    let refused: &[&str] = &["12:10 E603"];
+    for (first, second) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        (":80", "*:80"),
+        (":::80 v4v6", "[::]:80 v6only"),
+        ("/run/a", "unix@/run/a"),
+        ("abns@a", "abns@a"),
+        ("fd@3", "fd@3"),
+    ] {
+        assert_eq!(two(first, second), refused, "{first} {second}");
+    }
+    for (first, second) in
+        [("127.0.0.1:80", "127.0.0.1:81"), (":80", "127.0.0.1:80"), (":80", ":::80"), ("fd@3", "fd@4")]
+    {
+        assert!(two(first, second).is_empty(), "{first} {second}");
+    }
+    assert_eq!(codes(&frontend("    bind :80,:80\n")), ["E603"], "on one line");
+    assert!(
+        super::rendered(&frontend("    bind :80\n    bind :80\n"), &[])
+            .contains("0.0.0.0:80 is already bound at bowline.cfg:9")
+    );
+}
+
+#[test]
 fn keywords_in_the_wrong_section() {
     assert_eq!(
         codes(&backend("    server s 127.0.0.1:80\n    maxconn 3\n    bind :80\n    timeout client 1s\n")),

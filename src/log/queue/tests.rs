@@ -55,7 +55,8 @@ fn one_line_reaches_every_kind_of_sink() {
     let (udp, udp_target) = udp();
     let unix = unix(&path);
     let (reader, descriptor) = pipe().unwrap();
-    let (queue, writer) = Queue::start(vec![(9, descriptor)]).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
+    queue.inherit(9, descriptor);
     let targets = Targets::new(
         &[
             udp_target,
@@ -77,7 +78,8 @@ fn one_line_reaches_every_kind_of_sink() {
 fn a_finished_queue_has_written_everything_in_order() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let writable: OwnedFd = file.reopen().unwrap().into();
-    let (queue, writer) = Queue::start(vec![(7, writable)]).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
+    queue.inherit(7, writable);
     let targets = Targets::new(&[target(LogSink::Descriptor(7), LogFraming::Raw)], "t");
     let expected: Vec<String> = (0..500).map(|number| format!("line {number}")).collect();
     for text in &expected {
@@ -96,7 +98,8 @@ fn a_finished_queue_has_written_everything_in_order() {
 fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     let (udp, udp_target) = udp();
     let (reader, descriptor) = pipe().unwrap();
-    let (queue, writer) = Queue::start(vec![(9, descriptor)]).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     // A pipe takes 64 KiB and its backlog 1,024 lines; one line at a time, so that the queue itself stays empty.
     let filler = "x".repeat(500);
@@ -125,7 +128,7 @@ fn a_full_queue_drops_counts_and_reports() {
     let (udp, udp_target) = udp();
     let (entries, received) = sync_channel(2);
     let lost = Arc::new(Lost::default());
-    let queue = Queue { entries, lost: lost.clone() };
+    let queue = Queue { entries, lost: lost.clone(), inherited: Arc::default() };
     let targets = Targets::new(&[udp_target], "t");
     // Nothing takes from the queue yet: room for two.
     for text in ["one", "two", "three", "four", "five"] {
@@ -134,7 +137,7 @@ fn a_full_queue_drops_counts_and_reports() {
     assert_eq!(queue.dropped(), 3);
 
     let (alive, finished) = sync_channel(0);
-    let router = Router { inherited: Vec::new(), sinks: HashMap::new(), lost, alive };
+    let router = Router { inherited: Arc::default(), sinks: HashMap::new(), lost, alive };
     router.run(&received, &AtomicBool::new(true));
     assert_eq!(finished.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
     let seen: Vec<String> = (0..3).map(|_| from_udp(&udp)).collect();
@@ -144,7 +147,7 @@ fn a_full_queue_drops_counts_and_reports() {
 #[test]
 fn a_severity_that_nobody_takes_is_not_queued_and_not_lost() {
     let (udp, udp_target) = udp();
-    let (queue, writer) = Queue::start(Vec::new()).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
     let targets = Targets::new(&[LogTarget { max_level: 5, ..udp_target }], "t");
     queue.send(&targets, 6, "traffic".into());
     queue.send(&targets, 5, "notice".into());
@@ -158,7 +161,7 @@ fn a_syslog_socket_that_comes_back_is_found_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let (udp, udp_target) = udp();
-    let (queue, _writer) = Queue::start(Vec::new()).unwrap();
+    let (queue, _writer) = Queue::start().unwrap();
     let targets = Targets::new(&[target(LogSink::Unix(path.clone()), LogFraming::Short), udp_target], "t");
     queue.send(&targets, 6, "nobody listens".into());
     assert_eq!(from_udp(&udp), "<6>nobody listens\n");
@@ -179,7 +182,8 @@ fn a_closed_pipe_is_not_the_end() {
     let (udp, udp_target) = udp();
     let (reader, descriptor) = pipe().unwrap();
     drop(reader);
-    let (queue, writer) = Queue::start(vec![(9, descriptor)]).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     for text in ["one", "two"] {
         queue.send(&targets, 6, text.into());
@@ -193,7 +197,7 @@ fn a_closed_pipe_is_not_the_end() {
 fn a_descriptor_that_was_not_handed_down_is_never_written() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(file.as_file());
-    let (queue, writer) = Queue::start(Vec::new()).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
     let targets = Targets::new(&[target(LogSink::Descriptor(number), LogFraming::Raw)], "t");
     queue.send(&targets, 6, "into somebody's connection".into());
     assert!(writer.finish(LONG));
@@ -204,7 +208,8 @@ fn a_descriptor_that_was_not_handed_down_is_never_written() {
 #[test]
 fn finishing_does_not_wait_for_a_stalled_sink_past_the_deadline() {
     let (_reader, descriptor) = pipe().unwrap();
-    let (queue, writer) = Queue::start(vec![(9, descriptor)]).unwrap();
+    let (queue, writer) = Queue::start().unwrap();
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw)], "t");
     for _ in 0..3 {
         queue.send(&targets, 6, "x".repeat(60_000));
@@ -217,7 +222,7 @@ fn sinks_of_forgotten_targets_are_closed() {
     let (first, first_target) = udp();
     let (second, second_target) = udp();
     let (alive, finished) = sync_channel(0);
-    let mut router = Router { inherited: Vec::new(), sinks: HashMap::new(), lost: Arc::default(), alive };
+    let mut router = Router { inherited: Arc::default(), sinks: HashMap::new(), lost: Arc::default(), alive };
     let old = Targets::new(&[first_target], "t");
     router.route(&old, 6, SystemTime::now(), "one");
     assert_eq!(from_udp(&first), "<6>one\n");

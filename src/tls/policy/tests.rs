@@ -120,7 +120,7 @@ fn connect(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>, now: Instant)
         let mut wire = wire.as_slice();
         while !wire.is_empty() && outcome.server_result.is_ok() {
             outcome.server.read_tls(&mut wire).unwrap();
-            let scope = Scope::enter(now, first);
+            let scope = Scope::enter(now, test_pki::now(), first);
             outcome.server_result = outcome.server.process_new_packets().map(|_| ());
             first = scope.leave();
             if outcome.server.handshake_kind() != Some(HandshakeKind::Resumed) {

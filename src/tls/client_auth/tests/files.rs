@@ -50,6 +50,23 @@ fn a_ca_that_has_expired_issues_nothing_more() {
     assert_eq!(load(&expired.pem, None), (vec!["W232", "E231"], false));
 }
 
+/// A CA that was renewed with a new key keeps its name: whose key signed is what counts.
+#[test]
+fn the_expired_one_of_two_cas_of_a_name_issues_nothing_more() {
+    let old = Ca::root_with("Root", valid(-100 * DAY, DAY));
+    let new = Ca::root("Root");
+    let policy = policy(Verify::Required, &(old.pem.clone() + &new.pem), None);
+    let (by_old, by_new) = (old.client("alice", |_| ()), new.client("alice", |_| ()));
+    let later = at_second(2 * DAY);
+    for client in [&by_old, &by_new] {
+        assert!(judge(&policy, Some(std::slice::from_ref(&client.der)), Handshake::Resumed, now()).is_ok());
+    }
+    assert!(judge(&policy, Some(std::slice::from_ref(&by_new.der)), Handshake::Resumed, later).is_ok());
+    let (refused, alert) = refusal(&policy, std::slice::from_ref(&by_old.der), later);
+    assert_eq!((refused.reason, alert), (Reason::Expired, AlertDescription::CertificateExpired));
+    assert_eq!(refused.words, "the CA \"/O=Example/CN=Root\" has expired");
+}
+
 #[test]
 fn cas_come_from_a_directory_and_are_sent_as_hints() {
     let (one, two) = (Ca::root("One"), Ca::root("Two"));
