@@ -99,7 +99,7 @@ impl Site {
     #[track_caller]
     fn start_command(&self, mut command: Command) -> Running<'_> {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut running = Running { site: self, child };
         eventually("the first generation", || {
             let ended = running.child.try_wait().unwrap();
@@ -293,19 +293,29 @@ fn a_reload_opens_and_closes_listeners_and_keeps_connections() {
 }
 
 #[test]
-fn many_reloads_leave_no_descriptors_behind() {
+fn many_reloads_leave_nothing_behind() {
     let site = Site::new("");
+    write_credential(&site, 0o600);
+    site.configure("", &format!("bind {} ssl crt server.pem", free_address()));
     let running = site.start(&[]);
     let reload = |generation: u32| {
         running.signal(Signal::SIGHUP);
         running.wait_for_line(&format!("worker adopted generation {generation}\n"));
     };
     reload(2);
-    let before = (descriptors(running.master()), descriptors(running.worker()));
-    for generation in 3..40 {
-        reload(generation);
+    let kept = running.connect();
+    let processes = [running.master(), running.worker()];
+    let memory =
+        || processes.map(|process| status_of(process, "VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap());
+    let before = processes.map(descriptors);
+    (3..=12).for_each(reload);
+    let warm = memory();
+    (13..=52).for_each(reload);
+    assert_eq!(processes.map(descriptors), before);
+    for (now, warm) in memory().into_iter().zip(warm) {
+        assert!(now < warm + 2048, "{now} kB, {warm} kB after the first reloads");
     }
-    assert_eq!((descriptors(running.master()), descriptors(running.worker())), before);
+    drop(kept);
 }
 
 #[test]
@@ -517,7 +527,7 @@ fn start_with_descriptor_3<'a>(site: &'a Site, file: Option<&str>) -> Running<'a
     let redirection = file.map_or(String::new(), |file| format!("3>{file}"));
     let script = format!("exec {} -f bowline.cfg 3>&- {redirection}", env!("CARGO_BIN_EXE_bowline"));
     let mut shell = Command::new("sh");
-    shell.current_dir(site.folder.path()).args(["-c", &script]);
+    shell.stdin(Stdio::null()).current_dir(site.folder.path()).args(["-c", &script]);
     site.start_command(shell)
 }
 
@@ -549,6 +559,78 @@ fn a_reload_cannot_log_to_a_descriptor_of_ours() {
     site.configure("", "log fd@3 format raw local0");
     running.signal(Signal::SIGHUP);
     running.wait_for_line("was not started with an open descriptor 3");
+    running.wait_for_line("generation 1 stays in force");
+    running.connect();
+}
+
+#[test]
+fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
+    let site = Site::new("");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let log = fs::File::create(site.path("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+    command.args(["-f", "/dev/stdin"]).stdin(reader).stdout(Stdio::null()).stderr(log);
+    let mut running = Running { site: &site, child: command.spawn().unwrap() };
+    // It waits for its configuration, without handlers yet, as soon as the signal is blocked.
+    let hup = 1 << (Signal::SIGHUP as u64 - 1);
+    let blocked = || u64::from_str_radix(&status_of(running.master(), "SigBlk"), 16).unwrap() & hup != 0;
+    eventually("the beginning of the start", || blocked().then_some(()));
+    running.signal(Signal::SIGHUP);
+    assert!(running.child.try_wait().unwrap().is_none());
+    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
+    drop(writer);
+    running.wait_for_line("worker adopted generation 1\n");
+    running.wait_for_line("reload refused");
+    running.connect();
+}
+
+#[test]
+fn the_masters_memory_is_not_for_other_processes_of_its_user() {
+    let site = Site::new("");
+    fs::set_permissions(site.folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let (mut command, mut reader) = (site.command(), Command::new("cat"));
+    if is_root() {
+        // Root may everything.
+        command.uid(65534).gid(65534);
+        reader.uid(65534).gid(65534);
+    }
+    let running = site.start_command(command);
+    let environment = format!("/proc/{}/environ", running.master());
+    let read = reader.arg(environment).output().unwrap();
+    assert!(!read.status.success(), "{read:?}");
+    // All the same it can do what it must.
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    eventually("another worker", || (site.log().matches(" runs as user ").count() == 2).then_some(()));
+    running.connect();
+}
+
+#[test]
+fn a_reload_of_nothing_is_refused() {
+    let site = Site::new("");
+    let running = site.start(&[]);
+    for text in ["", "global\n  nbthread 2\n"] {
+        fs::write(site.path("bowline.cfg"), text).unwrap();
+        let before = site.log().len();
+        running.signal(Signal::SIGHUP);
+        eventually("a refusal", || site.log()[before..].contains("generation 1 stays in force").then_some(()));
+        assert!(site.log()[before..].contains("there is no 'bind' any more"), "{}", site.log());
+    }
+    running.connect();
+}
+
+#[test]
+fn a_pipe_is_not_read_again() {
+    let site = Site::new("");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
+    drop(writer);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+    command.args(["-f", "/dev/stdin"]).stdin(reader);
+    let running = site.start_command(command);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("no regular file");
     running.wait_for_line("generation 1 stays in force");
     running.connect();
 }
