@@ -396,8 +396,7 @@ fn make(path: &Path, keyword: &str) {
         _ => (path.to_owned(), String::new()),
     };
     fs::write(&path, content).expect("a file");
-    // What a careful operator does, and an example that allows no warning asks for.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("permissions");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a key that is nobody else's");
 }
 
 fn examples() -> Vec<PathBuf> {
