@@ -4,8 +4,9 @@
 mod site;
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -386,10 +388,15 @@ fn a_reload_cannot_log_to_a_descriptor_of_ours() {
     running.connect();
 }
 
+/// Closed in every program that is started, so that an end is one.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap()
+}
+
 #[test]
 fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
     let site = Site::new("");
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe();
     let log = fs::File::create(site.path("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["-f", "/dev/stdin"]).stdin(reader).stdout(Stdio::null()).stderr(log);
@@ -400,8 +407,7 @@ fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
     eventually("the beginning of the start", || blocked().then_some(()));
     running.signal(Signal::SIGHUP);
     assert!(running.child.try_wait().unwrap().is_none());
-    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
-    drop(writer);
+    fs::File::from(writer).write_all(&fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
     running.wait_for_line("worker adopted generation 1\n");
     running.wait_for_line("reload refused");
     running.connect();
@@ -446,9 +452,8 @@ fn a_reload_of_nothing_is_refused() {
 #[test]
 fn a_pipe_is_not_read_again() {
     let site = Site::new("");
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
-    drop(writer);
+    let (reader, writer) = pipe();
+    fs::File::from(writer).write_all(&fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["-f", "/dev/stdin"]).stdin(reader);
     let running = site.start_command(command);
