@@ -222,6 +222,8 @@ struct World {
     connection: Connection,
     scratch: Scratch,
     driven: Drive,
+    /// So much time has passed at once that anyone is slow.
+    jumped: bool,
     /// `None`: without TLS.
     tls: Option<ClientConnection>,
     client_end: End,
@@ -323,6 +325,7 @@ impl World {
             connection: Connection::new(Arc::new(route(fixture, listener)), now, u128::from(seed)),
             scratch: Scratch::default(),
             driven: Drive::Again,
+            jumped: false,
             tls: listener.tls.then_some(tls),
             client_end,
             client_left,
@@ -369,7 +372,9 @@ impl World {
 
     fn time_passes(&mut self) {
         // Mostly a little, sometimes a jump.
-        let millis = if self.sim.random.one_in(50) { 100_000 } else { self.sim.random.below(500) as u64 };
+        let jump = self.sim.random.one_in(50);
+        self.jumped |= jump;
+        let millis = if jump { 100_000 } else { self.sim.random.below(500) as u64 };
         self.now.instant += Duration::from_millis(millis);
         if self.connection.deadline().is_some_and(|deadline| deadline <= self.now.instant)
             && self.driven != Drive::Closed
@@ -567,10 +572,11 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
         assert_eq!(world.client_got.len(), answered.len(), "the client saw the end before the last byte");
     }
     let reason = world.connection.outcome().expect("a connection that is closed has a reason");
-    // What ended with close_notify is delivered, whatever happens to the client then.
-    if let (End::CleanReset, false, CloseReason::ClientAborted, false) =
-        (world.client_end, plain, reason, backend_aborted)
-    {
+    // What ended with close_notify and was read is delivered, whatever happens to the client then.
+    let read = !plain && !sent.is_empty() && world.sim.client.incoming.is_empty();
+    let there = world.sim.backend.as_ref().is_some_and(|backend| !backend.reset);
+    let takes = there && !world.sim.refuse_connect && !world.jumped;
+    if let (End::CleanReset, true, true, CloseReason::ClientAborted) = (world.client_end, read, takes, reason) {
         assert_eq!(payload.len(), sent.len(), "an upload that was whole is lost");
     }
     match reason {
@@ -596,7 +602,11 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
             assert!(matches!(world.backend_end, End::Reset | End::CleanReset));
             "server"
         }
-        CloseReason::ClientTimeout | CloseReason::ServerTimeout => "timeout",
+        CloseReason::ClientTimeout | CloseReason::ServerTimeout => {
+            let lively = world.client_end == End::Clean && world.backend_end == End::Clean && !world.jumped;
+            assert!(!lively, "nobody was slow: a wakeup was missed");
+            "timeout"
+        }
         CloseReason::ConnectTimeout | CloseReason::HandshakeTimeout => "slow",
         CloseReason::Refused(failure) if matches!(**failure, ConnectionFailure::ProxyTimeout) => "slow",
         other => panic!("{other:?}"),
