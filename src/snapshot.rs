@@ -9,14 +9,13 @@ use rustls::pki_types::UnixTime;
 
 use crate::conf;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{self, BindAddress, Model, ServerAddress};
+use crate::conf::model::{self, BindAddress, Location, Model, ServerAddress};
 use crate::log::Targets;
 use crate::material::{ListenerKey, Material};
 use crate::proto::route::{Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
 use crate::tls::policy::{self, TlsPolicy};
-use crate::tls::problem;
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -44,6 +43,8 @@ pub struct Snapshot {
 
 /// A `bind` line and all that a connection through it needs.
 pub struct Bind {
+    /// Its listener, by which the line is found again after a reload.
+    pub key: ListenerKey,
     /// The section it stands in.
     pub frontend: Arc<Frontend>,
     /// Its `name`, or the number of its listener.
@@ -134,6 +135,7 @@ pub fn build(
     let parsed = conf::parse(&material.sources, &material.environment);
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
+    let given = Given { material, model: &model, shared, previous, now };
     let mut report = Vec::new();
     let mut binds = HashMap::new();
     for frontend in &model.frontends {
@@ -178,7 +180,7 @@ pub fn build(
         });
         let mut number = 0;
         for bind in &frontend.binds {
-            let tls = match tls(bind, frontend, material, shared, &model, previous, now, &mut diagnostics) {
+            let tls = match tls(bind, frontend, &given, &mut diagnostics) {
                 Ok(tls) => tls,
                 Err(()) => continue,
             };
@@ -206,6 +208,7 @@ pub fn build(
                 let key: &BindAddress = &address.value;
                 let open = previous.and_then(|previous| previous.bind(key)).map(|bind| Arc::clone(&bind.open));
                 let built = Arc::new(Bind {
+                    key: key.clone(),
                     frontend: Arc::clone(&shared_frontend),
                     name: bind.name.clone().unwrap_or_else(|| number.to_string()),
                     number,
@@ -219,8 +222,12 @@ pub fn build(
             }
         }
     }
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == conf::diagnostic::Severity::Error) {
+    if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
+    }
+    if let Some((file, _)) = material.sources.first().filter(|_| binds.is_empty()) {
+        let at = Location { file: Arc::from(file.as_str()), line: 1, column: 1 };
+        diagnostics.push(Diagnostic::notice("N411", &at, "no frontend listens: nothing is served"));
     }
     let snapshot = Snapshot {
         generation: material.generation,
@@ -236,16 +243,23 @@ fn log_tag(model: &Model) -> &str {
     model.process.log_tag.as_deref().unwrap_or("bowline")
 }
 
+/// What a snapshot is built from.
+struct Given<'a> {
+    material: &'a Material,
+    model: &'a Model,
+    shared: &'a Shared,
+    previous: Option<&'a Snapshot>,
+    now: UnixTime,
+}
+
+/// TLS of a `bind` line, if it has any; the reason for an error is among the diagnostics.
 fn tls(
     bind: &model::Bind,
     frontend: &model::Frontend,
-    material: &Material,
-    shared: &Shared,
-    model: &Model,
-    previous: Option<&Snapshot>,
-    now: UnixTime,
+    given: &Given<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Arc<TlsPolicy>>, ()> {
+    let Given { material, model, shared, previous, now } = *given;
     let Some(tls) = &bind.tls else { return Ok(None) };
     let key = bind.addresses.first().map(|address| &address.value);
     // What a ticket is bound to.
@@ -255,15 +269,8 @@ fn tls(
     };
     let before = key.and_then(|key| previous?.bind(key)).and_then(|bind| bind.route.tls.as_deref());
     let lifetime = model.process.session_lifetime;
-    let (policy, problems) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
-    for problem in problems {
-        let diagnostic = match problem.severity {
-            problem::Severity::Error => Diagnostic::error(problem.code, &problem.at, problem.message),
-            problem::Severity::Warning => Diagnostic::warning(problem.code, &problem.at, problem.message),
-            problem::Severity::Notice => Diagnostic::notice(problem.code, &problem.at, problem.message),
-        };
-        diagnostics.push(problem.notes.into_iter().fold(diagnostic, Diagnostic::note));
-    }
+    let (policy, found) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
+    diagnostics.extend(found);
     policy.map(|policy| Some(Arc::new(policy))).ok_or(())
 }
 

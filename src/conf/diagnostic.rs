@@ -87,6 +87,11 @@ impl Diagnostic {
         Self::new(Severity::Notice, code, at, message.into())
     }
 
+    /// Does it forbid the configuration?
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// Marks `length` bytes of the source from the location on.
     #[must_use]
     pub fn span(mut self, length: u32) -> Self {

@@ -39,11 +39,13 @@ pub(crate) fn read(
         defaults: Vec::new(),
         names: HashMap::new(),
         section: Section::Outside,
+        has_section: false,
         conditions: Vec::new(),
     };
     for (name, text) in sources {
         reader.file(name, text);
     }
+    reader.not_empty(sources);
     let mut drafts = reader.drafts;
     drafts.incomplete |= diagnostics.any_full();
     drafts
@@ -99,10 +101,25 @@ pub(super) struct Reader<'a> {
     /// Names of proxies, with the place of their section.
     pub(super) names: HashMap<String, Location>,
     pub(super) section: Section,
+    /// There has been a section, of whatever kind.
+    pub(super) has_section: bool,
     conditions: Vec<Condition>,
 }
 
 impl Reader<'_> {
+    /// E111: a file that was cut off would otherwise close every listener with the next reload.
+    fn not_empty(&mut self, sources: &[(String, Vec<u8>)]) {
+        let Some((name, _)) = sources.first() else { return };
+        if self.has_section || self.diagnostics.errors() > 0 {
+            return;
+        }
+        let at = Location { file: Arc::from(name.as_str()), line: 1, column: 1 };
+        let others = if sources.len() == 1 { "" } else { ", nor in the files after it" };
+        let message = format!("no section in this file{others}: expected at least 'global' or 'defaults'");
+        self.diagnostics
+            .push(Diagnostic::error("E111", &at, message).help("was the file cut off, or all of it commented out?"));
+    }
+
     fn file(&mut self, name: &str, text: &[u8]) {
         let file: Arc<str> = Arc::from(name);
         self.diagnostics.open(&file);

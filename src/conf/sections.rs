@@ -53,6 +53,7 @@ impl Reader<'_> {
     }
 
     fn start_section(&mut self, name: &str, words: &[Word]) {
+        self.has_section = true;
         let kind = match name {
             "global" => {
                 self.section = Section::Global;

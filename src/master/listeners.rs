@@ -175,7 +175,7 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
     let (reason, help) = match (&wanted.key, error.raw_os_error()) {
         (BindAddress::Inet { address, .. }, Some(libc::EADDRINUSE)) => {
             let help = format!("who holds it: ss -ltnp 'sport = :{}'", address.port());
-            ("another process listens there", Some(help))
+            ("already in use by another process", Some(help))
         }
         (BindAddress::Inet { .. }, Some(libc::EADDRNOTAVAIL)) => {
             ("no interface has this address", Some("see the addresses there are with: ip -brief address".to_owned()))
@@ -183,7 +183,7 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
         (BindAddress::Inet { address, .. }, Some(libc::EACCES | libc::EPERM)) if address.port() < 1024 => {
             ("ports below 1024 need root or CAP_NET_BIND_SERVICE", None)
         }
-        (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("another process listens there", None),
+        (BindAddress::Abstract(_), Some(libc::EADDRINUSE)) => ("already in use by another process", None),
         _ => (words.as_str(), None),
     };
     let diagnostic = Diagnostic::error("E602", &wanted.at, format!("cannot listen on {}: {reason}", wanted.key));
@@ -254,7 +254,7 @@ fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Re
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::other("something that is no socket stands there"));
         }
-        Ok(_) if !is_stale(path)? => return Err(io::Error::other("another process listens there")),
+        Ok(_) if !is_stale(path)? => return Err(io::Error::other("already in use by another process")),
         _ => {}
     }
     let mut temporary = path.as_os_str().to_owned();

@@ -57,7 +57,7 @@ fn a_port_that_another_listener_has_is_refused_even_if_it_would_share() {
     taken.listen(1).unwrap();
     let address = taken.local_addr().unwrap().as_socket().unwrap();
     let error = error_of(&Listeners::new(2), inet(address));
-    assert_eq!(error.message, format!("cannot listen on {address}: another process listens there"));
+    assert_eq!(error.message, format!("cannot listen on {address}: already in use by another process"));
     assert_eq!((error.code, error.at.line), ("E602", 3));
 }
 
@@ -134,7 +134,7 @@ fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary name is left");
 
     // A second instance finds it in use.
-    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("another process listens there"));
+    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("already in use by another process"));
     listeners.close_all();
     assert!(!path.exists());
 }
@@ -171,7 +171,7 @@ fn a_socket_in_use_is_found_without_waiting_and_one_of_another_kind_is_left() {
     })
     .collect();
     let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path)));
-    assert!(error.message.contains("another process listens there"), "{}", error.message);
+    assert!(error.message.contains("already in use by another process"), "{}", error.message);
 
     let path = folder.path().join("log");
     let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();

@@ -1,6 +1,5 @@
 //! The decisions: no socket, no clock, no thread, no log.
 
-mod certificate;
 pub mod close;
 pub mod connection;
 mod endpoint;

@@ -2,7 +2,7 @@
 //!
 //! A header is written whole or not at all: an identity that does not fit closes the connection, it is never shortened.
 //! Precisely, where a certificate was verified: its fingerprint and its DER are written if they are asked for, or encoding
-//! fails. The common name is written if it has a value ([`certificate::common_name`]); one that has none is left out, so
+//! fails. The common name is written if it has a value ([`Certificate::common_name`]); one that has none is left out, so
 //! nobody can be taken for somebody.
 
 use std::borrow::Cow;
@@ -11,12 +11,12 @@ use std::fmt;
 use ppp::v2::{Addresses, Builder, Command, Protocol, Type, TypeLengthValue, Version, WriteToHeader};
 use rustls::pki_types::DnsName;
 
-use super::certificate;
 pub use super::endpoint::{Endpoint, Endpoints};
 use super::proxy_in::Received;
 use super::sample::{self, Source};
 use crate::conf::model::{ProxyOut, ProxyVersion, SslTlv, Tlv};
 use crate::tls::identity::{Client, TlsSession, Verdict};
+use crate::tls::x509::Certificate;
 
 /// PP2_SUBTYPE_SSL_GROUP.
 pub const SSL_GROUP: u8 = 0x26;
@@ -264,8 +264,8 @@ fn sub_tlv<'a>(
     let text = |kind: u8, what, text: &'a str| value(kind, what, text.as_bytes()).map(Some);
     match wanted {
         SslTlv::Version => Ok(None),
-        SslTlv::Cn => match source.certificate().and_then(|leaf| certificate::common_name(leaf.subject())) {
-            Some(name) => value(Type::SSLCommonName, "SSL_CN", name).map(Some),
+        SslTlv::Cn => match source.certificate().and_then(Certificate::common_name) {
+            Some(name) => value(Type::SSLCommonName, "SSL_CN", name.into_bytes()).map(Some),
             None => Ok(None),
         },
         SslTlv::Cipher => text(Type::SSLCipher.into(), "SSL_CIPHER", session.cipher),

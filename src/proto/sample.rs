@@ -5,12 +5,10 @@
 use std::cell::OnceCell;
 
 use aws_lc_rs::digest::{self, Algorithm};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use crate::conf::expr::{Converter, Expr, Fetch, Format, Part};
-use crate::proto::certificate;
 use crate::tls::identity::{Client, TlsSession};
+use crate::tls::x509::Certificate;
 
 /// What a sample expression yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +45,7 @@ impl Value {
 pub struct Source<'a> {
     session: Option<&'a TlsSession>,
     leaf: Option<&'a [u8]>,
-    parsed: OnceCell<Option<X509Certificate<'a>>>,
+    parsed: OnceCell<Option<Certificate<'a>>>,
 }
 
 impl<'a> Source<'a> {
@@ -66,13 +64,8 @@ impl<'a> Source<'a> {
     }
 
     /// The verified certificate; `None` also for one that the parser cannot read.
-    pub fn certificate(&self) -> Option<&X509Certificate<'a>> {
-        self.parsed
-            .get_or_init(|| {
-                let (rest, certificate) = X509Certificate::from_der(self.leaf?).ok()?;
-                rest.is_empty().then_some(certificate)
-            })
-            .as_ref()
+    pub fn certificate(&self) -> Option<&Certificate<'a>> {
+        self.parsed.get_or_init(|| Certificate::parse(self.leaf?)).as_ref()
     }
 
     /// The value of a format; an expression without a value adds nothing.
@@ -101,12 +94,12 @@ impl<'a> Source<'a> {
         let text = |text: &str| Some(Value::Text(text.as_bytes().to_vec()));
         match fetch {
             Fetch::SslCDer => Some(Value::Bytes(self.leaf?.to_vec())),
-            Fetch::SslCSDn => certificate::one_line(self.certificate()?.subject()).map(Value::Text),
-            Fetch::SslCIDn => certificate::one_line(self.certificate()?.issuer()).map(Value::Text),
-            Fetch::SslCSerial => Some(Value::Bytes(certificate::serial(self.certificate()?)?.to_vec())),
+            Fetch::SslCSDn => text(&self.certificate()?.subject()?),
+            Fetch::SslCIDn => text(&self.certificate()?.issuer()?),
+            Fetch::SslCSerial => Some(Value::Bytes(self.certificate()?.serial()?.to_vec())),
             Fetch::SslCSha1 => Some(digested(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.leaf?)),
-            Fetch::SslCNotBefore => certificate::date(&self.certificate()?.validity().not_before).map(Value::Text),
-            Fetch::SslCNotAfter => certificate::date(&self.certificate()?.validity().not_after).map(Value::Text),
+            Fetch::SslCNotBefore => text(&self.certificate()?.not_before()?),
+            Fetch::SslCNotAfter => text(&self.certificate()?.not_after()?),
             Fetch::SslFcSni => text(self.session?.sni.as_deref()?),
             Fetch::SslFcAlpn => Some(Value::Text(self.session?.alpn.clone()?)),
             Fetch::SslFcProtocol => text(self.session?.version),

@@ -4,7 +4,6 @@
 //! [`judge`] is the one function that turns a finished handshake into a [`Verdict`], and the only one that can.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,11 +24,11 @@ const LEAF_MAX: usize = 16 * 1024;
 
 /// Identifies a policy: the same digest means the same listener, `verify` mode, CAs and CRLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PolicyDigest(pub(super) [u8; 32]);
+pub(super) struct PolicyDigest(pub(super) [u8; 32]);
 
 /// Whether a listener asks for client certificates, and whom it believes.
 #[derive(Clone, Debug)]
-pub struct ClientPolicy {
+pub(super) struct ClientPolicy {
     digest: PolicyDigest,
     /// `None`: `verify none`.
     asks: Option<Asks>,
@@ -53,7 +52,7 @@ impl ClientPolicy {
     }
 
     /// Its identity, to be kept by a connection whose handshake ran under it.
-    pub fn digest(&self) -> PolicyDigest {
+    pub(super) fn digest(&self) -> PolicyDigest {
         self.digest
     }
 
@@ -64,7 +63,7 @@ impl ClientPolicy {
 
 /// Which handshake brought the client's certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub(super) enum Handshake {
     /// A full handshake that has just ended, and rustls asked the verifier of the policy with this digest.
     Full {
         /// [`ClientPolicy::digest`] of the policy whose configuration the connection was made with.
@@ -81,7 +80,7 @@ pub enum Handshake {
 ///
 /// # Errors
 /// The client must not be let in: it sent no certificate where one is required, or one that does not verify.
-pub fn judge(
+pub(super) fn judge(
     policy: &ClientPolicy,
     chain: Option<&[CertificateDer<'_>]>,
     handshake: Handshake,
@@ -166,15 +165,6 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(subject), Some(issuer), Some(serial)) = (&self.subject, &self.issuer, &self.serial) {
-            write!(f, "certificate \"{subject}\" serial {serial} of \"{issuer}\": ")?;
-        }
-        f.write_str(&self.words)
-    }
-}
-
 thread_local! {
     static LAST: RefCell<Option<Refusal>> = const { RefCell::new(None) };
 }
@@ -183,13 +173,13 @@ thread_local! {
 /// call into rustls has failed: the verifier is shared by all connections, and the error that rustls hands on has no names.
 ///
 /// A client without certificate never reaches the verifier; for `Error::NoCertificatesPresented` [`judge`] has the words.
-pub fn take_refusal() -> Option<Refusal> {
+pub(super) fn take_refusal() -> Option<Refusal> {
     LAST.take()
 }
 
 /// Verifies client certificates for rustls: caps, then webpki, then the dates of the CAs.
 #[derive(Debug)]
-pub struct ClientVerifier {
+pub(super) struct ClientVerifier {
     webpki: Arc<dyn ClientCertVerifier>,
     trust: Trust,
     required: bool,

@@ -10,13 +10,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::pem::{self, Pem};
-use super::problem::Problem;
 use super::x509::{self, Certificate, KeyType};
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Location};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
-pub struct Credential {
+pub(super) struct Credential {
     path: PathBuf,
     facts: Facts,
     certified: Arc<CertifiedKey>,
@@ -28,7 +28,7 @@ pub struct Credential {
 
 /// What the first certificate of a chain says.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     /// DNS names of SAN and CN in lower case; a wildcard is `*.example.com`.
     pub names: Vec<String>,
     /// Subject, escaped and cut: `/O=Example/CN=a.example`.
@@ -49,17 +49,17 @@ pub struct Facts {
 
 impl Credential {
     /// The file that `crt` named, or the one in its directory.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// What its certificate says.
-    pub fn facts(&self) -> &Facts {
+    pub(super) fn facts(&self) -> &Facts {
         &self.facts
     }
 
     /// Chain and key for rustls.
-    pub fn certified(&self) -> &Arc<CertifiedKey> {
+    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 
@@ -69,29 +69,29 @@ impl Credential {
     }
 
     /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
         let (expiry, path) = (x509::date(*not_after), self.path.display());
         format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'")
     }
 
     /// What is wrong with it at `now`, without being an error.
-    fn warnings(&self, at: &Location, now: UnixTime) -> Vec<Problem> {
+    fn warnings(&self, at: &Location, now: UnixTime) -> Vec<Diagnostic> {
         let (path, subject) = (self.path.display(), &self.facts.subject);
         let mut warnings = Vec::new();
         if self.facts.not_after < now {
             let date = x509::date(self.facts.not_after);
             let message = format!("certificate \"{subject}\" in '{path}' has expired on {date}");
-            warnings.push(Problem::warning(at, "W222", message).note("clients will refuse it; renew it"));
+            warnings.push(Diagnostic::warning("W222", at, message).note("clients will refuse it; renew it"));
         }
         if self.facts.not_before > now {
             let date = x509::date(self.facts.not_before);
             let message = format!("certificate \"{subject}\" in '{path}' is not valid before {date}");
-            warnings.push(Problem::warning(at, "W223", message).note("is the clock of this machine right?"));
+            warnings.push(Diagnostic::warning("W223", at, message).note("is the clock of this machine right?"));
         }
         if let Some(path) = &self.exposed_key {
             let message = format!("everybody may read the private key in '{}'", path.display());
-            warnings.push(Problem::warning(at, "W221", message).note(format!("chmod o-r {}", path.display())));
+            warnings.push(Diagnostic::warning("W221", at, message).note(format!("chmod o-r {}", path.display())));
         }
         warnings
     }
@@ -104,12 +104,12 @@ impl fmt::Debug for Credential {
 }
 
 /// The files that may stand beside the certificate file `path`: its key (`.key`) and its OCSP response (`.ocsp`).
-pub fn companions(path: &Path) -> [PathBuf; 2] {
+fn companions(path: &Path) -> [PathBuf; 2] {
     [with_suffix(path, ".key"), with_suffix(path, ".ocsp")]
 }
 
 /// Does a file of this name in a `crt` directory hold a certificate?
-pub fn is_certificate_name(name: &str) -> bool {
+fn is_certificate_name(name: &str) -> bool {
     !name.starts_with('.') && !["key", "issuer", "ocsp", "sctl"].iter().any(|skipped| has_extension(name, skipped))
 }
 
@@ -131,53 +131,53 @@ pub(super) fn load(
     provider: &CryptoProvider,
     now: UnixTime,
     before: &[Arc<Credential>],
-) -> (Vec<Arc<Credential>>, Vec<Problem>) {
+) -> (Vec<Arc<Credential>>, Vec<Diagnostic>) {
     let before: HashMap<&Path, &Arc<Credential>> = before.iter().map(|known| (known.path(), known)).collect();
     let mut credentials = Vec::new();
-    let mut problems = Vec::new();
-    let mut load_file = |path: &Path, file: &FileBytes, at: &Location, problems: &mut Vec<Problem>| {
+    let mut diagnostics = Vec::new();
+    let mut load_file = |path: &Path, file: &FileBytes, at: &Location, diagnostics: &mut Vec<Diagnostic>| {
         let source = Source { path, file, files, at };
         match source.load(provider, before.get(path).copied()) {
             Ok(credential) => {
-                problems.extend(credential.warnings(at, now));
-                problems.extend(source.unused_staple());
+                diagnostics.extend(credential.warnings(at, now));
+                diagnostics.extend(source.unused_staple());
                 credentials.push(credential);
             }
-            Err(problem) => problems.push(*problem),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     };
     for crt in &bind.crt {
         match files.entry(&crt.value) {
-            Some(Entry::File(file)) => load_file(&crt.value, file, &crt.at, &mut problems),
+            Some(Entry::File(file)) => load_file(&crt.value, file, &crt.at, &mut diagnostics),
             Some(Entry::Directory(names)) => {
                 let mut empty = true;
                 for name in names.iter().filter(|name| is_certificate_name(name)) {
                     empty = false;
                     let path = crt.value.join(name);
                     match files.entry(&path) {
-                        Some(Entry::File(file)) => load_file(&path, file, &crt.at, &mut problems),
-                        other => problems.push(unreadable(&path, other, &crt.at)),
+                        Some(Entry::File(file)) => load_file(&path, file, &crt.at, &mut diagnostics),
+                        other => diagnostics.push(unreadable(&path, other, &crt.at)),
                     }
                 }
                 if empty && !bind.strict_sni {
                     let message = format!("no certificate in the directory '{}'", crt.value.display());
                     let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
                     let strict = "an empty directory is accepted with 'strict-sni'";
-                    problems.push(Problem::error(&crt.at, "E228", message).note(hint).note(strict));
+                    diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(hint).note(strict));
                 }
             }
-            other => problems.push(unreadable(&crt.value, other, &crt.at)),
+            other => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
         }
     }
-    (credentials, problems)
+    (credentials, diagnostics)
 }
 
 /// Why there is no file at `path`, where there should be one.
-pub(super) fn unreadable(path: &Path, entry: Option<&Entry>, at: &Location) -> Problem {
+pub(super) fn unreadable(path: &Path, entry: Option<&Entry>, at: &Location) -> Diagnostic {
     let path = path.display();
-    Problem::error(
-        at,
+    Diagnostic::error(
         "E221",
+        at,
         match entry {
             None => format!("'{path}' does not exist"),
             Some(Entry::Unreadable(reason)) => format!("cannot read '{path}': {reason}"),
@@ -188,13 +188,13 @@ pub(super) fn unreadable(path: &Path, entry: Option<&Entry>, at: &Location) -> P
 }
 
 /// Reads PEM, or says what is wrong with the file.
-pub(super) fn parse_pem(path: &Path, bytes: &[u8], at: &Location, code: &'static str) -> Result<Pem, Box<Problem>> {
+pub(super) fn parse_pem(path: &Path, bytes: &[u8], at: &Location, code: &'static str) -> Result<Pem, Box<Diagnostic>> {
     pem::parse(bytes).map_err(|error| {
         let path = path.display().to_string();
-        let problem = Problem::error(at, code, format!("'{path}' {error}"));
+        let diagnostic = Diagnostic::error(code, at, format!("'{path}' {error}"));
         Box::new(match error.remedy(&path) {
-            Some(remedy) => problem.note(remedy),
-            None => problem,
+            Some(remedy) => diagnostic.note(remedy),
+            None => diagnostic,
         })
     })
 }
@@ -212,7 +212,7 @@ impl Source<'_> {
         &self,
         provider: &CryptoProvider,
         before: Option<&Arc<Credential>>,
-    ) -> Result<Arc<Credential>, Box<Problem>> {
+    ) -> Result<Arc<Credential>, Box<Diagnostic>> {
         let digest = self.digest();
         if let Some(known) = before.filter(|known| known.source == digest) {
             return Ok(known.clone());
@@ -227,11 +227,11 @@ impl Source<'_> {
         };
         let (key, key_path, mode) = self.private_key(&mut pem)?;
         let key = provider.key_provider.load_private_key(key).map_err(|_| {
-            let mut problem = self.error("E227", "the private key cannot be used");
-            problem
+            let mut diagnostic = self.error("E227", "the private key cannot be used");
+            diagnostic
                 .notes
                 .push("usable are RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, and Ed25519".to_owned());
-            problem
+            diagnostic
         })?;
         self.check_key(&certificate, &pem.certificates, &*key)?;
         let (not_before, not_after) = certificate.validity();
@@ -267,7 +267,7 @@ impl Source<'_> {
     }
 
     /// The key, the file where it was, and the mode of that file.
-    fn private_key(&self, pem: &mut Pem) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Problem>> {
+    fn private_key(&self, pem: &mut Pem) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Diagnostic>> {
         if let Some(key) = self.only_key(self.path, pem)? {
             return Ok((key, self.path.to_owned(), self.file.mode));
         }
@@ -290,21 +290,21 @@ impl Source<'_> {
         };
         let message = format!("no private key for '{}'", self.path.display());
         let note = format!("looked in the file itself ({count}, 0 keys) and in '{}' ({beside})", key_path.display());
-        Err(Box::new(Problem::error(self.at, "E220", message).note(note)))
+        Err(Box::new(Diagnostic::error("E220", self.at, message).note(note)))
     }
 
-    fn only_key(&self, path: &Path, pem: &mut Pem) -> Result<Option<PrivateKeyDer<'static>>, Box<Problem>> {
+    fn only_key(&self, path: &Path, pem: &mut Pem) -> Result<Option<PrivateKeyDer<'static>>, Box<Diagnostic>> {
         let name = path.display();
         if pem.keys.len() + pem.encrypted_keys > 1 {
             let count = pem.keys.len() + pem.encrypted_keys;
             let message = format!("{count} private keys in '{name}', one is needed");
-            return Err(Box::new(Problem::error(self.at, "E224", message)));
+            return Err(Box::new(Diagnostic::error("E224", self.at, message)));
         }
         if pem.encrypted_keys > 0 {
             let message =
                 format!("the private key in '{name}' is encrypted, and there is nobody to ask for a password");
             let note = format!("decrypt it: openssl pkey -in {name} -out {name}.plain");
-            return Err(Box::new(Problem::error(self.at, "E225", message).note(note)));
+            return Err(Box::new(Diagnostic::error("E225", self.at, message).note(note)));
         }
         Ok(pem.keys.pop())
     }
@@ -315,7 +315,7 @@ impl Source<'_> {
         certificate: &Certificate<'_>,
         chain: &[CertificateDer<'static>],
         key: &dyn SigningKey,
-    ) -> Result<(), Box<Problem>> {
+    ) -> Result<(), Box<Diagnostic>> {
         let Some(public) = key.public_key() else {
             return Err(self.error("E226", "the private key does not tell whether it belongs to the certificate"));
         };
@@ -323,28 +323,28 @@ impl Source<'_> {
             return Ok(());
         }
         let subject = certificate.printed_subject();
-        let mut problem =
+        let mut diagnostic =
             self.error("E226", &format!("the private key does not belong to the certificate \"{subject}\""));
         let belongs =
             |der: &CertificateDer<'_>| Certificate::parse(der).is_some_and(|other| other.key().raw == public.as_ref());
         if let Some(index) = chain.iter().position(belongs) {
             let place = index + 1;
-            problem.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));
+            diagnostic.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));
         }
-        Err(problem)
+        Err(diagnostic)
     }
 
     /// Stapling needs the response to be checked (signature, status, dates); until that exists, none is sent.
-    fn unused_staple(&self) -> Option<Problem> {
+    fn unused_staple(&self) -> Option<Diagnostic> {
         let [_, staple] = companions(self.path);
         let exists = matches!(self.files.entry(&staple), Some(Entry::File(_)));
         exists.then(|| {
             let message = format!("the OCSP response '{}' is not used", staple.display());
-            Problem::notice(self.at, "N224", message).note("this version does not staple OCSP responses")
+            Diagnostic::notice("N224", self.at, message).note("this version does not staple OCSP responses")
         })
     }
 
-    fn no_certificate(&self, pem: &Pem) -> Box<Problem> {
+    fn no_certificate(&self, pem: &Pem) -> Box<Diagnostic> {
         let mut found: Vec<String> = pem.others.clone();
         if !pem.keys.is_empty() || pem.encrypted_keys > 0 {
             found.push("PRIVATE KEY".to_owned());
@@ -353,11 +353,11 @@ impl Source<'_> {
             found.push("X509 CRL".to_owned());
         }
         let message = format!("no certificate in '{}'", self.path.display());
-        Box::new(Problem::error(self.at, "E223", message).note(format!("it has only: {}", found.join(", "))))
+        Box::new(Diagnostic::error("E223", self.at, message).note(format!("it has only: {}", found.join(", "))))
     }
 
-    fn error(&self, code: &'static str, what: &str) -> Box<Problem> {
-        Box::new(Problem::error(self.at, code, format!("'{}': {what}", self.path.display())))
+    fn error(&self, code: &'static str, what: &str) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(code, self.at, format!("'{}': {what}", self.path.display())))
     }
 }
 

@@ -5,19 +5,20 @@
 //! so that two parsers can never disagree about them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme};
+use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, SignatureScheme};
 
 use super::client_auth::{self, Handshake, Refusal};
 use super::credential::Credential;
 use super::identity::{TlsSession, Verdict};
 use super::policy::TlsPolicy;
+use super::terms;
 use super::tickets::Scope;
 
 /// The time, as far as it matters here: one reading serves a turn of the loop.
@@ -27,6 +28,13 @@ pub struct Now {
     pub instant: Instant,
     /// For certificates.
     pub unix: UnixTime,
+}
+
+impl Now {
+    /// What two clocks said; this module reads none. A system time before 1970 counts as 1970: no certificate is valid then.
+    pub fn new(instant: Instant, system: SystemTime) -> Self {
+        Self { instant, unix: UnixTime::since_unix_epoch(system.duration_since(UNIX_EPOCH).unwrap_or_default()) }
+    }
 }
 
 /// What a record adds to its plaintext at most: header (5), explicit nonce of TLS 1.2 (8), content type of TLS 1.3 (1), tag (16).
@@ -53,6 +61,10 @@ impl Failure {
         Box::new(Self { reason: reason.into(), alert: None, refusal: None, sni: None })
     }
 
+    fn of(error: &Error) -> Box<Self> {
+        Self::words(terms::error_words(error))
+    }
+
     fn refused(refusal: Refusal) -> Box<Self> {
         Box::new(Self { reason: refusal.words.clone(), alert: None, refusal: Some(refusal), sni: None })
     }
@@ -71,21 +83,30 @@ pub struct Offer {
 #[derive(Default)]
 pub struct Greeting {
     acceptor: Acceptor,
+    /// How much of what was received it has seen.
+    seen: usize,
 }
 
 impl Greeting {
-    /// Takes further bytes from the client; answers once the ClientHello is whole.
+    /// Looks at `received`, everything that the client has sent so far; answers once the ClientHello is whole.
     ///
-    /// On failure the alert to send is appended to `output`.
+    /// # Errors
+    /// There will be none. The alert to send is appended to `output`.
     pub fn read(
         &mut self,
         policy: &TlsPolicy,
-        mut bytes: &[u8],
+        received: &[u8],
         output: &mut Outgoing,
     ) -> Result<Option<Offer>, Box<Failure>> {
-        while !bytes.is_empty() {
-            if self.acceptor.read_tls(&mut bytes).is_err() {
-                return Err(Failure::words("ClientHello too large"));
+        while self.seen < received.len() {
+            match self.acceptor.read_tls(&mut &received[self.seen..]) {
+                Ok(count) => self.seen += count,
+                Err(_) => {
+                    output.extend(&fatal(AlertDescription::RecordOverflow));
+                    let mut failure = Failure::words("the ClientHello takes more than 64 KiB");
+                    failure.alert = Some(terms::alert_name(AlertDescription::RecordOverflow));
+                    return Err(failure);
+                }
             }
             match self.acceptor.accept() {
                 Ok(None) => {}
@@ -98,13 +119,24 @@ impl Greeting {
                         credential: policy.choose(&hello).cloned(),
                     }));
                 }
-                Err((error, mut alert)) => {
+                Err((mut error, mut alert)) => {
                     let mut record = Vec::new();
                     // Writing into a Vec cannot fail.
                     let _ = alert.write_all(&mut record);
+                    // Before TLS 1.2 there was no such extension, and what is missing is the version.
+                    if error == Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired)
+                        && predates_tls12(received)
+                    {
+                        error = PeerIncompatible::Tls12NotOffered.into();
+                        record = fatal(AlertDescription::ProtocolVersion).to_vec();
+                    }
+                    if matches!(error, Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. })
+                    {
+                        record = fatal(AlertDescription::UnexpectedMessage).to_vec();
+                    }
                     output.extend(&record);
-                    let mut failure = describe(&error);
-                    failure.alert = alert_name(&record);
+                    let mut failure = Failure::of(&error);
+                    failure.alert = plain_alert(&record);
                     return Err(failure);
                 }
             }
@@ -126,6 +158,8 @@ pub struct Progress {
 pub struct Engine {
     connection: UnbufferedServerConnection,
     handshake: Option<Box<HandshakeState>>,
+    /// Then rustls has a close_notify to say, which would not be true.
+    exhausted: bool,
 }
 
 /// What only the handshake needs; freed with it.
@@ -159,7 +193,7 @@ impl Engine {
         output: &mut Outgoing,
     ) -> Result<(Self, Progress), Box<Failure>> {
         let Some(credential) = offer.credential.clone() else {
-            output.extend(&UNRECOGNIZED_NAME);
+            output.extend(&fatal(AlertDescription::UnrecognisedName));
             return Err(Box::new(Failure {
                 reason: match &offer.sni {
                     Some(name) => format!("no certificate for the server name {name}"),
@@ -173,7 +207,7 @@ impl Engine {
         let alpn_overlaps = offer.alpn_overlaps;
         let fresh = |honour_tickets: bool| {
             UnbufferedServerConnection::new(Arc::clone(policy.config(alpn_overlaps, honour_tickets)))
-                .map_err(|error| describe(&error))
+                .map_err(|error| Failure::of(&error))
         };
         let mut engine = Self {
             connection: fresh(true)?,
@@ -184,21 +218,24 @@ impl Engine {
                 first_authentication: None,
                 resumed: None,
             })),
+            exhausted: false,
         };
-        // rustls joins fragments in place, so the retry after a ticket that is refused needs the bytes as they came.
-        let mut first_try = input.to_vec();
+        // For a second try: rustls decrypts and joins in place.
+        let original = input.to_vec();
         let mut no_plaintext = |_: &[u8]| {};
         let start = output.len();
-        match engine.step(&mut first_try, now, output, &mut no_plaintext) {
-            Ok(progress) => Ok((engine, progress)),
-            Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::TicketRefused(_)) => {
-                output.truncate(start);
-                engine.connection = fresh(false)?;
-                let progress = engine.receive(input, now, output, &mut no_plaintext)?;
-                Ok((engine, progress))
-            }
+        match engine.step(input, now, output, &mut no_plaintext) {
+            // The next ClientHello may bring a ticket, and could not be answered anew if that were refused.
+            Ok(_) if engine.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
+            Err(Stop::TicketRefused(_)) => {}
+            Ok(progress) => return Ok((engine, progress)),
+            Err(Stop::Failed(failure)) => return Err(failure),
         }
+        output.truncate(start);
+        input.copy_from_slice(&original);
+        engine.connection = fresh(false)?;
+        let progress = engine.receive(input, now, output, &mut no_plaintext)?;
+        Ok((engine, progress))
     }
 
     /// Processes received records.
@@ -214,7 +251,7 @@ impl Engine {
     ) -> Result<Progress, Box<Failure>> {
         self.step(input, now, output, plaintext).map_err(|stop| match stop {
             Stop::Failed(failure) => failure,
-            // A second ClientHello (after HelloRetryRequest) cannot be answered anew.
+            // `accept` has seen to it that no ticket is opened any more.
             Stop::TicketRefused(refusal) => Failure::refused(refusal),
         })
     }
@@ -228,8 +265,10 @@ impl Engine {
     ) -> Result<Progress, Stop> {
         let mut progress = Progress::default();
         loop {
-            let scope =
-                self.handshake.as_ref().map(|handshake| Scope::enter(now.instant, handshake.first_authentication));
+            let scope = self
+                .handshake
+                .as_ref()
+                .map(|handshake| Scope::enter(now.instant, now.unix, handshake.first_authentication));
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut input[progress.consumed..]);
             if let (Some(scope), Some(handshake)) = (scope, &mut self.handshake) {
@@ -244,7 +283,7 @@ impl Engine {
                                 discard += record.discard;
                                 plaintext(record.payload);
                             }
-                            Err(error) => return Err(Stop::Failed(describe(&error))),
+                            Err(error) => return Err(Stop::Failed(Failure::of(&error))),
                         }
                     }
                 }
@@ -260,9 +299,12 @@ impl Engine {
                 Ok(_) => return Err(Stop::Failed(Failure::words("unexpected early data"))),
                 Err(error) => {
                     let start = output.len();
-                    self.append_alert(&mut input[progress.consumed + discard..], output);
-                    let mut failure = describe(&error);
-                    failure.alert = alert_name(&output.bytes()[start..]).or_else(|| encrypted_alert(&error));
+                    self.append_alert(output);
+                    let mut failure = Failure::of(&error);
+                    failure.alert = match &output.bytes()[start..] {
+                        [] => None,
+                        record => plain_alert(record).or_else(|| terms::alert_for(&error).map(terms::alert_name)),
+                    };
                     if matches!(error, Error::InvalidCertificate(_)) {
                         failure.refusal = client_auth::take_refusal();
                     }
@@ -299,12 +341,12 @@ impl Engine {
         }
     }
 
-    /// After an error rustls has at most an alert left to say. `rest` is the input that it has not let go of.
-    fn append_alert(&mut self, rest: &mut [u8], output: &mut Outgoing) {
-        loop {
-            match self.connection.process_tls_records(rest).state {
+    /// After an error rustls has at most an alert left to say. It says that before it looks at any input; without something
+    /// to say it would look for the next record, and fail over it once more.
+    fn append_alert(&mut self, output: &mut Outgoing) {
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
                 Ok(ConnectionState::EncodeTlsData(mut record)) => output.append(|space| encode(&mut record, space)),
-                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 _ => return,
             }
         }
@@ -315,22 +357,28 @@ impl Engine {
         self.connection.is_handshaking()
     }
 
-    /// Takes the result of a finished handshake, once.
+    /// Takes the result of a finished handshake, once, as `policy` judges it: the one in force now, which a reload may have
+    /// put in the place of the one that the handshake began with.
     ///
     /// # Errors
     /// The client did not prove who it is; nothing may be dialled.
-    pub fn establish(&mut self, now: UnixTime) -> Result<Established, Box<Failure>> {
-        let Some(mut handshake) = self.handshake.take() else {
+    pub fn establish(&mut self, policy: &TlsPolicy, now: UnixTime) -> Result<Established, Box<Failure>> {
+        let Some(handshake) = self.handshake.take() else {
             return Err(Failure::words("the handshake's result was already taken"));
         };
         let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let verdict = match (resumed, handshake.resumed.take()) {
-            (true, Some(verdict)) => verdict,
-            (true, None) => return Err(Failure::words("resumed session was not judged")),
-            (false, _) => {
-                let policy = handshake.policy.client();
-                let full = Handshake::Full { verified_by: policy.digest() };
-                client_auth::judge(policy, self.connection.peer_certificates(), full, now).map_err(Failure::refused)?
+        let (began_with, chain) = (handshake.policy.client().digest(), self.connection.peer_certificates());
+        let verdict = match handshake.resumed {
+            Some(verdict) if resumed && began_with == policy.client().digest() => Ok(verdict),
+            _ if resumed => client_auth::judge(policy.client(), chain, Handshake::Resumed, now),
+            _ => client_auth::judge(policy.client(), chain, Handshake::Full { verified_by: began_with }, now),
+        };
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(refusal) => {
+                let mut failure = Failure::refused(refusal);
+                failure.sni = handshake.offer.sni;
+                return Err(failure);
             }
         };
         let version = self.connection.protocol_version();
@@ -339,9 +387,13 @@ impl Engine {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
             },
-            cipher: self.connection.negotiated_cipher_suite().map_or("", |suite| openssl_suite(suite.suite())),
-            group: self.connection.negotiated_key_exchange_group().map(|group| group_name(group.name())),
-            sig_scheme: if resumed { None } else { handshake.signed_with(version) },
+            cipher: self.connection.negotiated_cipher_suite().map_or("", |suite| terms::suite_name(suite.suite())),
+            group: self.connection.negotiated_key_exchange_group().map(|group| terms::group_name(group.name())),
+            sig_scheme: if resumed {
+                None
+            } else {
+                signed_with(&handshake.credential, &handshake.offer.schemes, version)
+            },
             sni: handshake.offer.sni,
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
             resumed,
@@ -349,11 +401,6 @@ impl Engine {
             server_key_alg: handshake.credential.facts().server_key_alg.clone(),
         };
         Ok(Established { verdict, session })
-    }
-
-    /// The chain that the client sent, leaf first, in this or the resumed handshake.
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.connection.peer_certificates()
     }
 
     /// Encrypts `plaintext` and appends the records to `output`. `rest` is what [`Engine::receive`] has left of its input: rustls
@@ -379,10 +426,10 @@ impl Engine {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), Exhausted> {
-        let mut exhausted = false;
-        loop {
+        while !self.exhausted {
             match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let mut exhausted = false;
                     output.append(|space| match write(&mut traffic, space) {
                         Ok(written) => Ok(written),
                         Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
@@ -393,6 +440,7 @@ impl Engine {
                             Ok(0)
                         }
                     });
+                    self.exhausted = exhausted;
                     return if exhausted { Err(Exhausted) } else { Ok(()) };
                 }
                 Ok(ConnectionState::EncodeTlsData(mut record)) => output.append(|space| encode(&mut record, space)),
@@ -401,6 +449,7 @@ impl Engine {
                 _ => return Err(Exhausted),
             }
         }
+        Err(Exhausted)
     }
 }
 
@@ -408,19 +457,16 @@ impl Engine {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
-impl HandshakeState {
-    /// rustls does not say which scheme it signed with; the choice is a function of the offer, made again here.
-    fn signed_with(&self, version: Option<ProtocolVersion>) -> Option<&'static str> {
-        let tls13 = version == Some(ProtocolVersion::TLSv1_3);
-        let offered: Vec<SignatureScheme> = self
-            .offer
-            .schemes
-            .iter()
-            .copied()
-            .filter(|scheme| !tls13 || !matches!(scheme.as_str(), Some(name) if name.starts_with("RSA_PKCS1")))
-            .collect();
-        self.credential.certified().key.choose_scheme(&offered).map(|signer| scheme_name(signer.scheme()))
-    }
+/// rustls does not say which scheme it signed with; the choice is a function of the offer, made again here.
+fn signed_with(
+    credential: &Credential,
+    offered: &[SignatureScheme],
+    version: Option<ProtocolVersion>,
+) -> Option<&'static str> {
+    let is_pkcs1 = |scheme: &SignatureScheme| scheme.as_str().is_some_and(|name| name.starts_with("RSA_PKCS1"));
+    let tls13 = version == Some(ProtocolVersion::TLSv1_3);
+    let usable: Vec<SignatureScheme> = offered.iter().copied().filter(|scheme| !(tls13 && is_pkcs1(scheme))).collect();
+    credential.certified().key.choose_scheme(&usable).map(|signer| terms::scheme_name(signer.scheme()))
 }
 
 enum Stop {
@@ -499,117 +545,29 @@ impl Outgoing {
     }
 }
 
-/// Alert 112 (RFC 6066, 3) in a record of its own: rustls would say access_denied.
-const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
+/// A fatal alert of our own in a record (RFC 8446, 6), for where rustls would say another or none.
+fn fatal(alert: AlertDescription) -> [u8; 7] {
+    [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, u8::from(alert)]
+}
 
 /// The name of an alert that stands in the clear.
-fn alert_name(record: &[u8]) -> Option<&'static str> {
+fn plain_alert(record: &[u8]) -> Option<&'static str> {
     match record {
-        [0x15, 0x03, _, 0x00, 0x02, _, code] => Some(alert_text(AlertDescription::from(*code))),
+        [0x15, 0x03, _, 0x00, 0x02, _, code] => Some(terms::alert_name(AlertDescription::from(*code))),
         _ => None,
     }
 }
 
-/// The alert that rustls encrypts for an error of client authentication.
-fn encrypted_alert(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::InvalidCertificate(certificate) => Some(alert_text(AlertDescription::from(certificate.clone()))),
-        Error::NoCertificatesPresented => Some("certificate_required"),
-        _ => None,
+/// Whether a whole ClientHello is older than TLS 1.2, by its first field (RFC 8446, 4.1.2), if the first record holds that.
+/// Of no consequence but the alert: rustls has refused it.
+fn predates_tls12(hello: &[u8]) -> bool {
+    match hello {
+        [0x16, _, _, high, low, _, _, _, _, major, minor, ..] => {
+            u16::from_be_bytes([*high, *low]) >= 6 && (*major, *minor) < (3, 3)
+        }
+        _ => false,
     }
 }
 
-fn alert_text(alert: AlertDescription) -> &'static str {
-    match alert {
-        AlertDescription::CloseNotify => "close_notify",
-        AlertDescription::UnexpectedMessage => "unexpected_message",
-        AlertDescription::BadRecordMac => "bad_record_mac",
-        AlertDescription::RecordOverflow => "record_overflow",
-        AlertDescription::HandshakeFailure => "handshake_failure",
-        AlertDescription::NoCertificate => "no_certificate",
-        AlertDescription::BadCertificate => "bad_certificate",
-        AlertDescription::UnsupportedCertificate => "unsupported_certificate",
-        AlertDescription::CertificateRevoked => "certificate_revoked",
-        AlertDescription::CertificateExpired => "certificate_expired",
-        AlertDescription::CertificateUnknown => "certificate_unknown",
-        AlertDescription::IllegalParameter => "illegal_parameter",
-        AlertDescription::UnknownCA => "unknown_ca",
-        AlertDescription::AccessDenied => "access_denied",
-        AlertDescription::DecodeError => "decode_error",
-        AlertDescription::DecryptError => "decrypt_error",
-        AlertDescription::ProtocolVersion => "protocol_version",
-        AlertDescription::InsufficientSecurity => "insufficient_security",
-        AlertDescription::InternalError => "internal_error",
-        AlertDescription::InappropriateFallback => "inappropriate_fallback",
-        AlertDescription::UserCanceled => "user_canceled",
-        AlertDescription::NoRenegotiation => "no_renegotiation",
-        AlertDescription::MissingExtension => "missing_extension",
-        AlertDescription::UnsupportedExtension => "unsupported_extension",
-        AlertDescription::UnrecognisedName => "unrecognized_name",
-        AlertDescription::BadCertificateStatusResponse => "bad_certificate_status_response",
-        AlertDescription::CertificateRequired => "certificate_required",
-        AlertDescription::NoApplicationProtocol => "no_application_protocol",
-        AlertDescription::UnknownPSKIdentity => "unknown_psk_identity",
-        _ => "unknown alert",
-    }
-}
-
-/// An error of rustls in an operator's words.
-fn describe(error: &Error) -> Box<Failure> {
-    Failure::words(match error {
-        Error::NoCertificatesPresented => "the client sent no certificate".to_owned(),
-        Error::AlertReceived(alert) => format!("the client refused: alert {}", alert_text(*alert)),
-        Error::InvalidMessage(_) => "what came is not TLS".to_owned(),
-        Error::DecryptError => "a record could not be decrypted".to_owned(),
-        Error::PeerSentOversizedRecord => "a record was longer than TLS allows".to_owned(),
-        Error::InvalidCertificate(reason) => format!("client certificate: {reason:?}"),
-        other => other.to_string(),
-    })
-}
-
-fn openssl_suite(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
-        _ => "unknown",
-    }
-}
-
-/// TLS names of groups, as proxy-protocol.txt 2.2 wants them for PP2_SUBTYPE_SSL_GROUP.
-fn group_name(group: NamedGroup) -> &'static str {
-    match group {
-        NamedGroup::secp256r1 => "secp256r1",
-        NamedGroup::secp384r1 => "secp384r1",
-        NamedGroup::secp521r1 => "secp521r1",
-        NamedGroup::X25519 => "x25519",
-        NamedGroup::X448 => "x448",
-        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
-        NamedGroup::secp256r1MLKEM768 => "SecP256r1MLKEM768",
-        NamedGroup::MLKEM768 => "MLKEM768",
-        NamedGroup::MLKEM1024 => "MLKEM1024",
-        _ => "unknown",
-    }
-}
-
-fn scheme_name(scheme: SignatureScheme) -> &'static str {
-    match scheme {
-        SignatureScheme::RSA_PKCS1_SHA256 => "rsa_pkcs1_sha256",
-        SignatureScheme::RSA_PKCS1_SHA384 => "rsa_pkcs1_sha384",
-        SignatureScheme::RSA_PKCS1_SHA512 => "rsa_pkcs1_sha512",
-        SignatureScheme::ECDSA_NISTP256_SHA256 => "ecdsa_secp256r1_sha256",
-        SignatureScheme::ECDSA_NISTP384_SHA384 => "ecdsa_secp384r1_sha384",
-        SignatureScheme::ECDSA_NISTP521_SHA512 => "ecdsa_secp521r1_sha512",
-        SignatureScheme::RSA_PSS_SHA256 => "rsa_pss_rsae_sha256",
-        SignatureScheme::RSA_PSS_SHA384 => "rsa_pss_rsae_sha384",
-        SignatureScheme::RSA_PSS_SHA512 => "rsa_pss_rsae_sha512",
-        SignatureScheme::ED25519 => "ed25519",
-        _ => "unknown",
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What a finished handshake proved. A [`Verdict`] can only come from [`super::client_auth`]'s one judging function (or
+//! What a finished handshake proved. A [`Verdict`] can only come from `tls::client_auth`'s one judging function (or
 //! from a listener that has no TLS at all), and dialling a server takes it by value.
 
 use rustls::pki_types::CertificateDer;

@@ -1,13 +1,45 @@
 //! Certificates and handshakes.
+//!
+//! What is said about the files that a `bind` line names ([`Diagnostic`][crate::conf::diagnostic::Diagnostic]):
+//!
+//! | code | meaning |
+//! |---|---|
+//! | E211 | `verify` without a CA |
+//! | E220 | no private key |
+//! | E221 | a file is missing or cannot be read |
+//! | E222 | not usable as PEM: empty, DER, PKCS#12, truncated, bad base64 |
+//! | E223 | no certificate in the file |
+//! | E224 | more than one private key |
+//! | E225 | the private key is encrypted |
+//! | E226 | the key does not belong to the certificate |
+//! | E227 | certificate or key of a kind that cannot be used, or damaged |
+//! | E228 | no certificate at all for this `bind` |
+//! | E231 | no CA certificate in `ca-file`, or one that cannot be used |
+//! | E240 | `crl-file` holds no CRL, or one that cannot be used |
+//! | E241 | a CRL has expired |
+//! | E242 | a CRL is not signed by the CA that it names |
+//! | E250 | TLS settings that fit no handshake |
+//! | W130 | an exact RSA name is shadowed by a wildcard ECDSA name |
+//! | W131 | a name is served by an earlier certificate already |
+//! | W221 | a private key that everybody may read |
+//! | W222 | a certificate has expired |
+//! | W223 | a certificate is not valid yet |
+//! | W232 | a CA certificate has expired |
+//! | W233 | CRLs in `ca-file` |
+//! | W234 | too many CA names to send |
+//! | W240 | a CA has no CRL |
+//! | W241 | a CRL expires within 24 hours |
+//! | N224 | an OCSP response that is not stapled |
+//! | N240 | an older CRL of the same CA is not used |
 
-pub mod client_auth;
-pub mod credential;
+mod client_auth;
+mod credential;
 pub mod engine;
 pub mod identity;
-pub mod names;
-pub mod pem;
+mod names;
+mod pem;
 pub mod policy;
-pub mod problem;
+mod terms;
 #[cfg(test)]
 pub(crate) mod test_pki;
 pub mod tickets;

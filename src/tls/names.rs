@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 
 use super::credential::Credential;
-use super::problem::Problem;
 use super::x509::KeyType;
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::Location;
 
 /// Names to certificates. Immutable; a look-up costs two hash look-ups.
 #[derive(Debug)]
-pub struct SniTable {
+pub(super) struct SniTable {
     credentials: Vec<Arc<Credential>>,
     exact: HashMap<Box<str>, Candidates>,
     /// By the name without its `*`: `.example.com`.
@@ -25,7 +25,7 @@ pub struct SniTable {
 
 /// What a client told about itself in its ClientHello, as far as it decides on the certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub(super) struct Wish<'a> {
     /// Server name; `None` if it sent none.
     pub sni: Option<&'a str>,
     /// Signature schemes that it verifies.
@@ -60,7 +60,7 @@ impl Candidates {
 impl SniTable {
     /// `credentials` in the order of the configuration: the first one is the default, and for a name that is in several the
     /// first one counts. `strict`: no default.
-    pub(super) fn build(credentials: Vec<Arc<Credential>>, strict: bool, at: &Location) -> (Self, Vec<Problem>) {
+    pub(super) fn build(credentials: Vec<Arc<Credential>>, strict: bool, at: &Location) -> (Self, Vec<Diagnostic>) {
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut duplicates = Pairs::default();
@@ -81,30 +81,37 @@ impl SniTable {
         }
         let default = default_candidates(&credentials);
         let table = Self { credentials, exact, wildcard, default, strict };
-        let mut problems = duplicates.problems(
+        let mut diagnostics = duplicates.diagnostics(
             |later, first, names| {
                 let message = format!("{names} of '{later}' is served by '{first}', which comes first");
-                Problem::warning(at, "W131", message)
+                Diagnostic::warning("W131", at, message)
             },
             &table.credentials,
         );
-        problems.extend(table.shadowed().problems(|exact, wildcard, names| {
-            let message = format!(
-                "{names} of '{exact}' (RSA) is shadowed by the wildcard of '{wildcard}' (ECDSA): clients that know ECDSA get the latter"
-            );
-            Problem::warning(at, "W130", message).note("HAProxy chooses in the same way; an ECDSA certificate for the exact name wins over both")
-        }, &table.credentials));
-        (table, problems)
+        let shadowed = table.shadowed().diagnostics(
+            |exact, wildcard, names| {
+                let message = format!(
+                    "{names} of '{exact}' (RSA) is shadowed by the wildcard of '{wildcard}' (ECDSA): \
+                     clients that know ECDSA get the latter"
+                );
+                let note = "HAProxy chooses in the same way; \
+                            an ECDSA certificate for the exact name wins over both";
+                Diagnostic::warning("W130", at, message).note(note)
+            },
+            &table.credentials,
+        );
+        diagnostics.extend(shadowed);
+        (table, diagnostics)
     }
 
     /// All certificates in the order of the configuration.
-    pub fn credentials(&self) -> &[Arc<Credential>] {
+    pub(super) fn credentials(&self) -> &[Arc<Credential>] {
         &self.credentials
     }
 
     /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
     /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours.
-    pub fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+    pub(super) fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
         let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
         let default = if self.strict { Candidates::default() } else { self.default };
         self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))
@@ -188,7 +195,11 @@ impl Pairs {
         self.0.entry((left, right)).or_default().push(name.to_owned());
     }
 
-    fn problems(self, problem: impl Fn(&str, &str, &str) -> Problem, credentials: &[Arc<Credential>]) -> Vec<Problem> {
+    fn diagnostics(
+        self,
+        diagnostic: impl Fn(&str, &str, &str) -> Diagnostic,
+        credentials: &[Arc<Credential>],
+    ) -> Vec<Diagnostic> {
         let path = |index: usize| credentials[index].path().display().to_string();
         let pairs = self.0.into_iter().map(|((left, right), mut names)| {
             names.sort();
@@ -197,7 +208,7 @@ impl Pairs {
                 [name, more @ ..] => format!("the name '{name}' (and {} more)", more.len()),
                 [] => String::new(),
             };
-            problem(&path(left), &path(right), &names)
+            diagnostic(&path(left), &path(right), &names)
         });
         pairs.collect()
     }
@@ -216,7 +227,7 @@ mod tests {
     const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
 
     /// A table of certificates named like their file, each with these names and kind of key.
-    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Problem>) {
+    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
         let ca = Ca::root("Root");
         let issued = certificates.iter().map(|(path, names, key)| {
             let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
@@ -225,8 +236,8 @@ mod tests {
         let files = files(issued.collect::<Vec<_>>());
         let paths: Vec<&str> = certificates.iter().map(|(path, ..)| *path).collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let (credentials, problems) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
-        assert_eq!(problems, []);
+        let (credentials, diagnostics) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
+        assert_eq!(diagnostics, []);
         SniTable::build(credentials, strict, &location())
     }
 
@@ -241,7 +252,7 @@ mod tests {
 
     #[test]
     fn exact_before_wildcard_before_default() {
-        let (table, problems) = table(
+        let (table, diagnostics) = table(
             false,
             &[
                 ("/c/default", &["default.example"], ec_key()),
@@ -249,7 +260,7 @@ mod tests {
                 ("/c/a", &["a.example"], ec_key()),
             ],
         );
-        assert_eq!(problems, []);
+        assert_eq!(diagnostics, []);
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("A.Example"), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("a.example."), MODERN), Some("/c/a"));
@@ -276,8 +287,8 @@ mod tests {
     fn ecdsa_before_rsa_as_far_as_the_client_knows_it() {
         let names: &[&str] = &["a.example", "b.example"];
         let reversed: &[&str] = &["b.example", "a.example"];
-        let (table, problems) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
-        assert_eq!(problems, []);
+        let (table, diagnostics) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
+        assert_eq!(diagnostics, []);
         for sni in [Some("a.example"), Some("unknown.example"), None] {
             assert_eq!(chosen(&table, sni, MODERN), Some("/c/ec"));
             assert_eq!(chosen(&table, sni, ONLY_RSA), Some("/c/rsa"));
@@ -297,21 +308,21 @@ mod tests {
 
     #[test]
     fn wildcard_ecdsa_shadows_exact_rsa_with_a_warning() {
-        let (table, problems) =
+        let (table, diagnostics) =
             table(false, &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())]);
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/wild"));
         assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
-        assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].code, "W130");
+        assert_eq!(diagnostics.len(), 1);
+        assert_eq!(diagnostics[0].code, "W130");
         assert!(
-            problems[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"),
-            "{problems:?}"
+            diagnostics[0].message.starts_with("the name 'a.example' of '/c/exact' (RSA) is shadowed"),
+            "{diagnostics:?}"
         );
     }
 
     #[test]
     fn of_two_certificates_for_a_name_the_first_counts() {
-        let (table, problems) = table(
+        let (table, diagnostics) = table(
             false,
             &[
                 ("/c/1", &["a.example", "b.example", "*.c.example"], ec_key()),
@@ -322,15 +333,15 @@ mod tests {
         assert_eq!(chosen(&table, Some("x.c.example"), MODERN), Some("/c/1"));
         assert_eq!(chosen(&table, Some("d.example"), MODERN), Some("/c/2"));
         let message = "the name '*.c.example' (and 2 more) of '/c/2' is served by '/c/1', which comes first";
-        assert_eq!(problems.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W131", message)]);
+        assert_eq!(diagnostics.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W131", message)]);
     }
 
     #[test]
     fn ten_thousand_names_are_found() {
         let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.example")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (table, problems) = table(true, &[("/c/many", &names, ec_key())]);
-        assert_eq!(problems, []);
+        let (table, diagnostics) = table(true, &[("/c/many", &names, ec_key())]);
+        assert_eq!(diagnostics, []);
         assert!(names.iter().all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many")));
         assert_eq!(chosen(&table, Some("n10000.example"), MODERN), None);
     }

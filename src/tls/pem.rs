@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 
 /// What a PEM file holds, each kind in the order of the file.
 #[derive(Debug, Default)]
-pub struct Pem {
+pub(super) struct Pem {
     /// `CERTIFICATE`.
     pub certificates: Vec<CertificateDer<'static>>,
     /// `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1), `EC PRIVATE KEY` (SEC1).
@@ -26,7 +26,7 @@ pub struct Pem {
 
 /// Why bytes are not PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PemError {
+pub(super) enum PemError {
     /// No bytes, or white space only.
     Empty,
     /// Binary; see [`Der`].
@@ -58,7 +58,7 @@ pub enum PemError {
 
 /// What a binary file seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Der {
+pub(super) enum Der {
     /// An X.509 certificate.
     Certificate,
     /// A CRL.
@@ -95,7 +95,7 @@ impl fmt::Display for PemError {
 
 impl PemError {
     /// What to do about it; `file` is the file's name.
-    pub fn remedy(&self, file: &str) -> Option<String> {
+    pub(super) fn remedy(&self, file: &str) -> Option<String> {
         let command = match self {
             Self::Binary(Der::Certificate) => {
                 format!("openssl x509 -inform DER -in {file} -out {file}.pem")
@@ -121,7 +121,7 @@ impl PemError {
 ///
 /// # Errors
 /// A file without a single block, and a block that is damaged.
-pub fn parse(bytes: &[u8]) -> Result<Pem, PemError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Pem, PemError> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     if bytes.trim_ascii().is_empty() {
         return Err(PemError::Empty);

@@ -13,10 +13,10 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
 use super::credential::{self, Credential};
 use super::names::{SniTable, Wish};
-use super::problem::Problem;
-use super::tickets::{TicketKeys, Ticketer};
+use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
 use super::x509;
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Location, TlsVersion, Verify};
 use crate::material::Files;
 
@@ -32,30 +32,25 @@ pub struct TlsPolicy {
 }
 
 impl TlsPolicy {
-    /// Certificates by name.
-    pub fn names(&self) -> &SniTable {
-        &self.names
-    }
-
     /// Client authentication, for [`super::client_auth::judge`].
-    pub fn client(&self) -> &ClientPolicy {
+    pub(super) fn client(&self) -> &ClientPolicy {
         &self.client
     }
 
     /// Does rustls find a protocol if it is told of ours? A client that offers none does not mind. Without overlap rustls
     /// would refuse (RFC 7301, 3.2), where HAProxy goes on without ALPN.
-    pub fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
+    pub(super) fn alpn_overlaps(&self, hello: &ClientHello<'_>) -> bool {
         hello.alpn().is_none_or(|mut offered| offered.any(|protocol| self.alpn.iter().any(|ours| ours == protocol)))
     }
 
     /// The configuration for a connection. With `honour_tickets` false every handshake is a full one, which gives a client
     /// that was refused after a resumption the chance to show its certificate again.
-    pub fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
+    pub(super) fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
         &self.configs[usize::from(alpn_overlaps)][usize::from(honour_tickets)]
     }
 
     /// The certificate that this client gets, the same that rustls will ask for. `None`: alert unrecognized_name.
-    pub fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
         choose(&self.names, &self.suites, hello)
     }
 
@@ -70,7 +65,7 @@ impl TlsPolicy {
 /// Builds TLS for one `bind` line. `listener` names it uniquely in the configuration: sessions do not resume on another one.
 /// `before` is the policy that the line had until now; certificates that did not change are taken from there.
 ///
-/// Answers `None` if there is an error among the problems.
+/// Answers `None` if there is an error among the diagnostics.
 pub fn build(
     bind: &BindTls,
     files: &Files,
@@ -79,20 +74,20 @@ pub fn build(
     listener: &str,
     now: UnixTime,
     before: Option<&TlsPolicy>,
-) -> (Option<TlsPolicy>, Vec<Problem>) {
+) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
     let at = bind.crt.first().map_or(&nowhere, |crt| &crt.at);
     let provider = Arc::new(provider(bind));
     let known = before.map_or(&[][..], |before| before.names.credentials());
-    let (credentials, mut problems) = credential::load(bind, files, &provider, now, known);
+    let (credentials, mut diagnostics) = credential::load(bind, files, &provider, now, known);
     if bind.crt.is_empty() {
-        problems.push(Problem::error(at, "E228", format!("no 'crt' for {listener}")));
+        diagnostics.push(Diagnostic::error("E228", at, format!("no 'crt' for {listener}")));
     }
     let (names, shadows) = SniTable::build(credentials, bind.strict_sni, at);
-    problems.extend(shadows);
-    let client = client_policy(bind, files, &provider, listener, now, at, &mut problems);
-    let (Some(client), false) = (client, problems.iter().any(Problem::is_error)) else {
-        return (None, problems);
+    diagnostics.extend(shadows);
+    let client = client_policy(bind, files, &provider, listener, now, at, &mut diagnostics);
+    let (Some(client), false) = (client, diagnostics.iter().any(Diagnostic::is_error)) else {
+        return (None, diagnostics);
     };
     let names = Arc::new(names);
     let suites = provider.cipher_suites.clone();
@@ -108,11 +103,11 @@ pub fn build(
     match configs() {
         Ok(configs) => {
             let alpn = bind.alpn.clone();
-            (Some(TlsPolicy { names, client, alpn, suites, configs }), problems)
+            (Some(TlsPolicy { names, client, alpn, suites, configs }), diagnostics)
         }
         Err(error) => {
-            problems.push(Problem::error(at, "E250", format!("TLS cannot be set up: {error}")));
-            (None, problems)
+            diagnostics.push(Diagnostic::error("E250", at, format!("TLS cannot be set up: {error}")));
+            (None, diagnostics)
         }
     }
 }
@@ -125,7 +120,7 @@ fn client_policy(
     listener: &str,
     now: UnixTime,
     at: &Location,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<ClientPolicy> {
     let required = match bind.verify {
         Verify::None => return Some(ClientPolicy::none(digest(listener, bind.verify, &[0; 32]))),
@@ -134,23 +129,23 @@ fn client_policy(
     };
     let Some(ca_file) = &bind.ca_file else {
         let message = "'verify' needs 'ca-file': nobody could be verified";
-        problems.push(Problem::error(at, "E211", message));
+        diagnostics.push(Diagnostic::error("E211", at, message));
         return None;
     };
     let crl_file = bind.crl_file.as_ref();
     let (trust, found) = Trust::load(ca_file, crl_file, files, &provider.signature_verification_algorithms);
-    problems.extend(found);
+    diagnostics.extend(found);
     let mut trust = trust?;
     let crl_at = crl_file.map_or(&ca_file.at, |crl_file| &crl_file.at);
     let digest = digest(listener, bind.verify, &trust.digest());
-    problems.extend(trust.problems(&ca_file.at, crl_at, now));
+    diagnostics.extend(trust.diagnostics(&ca_file.at, crl_at, now));
     match trust.verifier(provider, crl_at, now) {
         Ok(webpki) => {
             let verifier = ClientVerifier::new(webpki, trust, required);
             Some(ClientPolicy::asking(digest, required, Arc::new(verifier)))
         }
-        Err(problem) => {
-            problems.push(*problem);
+        Err(diagnostic) => {
+            diagnostics.push(*diagnostic);
             None
         }
     }
@@ -220,6 +215,7 @@ fn server_config(
         None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.time_provider = Arc::new(ScopeTime);
     config.ignore_client_order = true;
     config.alpn_protocols = alpn.to_vec();
     // One mechanism of resumption, and that one is ours.

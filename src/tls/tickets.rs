@@ -15,13 +15,17 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::UnixTime;
 use rustls::server::ProducesTickets;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use zeroize::Zeroizing;
 
 const NAME_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const TIME_LEN: usize = 8;
 const TAG_LEN: usize = 16;
+/// The longest lifetime that a client may be told, in seconds (RFC 8446, 4.6.1).
+const HINT_MAX: u64 = 7 * 24 * 3600;
 /// Shortest envelope.
 const OVERHEAD: usize = NAME_LEN + NONCE_LEN + TIME_LEN + TAG_LEN;
 /// Longest envelope, in bytes: a ClientHello with it still fits one record. A client whose certificates need more gets no
@@ -70,8 +74,8 @@ impl TicketKeys {
         Self { epoch, keys: RwLock::default() }
     }
 
-    /// Forgets the keys that are too old at `now`. Sealing and opening do it as well; an idle process may call this.
-    pub fn rotate(&self, now: Instant, lifetime: Duration) {
+    /// Forgets the keys that are too old at `now`. Done whenever a ticket is sealed or opened.
+    fn rotate(&self, now: Instant, lifetime: Duration) {
         let interval = lifetime.max(ROTATION);
         let due =
             |key: &Option<Key>, age| key.as_ref().is_some_and(|key| now.saturating_duration_since(key.born) >= age);
@@ -162,7 +166,7 @@ impl TicketKeys {
 
 /// What rustls calls for the tickets of one policy. Works only inside a [`Scope`]: outside nothing is sealed or opened.
 #[derive(Debug)]
-pub struct Ticketer {
+pub(super) struct Ticketer {
     keys: Arc<TicketKeys>,
     policy: [u8; 32],
     lifetime: Duration,
@@ -187,11 +191,11 @@ impl ProducesTickets for Ticketer {
     fn lifetime(&self) -> u32 {
         let age = SCOPE.get().and_then(|scope| Some(scope.now.saturating_duration_since(scope.first?)));
         let left = self.lifetime.saturating_sub(age.unwrap_or_default());
-        u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)
+        left.as_secs().clamp(1, HINT_MAX) as u32
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let Frame { now, first } = SCOPE.get()?;
+        let Frame { now, first, .. } = SCOPE.get()?;
         self.keys.seal(now, first.unwrap_or(now), self.lifetime, &self.policy, plain)
     }
 
@@ -199,11 +203,11 @@ impl ProducesTickets for Ticketer {
         if !self.honoured {
             return None;
         }
-        let Frame { now, first } = SCOPE.get()?;
-        let (plain, opened) = self.keys.open(now, self.lifetime, &self.policy, envelope)?;
+        let frame = SCOPE.get()?;
+        let (plain, opened) = self.keys.open(frame.now, self.lifetime, &self.policy, envelope)?;
         // A ClientHello may offer several tickets; the oldest of those that opened is the safe answer.
-        let first = Some(first.map_or(opened, |first| first.min(opened)));
-        SCOPE.set(Some(Frame { now, first }));
+        let first = Some(frame.first.map_or(opened, |first| first.min(opened)));
+        SCOPE.set(Some(Frame { first, ..frame }));
         Some(plain)
     }
 }
@@ -211,6 +215,7 @@ impl ProducesTickets for Ticketer {
 #[derive(Clone, Copy)]
 struct Frame {
     now: Instant,
+    unix: UnixTime,
     first: Option<Instant>,
 }
 
@@ -225,7 +230,7 @@ thread_local! {
 /// connection it works for. To be entered around every call that processes handshake records:
 ///
 /// ```ignore
-/// let scope = Scope::enter(now, self.first_authentication);
+/// let scope = Scope::enter(now.instant, now.unix, self.first_authentication);
 /// let result = tls.process_tls_records(buffer);
 /// self.first_authentication = scope.leave();
 /// // As soon as the kind of the handshake is known: if it is Full, whatever a ticket said is void.
@@ -235,21 +240,22 @@ thread_local! {
 /// A renewed ticket then carries the time of the original handshake (TLS 1.2 renews within the call that opens the old
 /// ticket, TLS 1.3 in a later one), the ticket of a full handshake carries now. Forgetting the last line makes tickets live
 /// shorter, never longer.
-pub struct Scope {
+pub(super) struct Scope {
     outer: Option<Frame>,
     /// It belongs to this thread.
     not_send: PhantomData<*const ()>,
 }
 
 impl Scope {
-    /// `now` is the monotonic time; `first_authentication` is what the last scope of this connection left.
-    pub fn enter(now: Instant, first_authentication: Option<Instant>) -> Self {
-        let outer = SCOPE.replace(Some(Frame { now, first: first_authentication }));
+    /// `now` is the monotonic time and `unix` the time for certificates, see [`ScopeTime`]; `first_authentication` is what the
+    /// last scope of this connection left.
+    pub(super) fn enter(now: Instant, unix: UnixTime, first_authentication: Option<Instant>) -> Self {
+        let outer = SCOPE.replace(Some(Frame { now, unix, first: first_authentication }));
         Self { outer, not_send: PhantomData }
     }
 
     /// Ends it and answers with the time of the first authentication, if it was given or a ticket that opened told it.
-    pub fn leave(self) -> Option<Instant> {
+    pub(super) fn leave(self) -> Option<Instant> {
         SCOPE.get().and_then(|frame| frame.first)
     }
 }
@@ -260,9 +266,21 @@ impl Drop for Scope {
     }
 }
 
+/// The clock of rustls: inside a [`Scope`] the time that the scope was given, so that one reading serves a turn of the loop
+/// and every check of it.
+#[derive(Debug)]
+pub(super) struct ScopeTime;
+
+impl TimeProvider for ScopeTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        SCOPE.get().map(|frame| frame.unix).or_else(|| DefaultTimeProvider.current_time())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::test_pki::now;
 
     const LIFETIME: Duration = Duration::from_secs(300);
     const POLICY: [u8; 32] = [1; 32];
@@ -373,19 +391,21 @@ mod tests {
     fn a_renewed_ticket_carries_the_first_authentication() {
         let fixture = Fixture::new();
         let ticketer = fixture.ticketer(POLICY, true);
-        let scope = Scope::enter(fixture.at(10), None);
+        let scope = Scope::enter(fixture.at(10), now(), None);
         let ticket = ticketer.encrypt(b"state").unwrap();
         assert_eq!(ticketer.lifetime(), 300);
+        let for_ever = Ticketer::new(fixture.keys.clone(), POLICY, Duration::MAX, true);
+        assert_eq!(for_ever.lifetime(), 604_800);
         assert_eq!(scope.leave(), None);
         // TLS 1.2: opened and renewed in one call.
-        let scope = Scope::enter(fixture.at(100), None);
+        let scope = Scope::enter(fixture.at(100), now(), None);
         assert_eq!(ticketer.decrypt(&ticket).unwrap(), b"state");
         let renewed = ticketer.encrypt(b"state").unwrap();
         assert_eq!(ticketer.lifetime(), 210);
         let first = scope.leave();
         assert_eq!(first, Some(fixture.at(10)));
         // TLS 1.3: renewed in a later call.
-        let scope = Scope::enter(fixture.at(200), first);
+        let scope = Scope::enter(fixture.at(200), now(), first);
         let again = ticketer.encrypt(b"state").unwrap();
         assert_eq!(scope.leave(), first);
         for ticket in [renewed, again] {
@@ -399,7 +419,7 @@ mod tests {
         let fixture = Fixture::new();
         let ticketer = fixture.ticketer(POLICY, true);
         let (old, new) = (fixture.seal(1, b"old").unwrap(), fixture.seal(50, b"new").unwrap());
-        let scope = Scope::enter(fixture.at(60), None);
+        let scope = Scope::enter(fixture.at(60), now(), None);
         ticketer.decrypt(&old).unwrap();
         ticketer.decrypt(&new).unwrap();
         assert_eq!(scope.leave(), Some(fixture.at(1)));
@@ -412,9 +432,9 @@ mod tests {
         assert!(ticketer.encrypt(b"state").is_none());
         let ticket = fixture.seal(0, b"state").unwrap();
         assert!(ticketer.decrypt(&ticket).is_none());
-        let outer = Scope::enter(fixture.at(1), None);
+        let outer = Scope::enter(fixture.at(1), now(), None);
         let unwound = std::panic::catch_unwind(|| {
-            let _inner = Scope::enter(fixture.at(2), Some(fixture.start));
+            let _inner = Scope::enter(fixture.at(2), now(), Some(fixture.start));
             std::panic::resume_unwind(Box::new("test"));
         });
         assert!(unwound.is_err());
@@ -425,7 +445,7 @@ mod tests {
     #[test]
     fn a_ticketer_that_honours_nothing_still_issues() {
         let fixture = Fixture::new();
-        let scope = Scope::enter(fixture.at(1), None);
+        let scope = Scope::enter(fixture.at(1), now(), None);
         let ticket = fixture.ticketer(POLICY, false).encrypt(b"state").unwrap();
         assert!(fixture.ticketer(POLICY, false).decrypt(&ticket).is_none());
         assert!(fixture.ticketer(POLICY, true).decrypt(&ticket).is_some());

@@ -16,8 +16,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::credential::{has_extension, parse_pem, unreadable};
-use super::problem::Problem;
 use super::x509::{self, Certificate};
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Location};
 use crate::material::{Entry, FileBytes, Files};
 
@@ -32,7 +32,8 @@ pub(super) struct Trust {
     anchors: Vec<Anchor>,
     /// At most one per CA and scope.
     crls: Vec<Crl>,
-    has_crl_file: bool,
+    crl_file: Option<PathBuf>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// A CA certificate of `ca-file`.
@@ -60,78 +61,109 @@ struct Crl {
 }
 
 impl Trust {
-    /// Reads `ca-file` and `crl-file`. Answers `None` if there is an error among the problems.
+    /// Reads `ca-file` and `crl-file`. Answers `None` if there is an error among the diagnostics.
     pub(super) fn load(
         ca_file: &At<PathBuf>,
         crl_file: Option<&At<PathBuf>>,
         files: &Files,
         algorithms: &WebPkiSupportedAlgorithms,
-    ) -> (Option<Self>, Vec<Problem>) {
-        let mut problems = Vec::new();
-        let mut anchors = load_anchors(ca_file, files, &mut problems);
+    ) -> (Option<Self>, Vec<Diagnostic>) {
+        let mut diagnostics = Vec::new();
+        let mut anchors = load_anchors(ca_file, files, &mut diagnostics);
         let mut crls = Vec::new();
         if let Some(crl_file) = crl_file {
-            crls = load_crls(crl_file, files, &mut problems);
+            crls = load_crls(crl_file, files, &mut diagnostics);
             for crl in &crls {
-                match_signer(crl, &mut anchors, algorithms, &crl_file.at, &mut problems);
+                match_signer(crl, &mut anchors, algorithms, crl_file, &mut diagnostics);
             }
         }
-        let complete = !problems.iter().any(Problem::is_error);
-        (complete.then_some(Self { anchors, crls, has_crl_file: crl_file.is_some() }), problems)
+        let complete = !diagnostics.iter().any(Diagnostic::is_error);
+        (
+            complete.then_some(Self {
+                anchors,
+                crls,
+                crl_file: crl_file.map(|crl_file| crl_file.value.clone()),
+                algorithms: *algorithms,
+            }),
+            diagnostics,
+        )
     }
 
     /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
-    pub(super) fn problems(&self, ca_at: &Location, crl_at: &Location, now: UnixTime) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    pub(super) fn diagnostics(&self, ca_at: &Location, crl_at: &Location, now: UnixTime) -> Vec<Diagnostic> {
+        let mut diagnostics = Vec::new();
         for anchor in &self.anchors {
             let (subject, path) = (&anchor.subject, anchor.path.display());
             if anchor.not_after < now {
                 let date = x509::date(anchor.not_after);
                 let message = format!("the CA \"{subject}\" in '{path}' has expired on {date}");
-                problems.push(Problem::warning(ca_at, "W232", message).note("certificates that it issued are refused"));
+                diagnostics
+                    .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
             }
-            if self.has_crl_file && !anchor.has_crl {
-                let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
+            if self.crl_file.is_some() && !anchor.has_crl {
+                let message = format!("no CRL for the CA \"{subject}\" of '{path}' in '{}'", self.crl_path());
                 let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
-                problems.push(Problem::warning(crl_at, "W240", message).note(note));
+                diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
         }
         for crl in &self.crls {
             let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
+            let path = self.crl_path();
             let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(CRL_WARNING));
-            let problem = if crl.this_update > now {
+            let diagnostic = if crl.this_update > now {
                 let date = x509::date(crl.this_update);
-                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" is not valid before {date}"))
-                    .note("is the clock of this machine right?")
+                Diagnostic::error(
+                    "E241",
+                    crl_at,
+                    format!("the CRL of \"{issuer}\" in '{path}' is not valid before {date}"),
+                )
+                .note("is the clock of this machine right?")
             } else if crl.next_update <= now {
-                Problem::error(crl_at, "E241", format!("the CRL of \"{issuer}\" has expired on {date}"))
+                Diagnostic::error("E241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' has expired on {date}"))
                     .note("every client of this CA would be refused; fetch a new CRL")
             } else if crl.next_update <= soon {
-                Problem::warning(crl_at, "W241", format!("the CRL of \"{issuer}\" expires on {date}"))
+                Diagnostic::warning("W241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' expires on {date}"))
                     .note("from then on every client of this CA is refused")
             } else {
                 continue;
             };
-            problems.push(problem);
+            diagnostics.push(diagnostic);
         }
         let hints: usize = self.anchors.iter().map(|anchor| anchor.raw_subject.len() + 2).sum();
         if hints > HINTS_MAX {
             let message = format!("the names of {} CAs are too long to be sent to clients", self.anchors.len());
-            problems.push(Problem::warning(ca_at, "W234", message).note("clients are asked without naming a CA"));
+            diagnostics.push(Diagnostic::warning("W234", ca_at, message).note("clients are asked without naming a CA"));
         }
-        problems
+        diagnostics
     }
 
-    /// The CA that has expired by `now` and whose name stands as issuer in `chain`, unless `ca-file` has another CA of that
-    /// name. webpki does not look at the dates of its anchors.
+    fn crl_path(&self) -> std::path::Display<'_> {
+        self.crl_file.as_deref().unwrap_or(Path::new("")).display()
+    }
+
+    /// The CA that has expired by `now` and has issued a certificate of `chain`. webpki does not look at the dates of its
+    /// anchors. A name decides, unless `ca-file` has another CA of that name that has not expired: then the signature.
     pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
-        if self.anchors.iter().all(|anchor| anchor.not_after >= now) {
+        let is_expired = |anchor: &Anchor| anchor.not_after < now;
+        if !self.anchors.iter().any(is_expired) {
             return None;
         }
-        chain.iter().filter_map(|der| Certificate::parse(der)).find_map(|certificate| {
-            let mut named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
-            let all_expired = named.clone().all(|anchor| anchor.not_after < now);
-            named.next().filter(|_| all_expired).map(|anchor| anchor.subject.as_str())
+        chain.iter().find_map(|der| {
+            let certificate = Certificate::parse(der)?;
+            let named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let (expired, valid): (Vec<_>, Vec<_>) = named.partition(|anchor| is_expired(anchor));
+            let has_signed = |anchor: &&Anchor| {
+                let key = Certificate::parse(&anchor.der).map(|ca| ca.key().raw.to_vec());
+                key.is_some_and(|key| is_signed_by(der, &key, &self.algorithms) == Some(true))
+            };
+            let blamed = if valid.is_empty() {
+                expired.first().copied()
+            } else if expired.is_empty() || valid.iter().any(has_signed) {
+                None
+            } else {
+                expired.into_iter().find(has_signed)
+            };
+            blamed.map(|anchor| anchor.subject.as_str())
         })
     }
 
@@ -142,14 +174,14 @@ impl Trust {
         provider: &Arc<CryptoProvider>,
         at: &Location,
         now: UnixTime,
-    ) -> Result<Arc<dyn ClientCertVerifier>, Box<Problem>> {
+    ) -> Result<Arc<dyn ClientCertVerifier>, Box<Diagnostic>> {
         let mut roots = RootCertStore::empty();
         for anchor in self.anchors.iter().filter(|anchor| anchor.not_after >= now) {
             // A failure was reported by `load_anchors` before.
             let _ = roots.add(anchor.der.clone());
         }
         if roots.is_empty() {
-            return Err(Box::new(Problem::error(at, "E231", "every CA in 'ca-file' has expired")));
+            return Err(Box::new(Diagnostic::error("E231", at, "every CA in 'ca-file' has expired")));
         }
         let roots = Arc::new(roots);
         let all: Vec<_> = self.crls.iter().map(|crl| crl.der.clone()).collect();
@@ -168,10 +200,12 @@ impl Trust {
             Some((crl.issuer.as_str(), reason))
         });
         let message = match culprit {
-            Some((issuer, reason)) => format!("the CRL of \"{issuer}\" cannot be used: {reason}"),
+            Some((issuer, reason)) => {
+                format!("the CRL of \"{issuer}\" in '{}' cannot be used: {reason}", self.crl_path())
+            }
             None => format!("clients cannot be verified: {reason}"),
         };
-        Err(Box::new(Problem::error(at, "E240", message)))
+        Err(Box::new(Diagnostic::error("E240", at, message)))
     }
 
     /// Lines for the log.
@@ -218,10 +252,10 @@ fn build(
     built.unwrap_or_else(|_| Err("the parser has panicked".to_owned()))
 }
 
-fn load_anchors(ca_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>) -> Vec<Anchor> {
+fn load_anchors(ca_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Anchor> {
     let mut anchors = Vec::new();
     match files.entry(&ca_file.value) {
-        Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, problems),
+        Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, diagnostics),
         Some(Entry::Directory(names)) => {
             let is_ca = |name: &&String| {
                 !name.starts_with('.') && ["pem", "crt", "cer"].iter().any(|extension| has_extension(name, extension))
@@ -229,32 +263,38 @@ fn load_anchors(ca_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem
             for name in names.iter().filter(is_ca) {
                 let path = ca_file.value.join(name);
                 match files.entry(&path) {
-                    Some(Entry::File(file)) => add_anchors(&path, file, &ca_file.at, &mut anchors, problems),
-                    other => problems.push(unreadable(&path, other, &ca_file.at)),
+                    Some(Entry::File(file)) => add_anchors(&path, file, &ca_file.at, &mut anchors, diagnostics),
+                    other => diagnostics.push(unreadable(&path, other, &ca_file.at)),
                 }
             }
             if !names.iter().any(|name| is_ca(&name)) {
                 let message = format!("no CA certificate in the directory '{}'", ca_file.value.display());
                 let hint = "files count if they end in .pem .crt or .cer";
-                problems.push(Problem::error(&ca_file.at, "E231", message).note(hint));
+                diagnostics.push(Diagnostic::error("E231", &ca_file.at, message).note(hint));
             }
         }
-        other => problems.push(unreadable(&ca_file.value, other, &ca_file.at)),
+        other => diagnostics.push(unreadable(&ca_file.value, other, &ca_file.at)),
     }
     anchors
 }
 
-fn add_anchors(path: &Path, file: &FileBytes, at: &Location, anchors: &mut Vec<Anchor>, problems: &mut Vec<Problem>) {
+fn add_anchors(
+    path: &Path,
+    file: &FileBytes,
+    at: &Location,
+    anchors: &mut Vec<Anchor>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let pem = match parse_pem(path, &file.bytes, at, "E231") {
         Ok(pem) => pem,
-        Err(problem) => return problems.push(*problem),
+        Err(diagnostic) => return diagnostics.push(*diagnostic),
     };
     if pem.certificates.is_empty() {
-        problems.push(Problem::error(at, "E231", format!("no CA certificate in '{}'", path.display())));
+        diagnostics.push(Diagnostic::error("E231", at, format!("no CA certificate in '{}'", path.display())));
     }
     if !pem.crls.is_empty() {
         let message = format!("CRLs in '{}' are not used", path.display());
-        problems.push(Problem::warning(at, "W233", message).note("name the file with 'crl-file'"));
+        diagnostics.push(Diagnostic::warning("W233", at, message).note("name the file with 'crl-file'"));
     }
     for (index, der) in pem.certificates.into_iter().enumerate() {
         if anchors.iter().any(|known| known.der == der) {
@@ -272,34 +312,34 @@ fn add_anchors(path: &Path, file: &FileBytes, at: &Location, anchors: &mut Vec<A
             }
             None => {
                 let message = format!("certificate {} in '{}' is damaged or cannot be a CA", index + 1, path.display());
-                problems.push(Problem::error(at, "E231", message));
+                diagnostics.push(Diagnostic::error("E231", at, message));
             }
         }
     }
 }
 
-fn load_crls(crl_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>) -> Vec<Crl> {
+fn load_crls(crl_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Crl> {
     let (path, at) = (&crl_file.value, &crl_file.at);
     let Some(Entry::File(file)) = files.entry(path) else {
-        problems.push(unreadable(path, files.entry(path), at));
+        diagnostics.push(unreadable(path, files.entry(path), at));
         return Vec::new();
     };
     let pem = match parse_pem(path, &file.bytes, at, "E240") {
         Ok(pem) => pem,
-        Err(problem) => {
-            problems.push(*problem);
+        Err(diagnostic) => {
+            diagnostics.push(*diagnostic);
             return Vec::new();
         }
     };
     if pem.crls.is_empty() {
         let note = "without a CRL no revocation could be checked; remove 'crl-file' if that is meant";
-        problems.push(Problem::error(at, "E240", format!("no CRL in '{}'", path.display())).note(note));
+        diagnostics.push(Diagnostic::error("E240", at, format!("no CRL in '{}'", path.display())).note(note));
     }
     let mut newest: HashMap<(Vec<u8>, Option<Vec<u8>>), Crl> = HashMap::new();
     for (index, der) in pem.crls.into_iter().enumerate() {
         let Some(crl) = Crl::parse(der) else {
             let message = format!("CRL {} in '{}' is damaged or has no nextUpdate", index + 1, path.display());
-            problems.push(Problem::error(at, "E240", message));
+            diagnostics.push(Diagnostic::error("E240", at, message));
             continue;
         };
         let key = (crl.raw_issuer.clone(), crl.scope.clone());
@@ -317,7 +357,7 @@ fn load_crls(crl_file: &At<PathBuf>, files: &Files, problems: &mut Vec<Problem>)
         };
         let (issuer, date) = (&older.issuer, x509::date(older.this_update));
         let message = format!("'{}' has a newer CRL of \"{issuer}\" than the one of {date}", path.display());
-        problems.push(Problem::notice(at, "N240", message).note("only the newest one of a CA is used"));
+        diagnostics.push(Diagnostic::notice("N240", at, message).note("only the newest one of a CA is used"));
     }
     let mut crls: Vec<Crl> = newest.into_values().collect();
     crls.sort_by(|left, right| (&left.raw_issuer, &left.scope).cmp(&(&right.raw_issuer, &right.scope)));
@@ -329,8 +369,8 @@ fn match_signer(
     crl: &Crl,
     anchors: &mut [Anchor],
     algorithms: &WebPkiSupportedAlgorithms,
-    at: &Location,
-    problems: &mut Vec<Problem>,
+    file: &At<PathBuf>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
     let (mut named, mut signed) = (false, false);
     for anchor in anchors.iter_mut().filter(|anchor| anchor.raw_subject == crl.raw_issuer) {
@@ -341,9 +381,10 @@ fn match_signer(
         anchor.has_crl |= is_signer;
     }
     if named && !signed {
-        let message = format!("the CRL of \"{}\" is not signed by the CA of this name in 'ca-file'", crl.issuer);
+        let (issuer, path, at) = (&crl.issuer, file.value.display(), &file.at);
+        let message = format!("the CRL of \"{issuer}\" in '{path}' is not signed by the CA of this name in 'ca-file'");
         let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
-        problems.push(Problem::error(at, "E242", message).note(note));
+        diagnostics.push(Diagnostic::error("E242", at, message).note(note));
     }
 }
 

@@ -1,28 +1,30 @@
 //! What a certificate says, in the words of OpenSSL and HAProxy (manual 7.3.4, `ssl_c_*`). Certificates come from strangers:
 //! every value is bytes of any length, and nothing here fails worse than with `None`.
+//!
+//! Others authorize by these values, so one that two programs could read differently is none at all: no value authorizes
+//! nobody. HAProxy is laxer; it hands on a name with a NUL or a line feed in it. Messages show everything, escaped.
 
 use std::collections::HashSet;
 
 use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::der_parser::oid::Oid;
 use x509_parser::extensions::{GeneralName, SubjectAlternativeName};
 use x509_parser::nom::Parser;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 
 /// A certificate that was parsed far enough to be described. Proves nothing.
 #[derive(Debug)]
 pub struct Certificate<'a> {
-    der: &'a [u8],
     x509: X509Certificate<'a>,
 }
 
 /// The kind of a public key, as far as the choice of a server certificate depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyType {
+pub(super) enum KeyType {
     /// ECDSA.
     Ec,
     /// RSA.
@@ -36,51 +38,36 @@ impl<'a> Certificate<'a> {
     pub fn parse(der: &'a [u8]) -> Option<Self> {
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         match parser.parse(der) {
-            Ok(([], x509)) => Some(Self { der, x509 }),
+            Ok(([], x509)) => Some(Self { x509 }),
             _ => None,
         }
     }
 
-    /// `/O=Example/OU=ops/CN=alice` (`ssl_c_s_dn`). `None` if a value has a NUL byte.
-    pub fn subject(&self) -> Option<Vec<u8>> {
+    /// `/O=Example/OU=ops/CN=alice` (`ssl_c_s_dn`): the entries in the certificate's order and nothing escaped. `None` if the
+    /// name is empty, or an entry has no value.
+    pub fn subject(&self) -> Option<String> {
         one_line(self.x509.subject())
     }
 
     /// As [`Self::subject`], of the issuer (`ssl_c_i_dn`).
-    pub fn issuer(&self) -> Option<Vec<u8>> {
+    pub fn issuer(&self) -> Option<String> {
         one_line(self.x509.issuer())
     }
 
-    /// The `position`th value, from 1, of `entry` (`CN`, `ou`, `1.2.3.4`) in the subject; negative counts from the end
-    /// (`ssl_c_s_dn(OU,-1)`). `None` if there is none, or it has a NUL byte.
-    pub fn subject_entry(&self, entry: &str, position: i32) -> Option<&[u8]> {
-        name_entry(self.x509.subject(), entry, position)
+    /// The first common name of the subject: the one that HAProxy sends as PP2_SUBTYPE_SSL_CN. `None` if there is none, or it
+    /// has no value.
+    pub fn common_name(&self) -> Option<String> {
+        entry_value(self.x509.subject().iter_common_name().next()?)
     }
 
-    /// As [`Self::subject_entry`], of the issuer.
-    pub fn issuer_entry(&self, entry: &str, position: i32) -> Option<&[u8]> {
-        name_entry(self.x509.issuer(), entry, position)
-    }
-
-    /// The first common name of the subject: the one that HAProxy sends as PP2_SUBTYPE_SSL_CN.
-    pub fn common_name(&self) -> Option<&[u8]> {
-        self.subject_entry("CN", 1)
-    }
-
-    /// The serial number: magnitude, big endian, at least one byte, no leading zero (`ssl_c_serial`).
-    pub fn serial(&self) -> Vec<u8> {
-        let mut magnitude = self.x509.raw_serial().to_vec();
-        if magnitude.first().is_some_and(|byte| byte & 0x80 != 0) {
-            // Forbidden (RFC 5280, 4.1.2.2), but it occurs: minus the two's complement.
-            let mut carry = true;
-            for byte in magnitude.iter_mut().rev() {
-                let (sum, overflow) = (!*byte).overflowing_add(u8::from(carry));
-                (*byte, carry) = (sum, overflow);
-            }
+    /// The serial number without a sign byte, big endian (`ssl_c_serial`). `None` for a negative one (RFC 5280, 4.1.2.2 forbids
+    /// them) and for one with more zeros in front than its sign needs (X.690, 8.3.2).
+    pub fn serial(&self) -> Option<&'a [u8]> {
+        match self.x509.raw_serial() {
+            [] | [0x80..=0xff, ..] | [0, 0..=0x7f, ..] => None,
+            [0, magnitude @ ..] if !magnitude.is_empty() => Some(magnitude),
+            magnitude => Some(magnitude),
         }
-        let zeros = magnitude.iter().take_while(|byte| **byte == 0).count();
-        magnitude.drain(..zeros.min(magnitude.len().saturating_sub(1)));
-        magnitude
     }
 
     /// `YYMMDDhhmmssZ` (`ssl_c_notbefore`). `None` outside of the years 2000 to 2099, where two digits say nothing.
@@ -94,31 +81,25 @@ impl<'a> Certificate<'a> {
     }
 
     /// First and last second of the validity.
-    pub fn validity(&self) -> (UnixTime, UnixTime) {
+    pub(super) fn validity(&self) -> (UnixTime, UnixTime) {
         let validity = self.x509.validity();
         (unix_time(validity.not_before), unix_time(validity.not_after))
     }
 
-    /// SHA-256 of the whole certificate.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        sha256(self.der)
-    }
-
     /// OpenSSL's short name of the algorithm that signed the certificate: `ecdsa-with-SHA256`, `RSA-SHA256`; `UNDEF` if
-    /// unknown (`ssl_c_sig_alg`).
-    pub fn signature_algorithm(&self) -> &'static str {
+    /// unknown.
+    pub(super) fn signature_algorithm(&self) -> &'static str {
         let oid = self.x509.signature_algorithm.algorithm.to_id_string();
         find(SIGNATURE_ALGORITHMS, &oid).unwrap_or("UNDEF")
     }
 
-    /// OpenSSL's short name of the key's algorithm: `id-ecPublicKey`, `rsaEncryption`; `UNDEF` if unknown
-    /// (`ssl_c_key_alg`).
-    pub fn key_algorithm(&self) -> &'static str {
+    /// OpenSSL's short name of the key's algorithm: `id-ecPublicKey`, `rsaEncryption`; `UNDEF` if unknown.
+    fn key_algorithm(&self) -> &'static str {
         find(KEY_ALGORITHMS, &self.key().algorithm.algorithm.to_id_string()).unwrap_or("UNDEF")
     }
 
     /// Which kind of key it is.
-    pub fn key_type(&self) -> KeyType {
+    pub(super) fn key_type(&self) -> KeyType {
         match self.key_algorithm() {
             "id-ecPublicKey" => KeyType::Ec,
             "rsaEncryption" | "RSASSA-PSS" => KeyType::Rsa,
@@ -127,7 +108,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// Kind and bits in one word as in PP2_SUBTYPE_SSL_KEY_ALG: `RSA2048`, `EC256`; OpenSSL's name alone for others.
-    pub fn key_summary(&self) -> String {
+    pub(super) fn key_summary(&self) -> String {
         match self.key_type() {
             KeyType::Rsa => format!("RSA{}", rsa_bits(self.key())),
             KeyType::Ec => format!("EC{}", ec_bits(self.key())),
@@ -137,7 +118,7 @@ impl<'a> Certificate<'a> {
 
     /// The names that a server certificate is for, as HAProxy collects them: every DNS SAN and every CN. Names that no
     /// SNI can be (NUL, blanks, not ASCII) are left out.
-    pub fn server_names(&self) -> Vec<String> {
+    pub(super) fn server_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         let mut seen = HashSet::new();
         let mut add = |name: &[u8]| {
@@ -185,11 +166,13 @@ impl<'a> Certificate<'a> {
         printed_name(self.x509.issuer())
     }
 
-    /// Serial for a message: hexadecimal, at most 20 bytes (RFC 5280, 4.1.2.2).
+    /// Serial for a message: hexadecimal, at most 20 bytes (RFC 5280, 4.1.2.2); `?` in front of one that [`Self::serial`] does
+    /// not accept, whose bytes are shown as they stand.
     pub(super) fn printed_serial(&self) -> String {
-        let serial = self.serial();
+        let (mark, serial) = self.serial().map_or(("?", self.x509.raw_serial()), |serial| ("", serial));
         let cut = if serial.len() > 20 { "..." } else { "" };
-        serial.iter().take(20).map(|byte| format!("{byte:02X}")).collect::<String>() + cut
+        let digits: String = serial.iter().take(20).map(|byte| format!("{byte:02X}")).collect();
+        format!("{mark}{digits}{cut}")
     }
 }
 
@@ -199,9 +182,9 @@ const PRINTED_NAME_MAX: usize = 256;
 /// A distinguished name for a message: `/O=Example/CN=alice`, escaped and cut.
 pub(super) fn printed_name(name: &X509Name<'_>) -> String {
     let mut line = Vec::new();
-    for (entry, value) in entries(name) {
-        line.extend_from_slice(format!("/{entry}=").as_bytes());
-        line.extend_from_slice(value);
+    for entry in name.iter_attributes() {
+        line.extend_from_slice(format!("/{}=", entry_name(entry)).as_bytes());
+        line.extend_from_slice(entry.as_slice());
         if line.len() > PRINTED_NAME_MAX {
             break;
         }
@@ -254,35 +237,44 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-fn entries<'n>(name: &'n X509Name<'_>) -> impl Iterator<Item = (String, &'n [u8])> {
-    name.iter_attributes().map(|attribute| (entry_name(attribute.attr_type()), attribute.as_slice()))
-}
-
-fn one_line(name: &X509Name<'_>) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    for (entry, value) in entries(name) {
-        if value.contains(&0) {
-            return None;
-        }
-        line.extend_from_slice(format!("/{entry}=").as_bytes());
-        line.extend_from_slice(value);
+fn one_line(name: &X509Name<'_>) -> Option<String> {
+    let mut line = String::new();
+    for entry in name.iter_attributes() {
+        line.push_str(&format!("/{}={}", entry_name(entry), entry_value(entry)?));
     }
-    Some(line)
+    (!line.is_empty()).then_some(line)
 }
 
-fn name_entry<'n>(name: &'n X509Name<'_>, wanted: &str, position: i32) -> Option<&'n [u8]> {
-    let mut matching: Vec<&[u8]> =
-        entries(name).filter(|(entry, _)| entry.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect();
-    if position < 0 {
-        matching.reverse();
-    }
-    let index = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(1)?;
-    matching.get(index).copied().filter(|value| !value.contains(&0))
-}
-
-fn entry_name(oid: &Oid<'_>) -> String {
-    let dotted = oid.to_id_string();
+/// OpenSSL's short name of the entry's type, else its number in dots.
+fn entry_name(entry: &AttributeTypeAndValue<'_>) -> String {
+    let dotted = entry.attr_type().to_id_string();
     find(NAME_ENTRIES, &dotted).map_or(dotted, str::to_owned)
+}
+
+/// The value of a name entry, if every program reads the same text in it.
+fn entry_value(entry: &AttributeTypeAndValue<'_>) -> Option<String> {
+    let value = entry.attr_value();
+    let text = match value.tag() {
+        Tag::Utf8String => std::str::from_utf8(value.data).ok()?.to_owned(),
+        // ASCII by the standard (T61String: much more), Latin-1 to OpenSSL, UTF-8 to others: only what all read alike.
+        Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString | Tag::T61String
+            if value.data.is_ascii() =>
+        {
+            std::str::from_utf8(value.data).ok()?.to_owned()
+        }
+        Tag::BmpString => utf16(value.data)?,
+        _ => return None,
+    };
+    // To one program a NUL ends the text, to another a line feed ends the record.
+    (!text.chars().any(char::is_control)).then_some(text)
+}
+
+fn utf16(data: &[u8]) -> Option<String> {
+    if data.len() % 2 != 0 {
+        return None;
+    }
+    let units = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units).collect::<Result<String, _>>().ok()
 }
 
 fn two_digit_time(time: ASN1Time) -> Option<String> {
@@ -334,6 +326,7 @@ const NAME_ENTRIES: &[(&str, &str)] = &[
     ("2.5.4.13", "description"),
     ("2.5.4.15", "businessCategory"),
     ("2.5.4.17", "postalCode"),
+    ("2.5.4.20", "telephoneNumber"),
     ("2.5.4.41", "name"),
     ("2.5.4.42", "GN"),
     ("2.5.4.43", "initials"),

@@ -361,7 +361,7 @@ fn a_black_hole_answers_nothing() {
 #[test]
 fn a_log_finds_lines_and_knows_its_end() {
     let log = Log::default();
-    let (mut writer, reader) = std::os::unix::net::UnixStream::pair().map(|(a, b)| (a, b)).expect("a pair");
+    let (mut writer, reader) = std::os::unix::net::UnixStream::pair().expect("a pair");
     log.capture(reader);
     writer.write_all(b"first line\nsecond \xff line\n").expect("written");
     assert_eq!(log.wait_for(&["first"]), "first line");

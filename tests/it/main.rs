@@ -1,4 +1,5 @@
 //! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod broken;
 mod closing;
 mod faults;
 mod harness;
@@ -10,5 +11,9 @@ mod proxy_in;
 mod proxy_out;
 mod receivers;
 mod relay;
+mod reload;
+mod resources;
 mod resumption;
+mod stopping;
 mod support;
+mod tidy;

@@ -1,211 +1,22 @@
-//! Master and worker as processes: start, reload, crash, drain, background, exit codes. What goes through a connection is
+//! Master and worker as processes: start, reload, crash, background, exit codes. What goes through a connection is
 //! tested elsewhere; here it is enough that one is open.
 
+mod site;
+
 use std::fs;
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Looks again and again until there is an answer.
-#[track_caller]
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = look() {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{what} did not happen in {DEADLINE:?}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// A directory with a configuration, and a backend that takes connections and says nothing.
-struct Site {
-    folder: TempDir,
-    address: SocketAddr,
-    backend: TcpListener,
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-impl Site {
-    fn new(global: &str) -> Self {
-        let site = Self {
-            folder: tempfile::tempdir().unwrap(),
-            address: free_address(),
-            backend: TcpListener::bind("127.0.0.1:0").unwrap(),
-        };
-        site.backend.set_nonblocking(true).unwrap();
-        site.configure(global, "");
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn configure(&self, global: &str, frontend: &str) {
-        let backend = self.backend.local_addr().unwrap();
-        let text = format!(
-            "global\n  nbthread 2\n  {global}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
-             frontend f\n  bind {}\n  {frontend}\n  default_backend b\nbackend b\n  server s {backend}\n",
-            self.address
-        );
-        fs::write(self.path("bowline.cfg"), text).unwrap();
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-        command.current_dir(self.folder.path()).args(["-f", "bowline.cfg"]).stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        self.command().args(arguments).output().unwrap()
-    }
-
-    /// Waits until clients are refused. Those that got in before have to be ended by the backend: [`Site::end_strays`].
-    #[track_caller]
-    fn wait_closed(&self) {
-        eventually("no new connections", || TcpStream::connect(self.address).is_err().then_some(()));
-    }
-
-    /// Ends connections that nobody has asked for.
-    fn end_strays(&self) -> Option<()> {
-        while self.backend.accept().is_ok() {}
-        None
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    /// In the foreground, until it serves.
-    #[track_caller]
-    fn start(&self, arguments: &[&str]) -> Running<'_> {
-        let mut command = self.command();
-        command.args(arguments);
-        self.start_command(command)
-    }
-
-    #[track_caller]
-    fn start_command(&self, mut command: Command) -> Running<'_> {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let mut running = Running { site: self, child };
-        eventually("the first generation", || {
-            let ended = running.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}\n{}", self.log());
-            self.log().contains("worker adopted generation 1").then_some(())
-        });
-        running
-    }
-}
-
-struct Running<'a> {
-    site: &'a Site,
-    child: Child,
-}
-
-impl Running<'_> {
-    fn master(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(self.master(), signal).unwrap();
-    }
-
-    #[track_caller]
-    fn worker(&self) -> Pid {
-        eventually("a worker", || worker_of(self.master()))
-    }
-
-    #[track_caller]
-    fn wait_for_line(&self, words: &str) {
-        let look = || self.site.log().contains(words).then_some(());
-        let end = Instant::now() + DEADLINE;
-        while look().is_none() {
-            assert!(Instant::now() < end, "no line with {words:?} in\n{}", self.site.log());
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
-    #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
-        eventually("the end of the master", || {
-            self.child.try_wait().unwrap().or_else(|| self.site.end_strays().and(None))
-        })
-    }
-
-    /// A connection that a loop has accepted.
-    #[track_caller]
-    fn connect(&self) -> (TcpStream, TcpStream) {
-        let client = TcpStream::connect(self.site.address).unwrap();
-        let server = eventually("a connection to the backend", || self.site.backend.accept().ok());
-        (client, server.0)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let worker = worker_of(self.master());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(worker) = worker {
-            let _ = kill(worker, Signal::SIGKILL);
-        }
-        if std::thread::panicking() {
-            eprintln!("--- log ---\n{}", self.site.log());
-        }
-    }
-}
-
-fn stat(process: Pid) -> Option<(String, i32)> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
-}
-
-fn worker_of(master: Pid) -> Option<Pid> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
-        let (state, parent) = stat(process)?;
-        let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-        (parent == master.as_raw() && state != "Z" && name.trim() == "bowline-worker").then_some(process)
-    })
-}
-
-fn is_alive(process: Pid) -> bool {
-    stat(process).is_some_and(|(state, _)| state != "Z" && state != "X")
-}
-
-fn status_of(process: Pid, field: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap().trim().to_owned()
-}
-
-fn descriptors(process: Pid) -> usize {
-    fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
-}
-
-fn is_root() -> bool {
-    nix::unistd::Uid::effective().is_root()
-}
+use self::site::*;
 
 #[test]
 fn the_worker_has_no_privileges() {
@@ -334,74 +145,35 @@ fn many_reloads_leave_nothing_behind() {
 fn a_crashed_worker_is_replaced_and_no_client_is_refused() {
     let site = Site::new("");
     let running = site.start(&[]);
-    let first = running.worker();
-    kill(first, Signal::SIGKILL).unwrap();
-    let since = Instant::now();
-    // The listeners are the master's too.
-    TcpStream::connect(site.address).unwrap();
-    running.wait_for_line("was killed by signal 9 (SIGKILL)");
-    let second = eventually("another worker", || worker_of(running.master()).filter(|worker| *worker != first));
-    running.connect();
-    assert!(since.elapsed() < Duration::from_secs(5));
-    assert!(is_alive(second));
-}
-
-#[test]
-fn a_worker_without_master_finishes_its_connections_and_ends() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let (client, server) = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    assert!(is_alive(worker), "a connection is open");
-    drop((client, server));
-    eventually("the end of the worker", || if is_alive(worker) { site.end_strays() } else { Some(()) });
-}
-
-#[test]
-fn an_orphaned_worker_can_be_told_to_end() {
-    let site = Site::new("");
-    let running = site.start(&[]);
-    let worker = running.worker();
-    let _open = running.connect();
-    running.signal(Signal::SIGKILL);
-    site.wait_closed();
-    kill(worker, Signal::SIGTERM).unwrap();
-    eventually("the end of the worker", || (!is_alive(worker)).then_some(()));
-}
-
-#[test]
-fn term_drains_and_a_second_one_cuts() {
-    for finish in ["close", "term"] {
-        let site = Site::new("");
-        let mut running = site.start(&[]);
-        let open = running.connect();
-        running.signal(Signal::SIGTERM);
-        site.wait_closed();
-        assert!(running.child.try_wait().unwrap().is_none(), "a connection is open");
-        if finish == "close" {
-            drop(open);
-            assert_eq!(running.wait().code(), Some(0));
-        } else {
-            running.signal(Signal::SIGTERM);
-            assert_eq!(running.wait().code(), Some(0));
-            drop(open);
+    let stop = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            let mut refused = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let error = TcpStream::connect(site.address).err();
+                refused += usize::from(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            refused
+        });
+        let mut worker = running.worker();
+        for _ in 0..3 {
+            let since = Instant::now();
+            kill(worker, Signal::SIGKILL).unwrap();
+            worker = eventually("another worker", || worker_of(running.master()).filter(|other| *other != worker));
+            site.end_strays();
+            running.connect();
+            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         }
-    }
-}
+        stop.store(true, Ordering::Relaxed);
+        knocking.join().unwrap()
+    });
+    assert_eq!(refused, 0, "refused connections");
+    running.wait_for_line("was killed by signal 9 (SIGKILL)");
 
-#[test]
-fn a_drain_ends_after_hard_stop_after() {
-    let site = Site::new("hard-stop-after 1s");
-    let mut running = site.start(&[]);
-    let _open = running.connect();
-    running.signal(Signal::SIGUSR1);
-    // Asked again, a soft stop stays soft.
-    running.signal(Signal::SIGUSR1);
-    let since = Instant::now();
-    assert_eq!(running.wait().code(), Some(0));
-    assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+    // The new one listens to its master as the old one did.
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2");
 }
 
 #[test]
@@ -435,7 +207,7 @@ fn a_start_that_fails_says_so_with_its_exit_code_also_in_the_background() {
         let failed = site.output(arguments);
         let text = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert_eq!(failed.status.code(), Some(1), "{text}");
-        let wanted = format!("cannot listen on {}: another process listens there", site.address);
+        let wanted = format!("cannot listen on {}: already in use by another process", site.address);
         assert!(text.contains("bowline.cfg:10:") && text.contains(&wanted), "{text}");
     }
     drop(taken);
@@ -678,12 +450,12 @@ fn the_masters_memory_is_not_for_other_processes_of_its_user() {
 fn a_reload_of_nothing_is_refused() {
     let site = Site::new("");
     let running = site.start(&[]);
-    for text in ["", "global\n  nbthread 2\n"] {
+    for (text, words) in [("", "no section in this file"), ("global\n  nbthread 2\n", "there is no 'bind' any more")] {
         fs::write(site.path("bowline.cfg"), text).unwrap();
         let before = site.log().len();
         running.signal(Signal::SIGHUP);
         eventually("a refusal", || site.log()[before..].contains("generation 1 stays in force").then_some(()));
-        assert!(site.log()[before..].contains("there is no 'bind' any more"), "{}", site.log());
+        assert!(site.log()[before..].contains(words), "{}", site.log());
     }
     running.connect();
 }
@@ -731,4 +503,24 @@ fn a_worker_is_not_for_operators() {
     let wrong = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("--chekc").output().unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown option '--chekc'"));
+}
+
+#[test]
+fn a_configuration_that_is_missing_is_named() {
+    let site = Site::new("");
+    fs::remove_file(site.path("bowline.cfg")).unwrap();
+    for arguments in [&[][..], &["-c"]] {
+        let failed = site.output(arguments);
+        assert_eq!(failed.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(text.contains("bowline.cfg"), "{text}");
+    }
+}
+
+#[test]
+fn it_knows_its_version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bowline")).arg("-v").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
 }

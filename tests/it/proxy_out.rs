@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 
 use super::support::client::{Client, Version};
+use super::support::openssl::SClient;
 use super::support::proxy_header::{
     self, ALPN, AUTHORITY, CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, CRC32C, FINGERPRINT, Header, SSL,
     SSL_CIPHER, SSL_CLIENT_CERT, SSL_CN, SSL_GROUP, SSL_KEY_ALG, SSL_SIG_ALG, SSL_SIG_SCHEME, SSL_VERSION, UNIQUE_ID,
@@ -106,9 +108,13 @@ both_versions! {
         assert_eq!(ssl.text(SSL_KEY_ALG), Some("EC256"));
         assert_eq!(ssl.text(SSL_SIG_ALG), Some("ecdsa-with-SHA256"));
         assert_eq!(ssl.text(SSL_SIG_SCHEME), Some("ecdsa_secp256r1_sha256"));
-        let group = tls.conn.negotiated_key_exchange_group().expect("a group").name();
-        let group = format!("{group:?}");
-        assert_eq!(ssl.text(SSL_GROUP), Some(group.as_str()));
+        // IANA's spelling, which is OpenSSL's too.
+        let group = match tls.conn.negotiated_key_exchange_group().expect("a group").name() {
+            NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+            NamedGroup::X25519 => "x25519",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ssl.text(SSL_GROUP), Some(group));
         assert_eq!(ssl.tlv(SSL_CLIENT_CERT), Some(pki().good.leaf().as_ref()));
         let expected = [CRC32C, ALPN, AUTHORITY, UNIQUE_ID, SSL];
         let order: Vec<u8> = header.order();
@@ -248,7 +254,7 @@ fn every_connection_has_an_id_of_its_own() {
 
 #[test]
 fn names_are_passed_on_byte_by_byte() {
-    let name = "Zo\u{eb}\u{4e2d}/CN=admin\n\"x";
+    let name = "Zo\u{eb}\u{4e2d}/CN=admin \"x";
     let backend = Scripted::start();
     let server = "send-proxy-v2-ssl-cn";
     let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
@@ -256,6 +262,19 @@ fn names_are_passed_on_byte_by_byte() {
     let client = Client::new(Version::Tls13).identity(&strange);
     let _tls = client.connect(bowline.main());
     assert_eq!(backend.accept().header().ssl().text(SSL_CN), Some(name));
+}
+
+#[test]
+fn a_name_with_control_characters_is_not_passed_on() {
+    let backend = Scripted::start();
+    let server = "send-proxy-v2-ssl-cn";
+    let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), server));
+    let strange = pki().client_ca.issue(&Leaf::client("admin\n"));
+    let client = Client::new(Version::Tls13).identity(&strange);
+    let _tls = client.connect(bowline.main());
+    let header = backend.accept().header();
+    assert_eq!(header.ssl().text(SSL_CN), None);
+    assert_eq!(header.ssl().verify, 0);
 }
 
 #[test]
@@ -275,4 +294,23 @@ fn a_long_header_arrives_whole_through_a_narrow_socket() {
     assert!(header.length > 6000, "{} bytes", header.length);
     assert_eq!(header.ssl().tlv(SSL_CLIENT_CERT), Some(long.leaf().as_ref()));
     assert!(peer.read_exact(data.len()) == data, "the data behind it");
+}
+
+#[test]
+fn a_client_of_a_unix_socket_has_no_address_to_tell() {
+    let backend = Scripted::start();
+    let config = Config::new()
+        .frontend_line("bind unix@{dir}/in.sock mode 666 ssl crt {dir}/server.pem")
+        .server(backend.address(), "send-proxy-v2");
+    let bowline = serve(&config);
+    let path = bowline.site.path("in.sock");
+    let path = path.to_str().expect("UTF-8");
+    let mut openssl = SClient::start(&["-unix", path]);
+    openssl.type_line("hello");
+    let mut peer = backend.accept();
+    let header = peer.header();
+    assert_eq!(header.addresses, None);
+    assert_eq!(peer.read_exact(6), b"hello\n");
+    openssl.end_input();
+    openssl.wait();
 }

@@ -41,7 +41,8 @@ fn nginx_reads_the_header() {
         return;
     }
     let server = Server::nginx();
-    for header in [OPTIONS, "send-proxy"] {
+    // Before 1.23.2 it takes no header of more than 107 bytes: addresses and a server name fit.
+    for header in ["send-proxy-v2 proxy-v2-options authority,crc32c", "send-proxy"] {
         let (answer, client) = ask(&server, header, b"");
         assert_eq!(answer, format!("{client}\n"));
     }

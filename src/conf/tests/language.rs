@@ -96,7 +96,7 @@ fn empty_words_are_errors() {
 #[test]
 fn unset_variables_warn_only_where_lines_count() {
     assert_eq!(codes("global\n    log-tag \"x$A\"\n"), ["W103"]);
-    assert_eq!(codes(".if 0\nglobal\n    log-tag \"x$A\"\n.endif\n"), [""; 0]);
+    assert_eq!(codes("global\n.if 0\n    log-tag \"x$A\"\n.endif\n"), [""; 0]);
     assert_eq!(
         codes(".if streq(\"$A\",x)\nnonsense\n.endif\nglobal\n"),
         [""; 0],
@@ -245,9 +245,32 @@ fn messages_of_the_file() {
 }
 
 #[test]
+fn a_configuration_without_a_section_is_refused() {
+    for text in ["", "\n\n", "# global\n", "    # frontend fe\n", ".if 0\nglobal\n.endif\n", ".notice \"x\"\n"] {
+        let parsed = read(text);
+        assert!(parsed.model.is_none(), "{text:?}");
+        assert!(findings(&parsed).contains(&"1:1 E111".to_owned()), "{text:?}: {:?}", findings(&parsed));
+    }
+    for text in ["global\n", "defaults\n", "global\ndefaults\n", ".if 1\nglobal\n.endif\n"] {
+        assert!(read(text).model.is_some(), "{text:?}");
+    }
+    // What is there is wrong: that is enough said.
+    assert_eq!(codes("bind :443\n"), ["E107"]);
+
+    // One file without a section is a place for later.
+    let parsed = |texts: [&str; 2]| {
+        let sources = [("a".to_owned(), texts[0].into()), ("b".to_owned(), texts[1].into())];
+        parse(&sources, &BTreeMap::new())
+    };
+    assert!(parsed(["", "global\n"]).model.is_some() && parsed(["global\n", "# none\n"]).model.is_some());
+    let neither = parsed(["", "# none\n"]);
+    assert!(neither.model.is_none() && neither.diagnostics[0].message.contains("nor in the files after it"));
+}
+
+#[test]
 fn missing_line_feed_is_a_notice() {
     assert_eq!(findings(&read("global")), ["1:1 N010"]);
-    assert_eq!(codes(""), [""; 0]);
+    assert_eq!(codes("global\n"), [""; 0]);
 }
 
 #[test]

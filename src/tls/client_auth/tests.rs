@@ -5,16 +5,16 @@ use rcgen::{ExtendedKeyUsagePurpose, SerialNumber};
 use rustls::AlertDescription;
 
 use super::*;
+use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Verify};
 use crate::material::Files;
 use crate::tls::policy::{self, TlsPolicy};
-use crate::tls::problem::Problem;
 use crate::tls::test_pki::*;
 use crate::tls::tickets::TicketKeys;
 
 mod files;
 
-fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, Vec<Problem>) {
+fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let bind = BindTls {
         verify,
         ca_file: Some(at(PathBuf::from("/t/ca.pem"))),
@@ -34,8 +34,11 @@ fn policy(verify: Verify, ca: &str, crl: Option<&str>) -> ClientPolicy {
     if let Some(crl) = crl {
         add_file(&mut collected, "/t/crl.pem", crl.as_bytes().to_vec(), 0o644);
     }
-    let (policy, problems) = build(verify, crl.is_some(), &collected);
-    assert_eq!(problems.iter().filter(|problem| problem.is_error()).collect::<Vec<_>>(), [] as [&Problem; 0]);
+    let (policy, diagnostics) = build(verify, crl.is_some(), &collected);
+    assert_eq!(
+        diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect::<Vec<_>>(),
+        [] as [&Diagnostic; 0]
+    );
     policy.unwrap().client().clone()
 }
 
@@ -79,7 +82,7 @@ fn without_certificate_the_mode_decides() {
         for handshake in [Handshake::Resumed, full(&required)] {
             let refusal = judge(&required, chain, handshake, now()).unwrap_err();
             assert_eq!(refusal.reason, Reason::NoCertificate);
-            assert_eq!(refusal.to_string(), "no certificate was sent");
+            assert_eq!((refusal.words.as_str(), refusal.subject), ("no certificate was sent", None));
         }
         for handshake in [Handshake::Resumed, full(&optional)] {
             let verdict = judge(&optional, chain, handshake, now()).unwrap();
@@ -140,9 +143,9 @@ fn unknown_ca() {
     let policy = policy(Verify::Required, &ca.pem, None);
     let (refusal, alert) = refusal(&policy, &[other.client("mallory", |_| ()).der], now());
     assert_eq!((refusal.reason, alert), (Reason::UnknownCa, AlertDescription::UnknownCA));
-    let text =
-        "certificate \"/O=Example/CN=mallory\" serial 07 of \"/O=Example/CN=Other\": no CA of 'ca-file' has issued it";
-    assert_eq!(refusal.to_string(), text);
+    assert_eq!(refusal.words, "no CA of 'ca-file' has issued it");
+    let names = [refusal.subject, refusal.issuer, refusal.serial].map(Option::unwrap);
+    assert_eq!(names, ["/O=Example/CN=mallory", "/O=Example/CN=Other", "07"]);
 }
 
 #[test]

@@ -5,17 +5,17 @@ fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
-fn load_from(files: &Files, crt: &[&str]) -> (Vec<Arc<Credential>>, Vec<Problem>) {
+fn load_from(files: &Files, crt: &[&str]) -> (Vec<Arc<Credential>>, Vec<Diagnostic>) {
     load(&bind(crt), files, &provider(), now(), &[])
 }
 
-/// The only problem, which must be an error that leaves nothing loaded.
-fn refusal(files: &Files, crt: &str) -> Problem {
-    let (credentials, mut problems) = load_from(files, &[crt]);
+/// The only diagnostic, which must be an error that leaves nothing loaded.
+fn refusal(files: &Files, crt: &str) -> Diagnostic {
+    let (credentials, mut diagnostics) = load_from(files, &[crt]);
     assert!(credentials.is_empty());
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].is_error());
-    problems.remove(0)
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    assert!(diagnostics[0].is_error());
+    diagnostics.remove(0)
 }
 
 fn server() -> Issued {
@@ -28,8 +28,8 @@ fn a_combined_file_is_loaded_with_its_facts() {
     let issuing = root.intermediate("Issuing");
     let server = issuing.server(&["a.example", "*.b.example"], ec_key());
     let file = format!("{}{}{}", server.key.serialize_pem(), server.pem, issuing.pem);
-    let (credentials, problems) = load_from(&files([("/c/a.pem", file)]), &["/c/a.pem"]);
-    assert_eq!(problems, []);
+    let (credentials, diagnostics) = load_from(&files([("/c/a.pem", file)]), &["/c/a.pem"]);
+    assert_eq!(diagnostics, []);
     let facts = credentials[0].facts();
     assert_eq!(facts.names, ["a.example", "*.b.example"]);
     assert_eq!((facts.server_sig_alg, facts.server_key_alg.as_str()), ("ecdsa-with-SHA256", "EC256"));
@@ -44,27 +44,27 @@ fn a_combined_file_is_loaded_with_its_facts() {
 fn the_key_may_stand_beside_the_certificate() {
     let server = server();
     let beside = files([("/c/a.pem", server.pem.clone()), ("/c/a.pem.key", server.key.serialize_pem())]);
-    let (credentials, problems) = load_from(&beside, &["/c/a.pem"]);
-    assert_eq!((credentials.len(), problems), (1, vec![]));
+    let (credentials, diagnostics) = load_from(&beside, &["/c/a.pem"]);
+    assert_eq!((credentials.len(), diagnostics), (1, vec![]));
 }
 
 #[test]
 fn a_missing_key_is_told_with_both_places() {
-    let problem = refusal(&files([("/c/a.pem", server().pem)]), "/c/a.pem");
-    assert_eq!((problem.code, problem.message.as_str()), ("E220", "no private key for '/c/a.pem'"));
+    let diagnostic = refusal(&files([("/c/a.pem", server().pem)]), "/c/a.pem");
+    assert_eq!((diagnostic.code, diagnostic.message.as_str()), ("E220", "no private key for '/c/a.pem'"));
     let note = "looked in the file itself (1 certificate, 0 keys) and in '/c/a.pem.key' (does not exist)";
-    assert_eq!(problem.notes, [note]);
+    assert_eq!(diagnostic.notes, [note]);
     let empty = server().pem;
-    let problem = refusal(&files([("/c/a.pem", server().pem), ("/c/a.pem.key", empty)]), "/c/a.pem");
-    assert!(problem.notes[0].ends_with("(has no key)"), "{problem:?}");
+    let diagnostic = refusal(&files([("/c/a.pem", server().pem), ("/c/a.pem.key", empty)]), "/c/a.pem");
+    assert!(diagnostic.notes[0].ends_with("(has no key)"), "{diagnostic:?}");
 }
 
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let other = ec_key().serialize_pem();
-    let problem = refusal(&files([("/c/a.pem", format!("{}{other}", server().pem))]), "/c/a.pem");
-    assert_eq!(problem.code, "E226");
-    assert_eq!(problem.notes, [""; 0]);
+    let diagnostic = refusal(&files([("/c/a.pem", format!("{}{other}", server().pem))]), "/c/a.pem");
+    assert_eq!(diagnostic.code, "E226");
+    assert_eq!(diagnostic.notes, [""; 0]);
     let other = rsa_key().serialize_pem();
     assert_eq!(refusal(&files([("/c/a.pem", format!("{}{other}", server().pem))]), "/c/a.pem").code, "E226");
 }
@@ -74,9 +74,9 @@ fn a_chain_in_the_wrong_order_is_recognised() {
     let root = Ca::root("Root");
     let server = root.server(&["a.example"], ec_key());
     let file = format!("{}{}", root.pem, server.combined());
-    let problem = refusal(&files([("/c/a.pem", file)]), "/c/a.pem");
-    assert_eq!(problem.code, "E226");
-    assert_eq!(problem.notes, ["it belongs to certificate 2 of the file: that one must come first"]);
+    let diagnostic = refusal(&files([("/c/a.pem", file)]), "/c/a.pem");
+    assert_eq!(diagnostic.code, "E226");
+    assert_eq!(diagnostic.notes, ["it belongs to certificate 2 of the file: that one must come first"]);
 }
 
 #[test]
@@ -85,19 +85,19 @@ fn keys_that_cannot_be_used_are_refused() {
     let twice = format!("{}{}", server.combined(), server.key.serialize_pem());
     assert_eq!(refusal(&files([("/c/a.pem", twice)]), "/c/a.pem").code, "E224");
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    let problem = refusal(&files([("/c/a.pem", format!("{}{encrypted}", server.pem))]), "/c/a.pem");
-    assert_eq!(problem.code, "E225");
-    assert!(problem.notes[0].contains("openssl pkey -in /c/a.pem"), "{problem:?}");
+    let diagnostic = refusal(&files([("/c/a.pem", format!("{}{encrypted}", server.pem))]), "/c/a.pem");
+    assert_eq!(diagnostic.code, "E225");
+    assert!(diagnostic.notes[0].contains("openssl pkey -in /c/a.pem"), "{diagnostic:?}");
     let garbage = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     assert_eq!(refusal(&files([("/c/a.pem", format!("{}{garbage}", server.pem))]), "/c/a.pem").code, "E227");
 }
 
 #[test]
 fn files_that_are_no_certificates_are_refused() {
-    let problem = refusal(&files([("/c/a.pem", String::new())]), "/c/a.pem");
-    assert_eq!((problem.code, problem.message.as_str()), ("E222", "'/c/a.pem' is empty"));
-    let problem = refusal(&files([("/c/a.pem", ec_key().serialize_pem())]), "/c/a.pem");
-    assert_eq!((problem.code, problem.notes[0].as_str()), ("E223", "it has only: PRIVATE KEY"));
+    let diagnostic = refusal(&files([("/c/a.pem", String::new())]), "/c/a.pem");
+    assert_eq!((diagnostic.code, diagnostic.message.as_str()), ("E222", "'/c/a.pem' is empty"));
+    let diagnostic = refusal(&files([("/c/a.pem", ec_key().serialize_pem())]), "/c/a.pem");
+    assert_eq!((diagnostic.code, diagnostic.notes[0].as_str()), ("E223", "it has only: PRIVATE KEY"));
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let with_key = format!("{garbage}{}", ec_key().serialize_pem());
     assert_eq!(refusal(&files([("/c/a.pem", with_key)]), "/c/a.pem").code, "E227");
@@ -113,9 +113,9 @@ fn dates_and_modes_are_warnings() {
     let code = |bytes, mode| {
         let mut files = Files::default();
         add_file(&mut files, "/c/a.pem", bytes, mode);
-        let (credentials, problems) = load_from(&files, &["/c/a.pem"]);
+        let (credentials, diagnostics) = load_from(&files, &["/c/a.pem"]);
         assert_eq!(credentials.len(), 1);
-        problems.iter().map(|problem| problem.code).collect::<Vec<_>>()
+        diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     assert_eq!(code(issue(-2 * DAY, -DAY), 0o600), ["W222"]);
     assert_eq!(code(issue(DAY, 2 * DAY), 0o640), ["W223"]);
@@ -143,10 +143,10 @@ fn directories_are_read_in_name_order_without_companions() {
         ("/d/c.pem.ocsp", "x".to_owned()),
         ("/d/c.pem.sctl", "x".to_owned()),
     ]);
-    let (credentials, problems) = load_from(&all, &["/d"]);
+    let (credentials, diagnostics) = load_from(&all, &["/d"]);
     let loaded: Vec<_> = credentials.iter().map(|credential| credential.path().to_str().unwrap()).collect();
     assert_eq!(loaded, ["/d/a", "/d/b.pem", "/d/c.pem"]);
-    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["N224"]);
+    assert_eq!(diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>(), ["N224"]);
     all.entries.insert("/d".into(), Entry::Directory(vec![".hidden.pem".to_owned()]));
     assert_eq!(refusal(&all, "/d").code, "E228");
     let strict = BindTls { strict_sni: true, ..bind(&["/d"]) };

@@ -10,7 +10,6 @@ use super::*;
 use crate::conf::model::At;
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
-use crate::tls::problem::Severity;
 use crate::tls::test_pki::{self, *};
 use crate::tls::tickets::Scope;
 
@@ -45,8 +44,8 @@ impl World {
     }
 
     fn build(&self, bind: &BindTls, listener: &str) -> TlsPolicy {
-        let (policy, problems) = build(bind, &self.files, &self.tickets, LIFETIME, listener, now(), None);
-        assert_eq!(problems.iter().filter(|problem| problem.severity == Severity::Error).count(), 0, "{problems:?}");
+        let (policy, diagnostics) = build(bind, &self.files, &self.tickets, LIFETIME, listener, now(), None);
+        assert_eq!(diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 0, "{diagnostics:?}");
         policy.unwrap()
     }
 
@@ -121,7 +120,7 @@ fn connect(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>, now: Instant)
         let mut wire = wire.as_slice();
         while !wire.is_empty() && outcome.server_result.is_ok() {
             outcome.server.read_tls(&mut wire).unwrap();
-            let scope = Scope::enter(now, first);
+            let scope = Scope::enter(now, test_pki::now(), first);
             outcome.server_result = outcome.server.process_new_packets().map(|_| ());
             first = scope.leave();
             if outcome.server.handshake_kind() != Some(HandshakeKind::Resumed) {
@@ -301,18 +300,18 @@ fn versions_and_suites_are_ours() {
     assert_eq!((alert(&tls12, &only(TlsVersion::Tls12)), alert(&tls13, &only(TlsVersion::Tls13))), (Ok(()), Ok(())));
     let (min_version, max_version) = (TlsVersion::Tls13, TlsVersion::Tls12);
     let none = BindTls { min_version, max_version, ..world.bind(Verify::None) };
-    let (policy, problems) = build(&none, &world.files, &world.tickets, LIFETIME, "bind", now(), None);
+    let (policy, diagnostics) = build(&none, &world.files, &world.tickets, LIFETIME, "bind", now(), None);
     assert!(policy.is_none());
-    assert_eq!(problems[0].code, "E250");
+    assert_eq!(diagnostics[0].code, "E250");
 }
 
 #[test]
 fn errors_leave_no_policy() {
     let world = World::new();
     let code = |bind: &BindTls| {
-        let (policy, problems) = build(bind, &world.files, &world.tickets, LIFETIME, "bind", now(), None);
+        let (policy, diagnostics) = build(bind, &world.files, &world.tickets, LIFETIME, "bind", now(), None);
         assert!(policy.is_none());
-        problems.iter().map(|problem| problem.code).collect::<Vec<_>>()
+        diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     let missing = || At { value: PathBuf::from("/missing"), at: location() };
     assert_eq!(code(&BindTls { crt: vec![], ..world.bind(Verify::None) }), ["E228"]);
@@ -332,7 +331,7 @@ fn certificates_that_did_not_change_are_kept() {
     let bind = world.bind(Verify::None);
     let (after, _) = build(&bind, &world.files, &world.tickets, LIFETIME, "bind", now(), Some(&before));
     let after = after.unwrap();
-    assert!(Arc::ptr_eq(&before.names().credentials()[0], &after.names().credentials()[0]));
+    assert!(Arc::ptr_eq(&before.names.credentials()[0], &after.names.credentials()[0]));
     let lines = after.describe();
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("certificate \"/CN=s.example\" serial 07 expires "), "{lines:?}");

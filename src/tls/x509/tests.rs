@@ -24,26 +24,67 @@ fn names_are_written_on_one_line_as_openssl_does() {
         (strange, "x"),
     ]);
     let certificate = Certificate::parse(&der).unwrap();
-    assert_eq!(certificate.subject().unwrap(), b"/O=Example/OU=ops/CN=alice/CN=bob/1.2.3.4=x");
-    assert_eq!(certificate.issuer().unwrap(), b"/O=Example/CN=Root");
-    assert_eq!(certificate.common_name(), Some(b"alice".as_slice()));
-    assert_eq!(certificate.subject_entry("cn", 2), Some(b"bob".as_slice()));
-    assert_eq!(certificate.subject_entry("CN", -1), Some(b"bob".as_slice()));
-    assert_eq!(certificate.subject_entry("CN", 3), None);
-    assert_eq!(certificate.subject_entry("CN", 0), None);
-    assert_eq!(certificate.subject_entry("1.2.3.4", 1), Some(b"x".as_slice()));
-    assert_eq!(certificate.subject_entry("L", 1), None);
-    assert_eq!(certificate.issuer_entry("CN", 1), Some(b"Root".as_slice()));
+    assert_eq!(certificate.subject().unwrap(), "/O=Example/OU=ops/CN=alice/CN=bob/1.2.3.4=x");
+    assert_eq!(certificate.issuer().unwrap(), "/O=Example/CN=Root");
+    assert_eq!(certificate.common_name().unwrap(), "alice");
 }
 
 #[test]
-fn a_nul_byte_gives_no_value_but_can_be_printed() {
-    let der = named(&[(DnType::CommonName, "root\0.example"), (DnType::LocalityName, "here")]);
-    let certificate = Certificate::parse(&der).unwrap();
-    assert_eq!(certificate.subject(), None);
-    assert_eq!(certificate.common_name(), None);
-    assert_eq!(certificate.subject_entry("L", 1), Some(b"here".as_slice()));
-    assert_eq!(certificate.printed_subject(), "/CN=root#00.example/L=here");
+fn a_control_character_gives_no_value_but_can_be_printed() {
+    for (odd, printed) in [("root\0.example", "root#00.example"), ("a\nb", "a#0Ab"), ("\u{85}", "#C2#85")] {
+        let der = named(&[(DnType::CommonName, odd), (DnType::LocalityName, "here")]);
+        let certificate = Certificate::parse(&der).unwrap();
+        assert_eq!((certificate.subject(), certificate.common_name()), (None, None), "{odd:?}");
+        assert_eq!(certificate.printed_subject(), format!("/CN={printed}/L=here"));
+    }
+}
+
+/// `der` with `from`, which is in there once, replaced by `to`.
+fn patched(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let places: Vec<usize> = (0..der.len()).filter(|at| der[*at..].starts_with(from)).collect();
+    let [place] = places[..] else { panic!("{} places", places.len()) };
+    let mut patched = der.to_vec();
+    patched[place..place + to.len()].copy_from_slice(to);
+    patched
+}
+
+#[test]
+fn a_text_that_can_be_read_in_two_ways_has_no_value() {
+    const UTF8: u8 = 12;
+    // NumericString, PrintableString, T61String, IA5String, VisibleString
+    for tag in [18, 19, 20, 22, 26] {
+        for (text, value) in [("Zoe", Some("Zoe".to_owned())), ("Zo\u{eb}", None)] {
+            let der = named(&[(DnType::CommonName, text)]);
+            let length = u8::try_from(text.len()).unwrap();
+            let der = patched(&der, &[&[UTF8, length], text.as_bytes()].concat(), &[tag, length]);
+            assert_eq!(Certificate::parse(&der).unwrap().common_name(), value, "tag {tag}");
+        }
+    }
+    let utf8 = named(&[(DnType::CommonName, "Zo\u{eb}")]);
+    assert_eq!(Certificate::parse(&utf8).unwrap().common_name().unwrap(), "Zo\u{eb}");
+    let broken = patched(&utf8, &[UTF8, 4, b'Z', b'o', 0xc3, 0xab], &[UTF8, 4, b'Z', b'o', 0xc3, b'a']);
+    assert_eq!(Certificate::parse(&broken).unwrap().common_name(), None);
+    // UniversalString
+    let universal = patched(&utf8, &[UTF8, 4, b'Z', b'o', 0xc3, 0xab], &[28, 4, 0, 0, 0, b'Z']);
+    assert_eq!(Certificate::parse(&universal).unwrap().common_name(), None);
+}
+
+#[test]
+fn bmp_strings_are_utf_16() {
+    const BMP: u8 = 30;
+    let der = named(&[(DnType::CommonName, "12345678")]);
+    let common_name = |value: &[u8]| {
+        let length = u8::try_from(value.len()).unwrap();
+        let value = [&[BMP, length], value].concat();
+        let der = patched(&der, b"\x0c\x0812345678", &value);
+        Certificate::parse(&der).unwrap().common_name()
+    };
+    assert_eq!(common_name(b"\0Z\0o\0\xeb\0!").unwrap(), "Zo\u{eb}!");
+    // Two halves of a character, then one half alone, then a NUL.
+    assert_eq!(common_name(b"\xd8\x3d\xde\0\0!\0!").unwrap(), "\u{1f600}!!");
+    assert_eq!(common_name(b"\xd8\x3d\0!\0!\0!"), None);
+    assert_eq!(common_name(b"\0a\0\0\0b\0c"), None);
+    assert_eq!(utf16(b"\0a\0"), None);
 }
 
 #[test]
@@ -56,8 +97,8 @@ fn hostile_names_are_escaped_and_cut() {
     assert!(printed.starts_with("/CN=AAA") && printed.ends_with("A...") && printed.len() == 259, "{printed}");
     let der = named(&[(DnType::CommonName, "a\nERROR \"x\"#\u{e9}")]);
     assert_eq!(Certificate::parse(&der).unwrap().printed_subject(), "/CN=a#0AERROR #22x#22#23#C3#A9");
-    assert_eq!(Certificate::parse(&named(&[(DnType::CommonName, "")])).unwrap().common_name(), Some(&b""[..]));
-    assert_eq!(Certificate::parse(&named(&[])).unwrap().subject().unwrap(), b"");
+    assert_eq!(Certificate::parse(&named(&[(DnType::CommonName, "")])).unwrap().common_name().unwrap(), "");
+    assert_eq!(Certificate::parse(&named(&[])).unwrap().subject(), None);
 }
 
 #[test]
@@ -78,17 +119,23 @@ fn bytes_that_are_no_certificate_are_refused() {
 }
 
 #[test]
-fn serials_are_magnitudes_without_leading_zeros() {
-    let serial = |bytes: &[u8]| {
-        let issued =
-            Ca::root("Root").issue(ec_key(), |params| params.serial_number = Some(SerialNumber::from_slice(bytes)));
-        let certificate = Certificate::parse(&issued.der).unwrap();
-        (certificate.serial(), certificate.printed_serial())
+fn serials_are_positive_and_without_sign_byte() {
+    let with_serial = |bytes: &[u8]| {
+        Ca::root("Root").issue(ec_key(), |params| params.serial_number = Some(SerialNumber::from_slice(bytes))).der
     };
-    assert_eq!(serial(&[0x80, 1]), (vec![0x80, 1], "8001".to_owned()));
-    assert_eq!(serial(&[0, 0, 10]), (vec![10], "0A".to_owned()));
-    assert_eq!(serial(&[0]), (vec![0], "00".to_owned()));
-    assert_eq!(serial(&[0x7f; 30]).1, format!("{}...", "7F".repeat(20)));
+    let serial = |der: &[u8]| {
+        let certificate = Certificate::parse(der).unwrap();
+        (certificate.serial().map(<[u8]>::to_vec), certificate.printed_serial())
+    };
+    assert_eq!(serial(&with_serial(&[0x80, 1])), (Some(vec![0x80, 1]), "8001".to_owned()));
+    assert_eq!(serial(&with_serial(&[0, 0, 10])), (Some(vec![10]), "0A".to_owned()));
+    assert_eq!(serial(&with_serial(&[0])), (Some(vec![0]), "00".to_owned()));
+    assert_eq!(serial(&with_serial(&[0x7f; 30])).1, format!("{}...", "7F".repeat(20)));
+    let plain = with_serial(b"\x01serial");
+    let negative = patched(&plain, b"\x01serial", b"\xffserial");
+    assert_eq!(serial(&negative), (None, "?FF73657269616C".to_owned()));
+    let padded = patched(&plain, b"\x01serial", b"\x00serial");
+    assert_eq!(serial(&padded), (None, "?0073657269616C".to_owned()));
 }
 
 #[test]

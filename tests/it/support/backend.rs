@@ -121,12 +121,6 @@ impl Peer {
         Self { socket: self.socket.try_clone().expect("a handle") }
     }
 
-    /// Address of Bowline's end.
-    pub(crate) fn remote(&self) -> SocketAddr {
-        let address = self.socket.peer_addr().expect("an address");
-        address.as_socket().expect("an IP address")
-    }
-
     /// Receives exactly `length` bytes.
     #[track_caller]
     pub(crate) fn read_exact(&mut self, length: usize) -> Vec<u8> {
@@ -213,6 +207,16 @@ impl Peer {
     /// Closes with a RST.
     pub(crate) fn reset(self) {
         self.socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    }
+
+    /// A RST comes although nothing is read.
+    #[track_caller]
+    pub(crate) fn assert_reset_unread(&mut self) {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let timeout = PollTimeout::try_from(DEADLINE).expect("less than 24 days");
+        assert_eq!(poll(&mut fds, timeout).expect("poll"), 1, "no RST");
+        let error = self.socket.take_error().expect("SO_ERROR").expect("an error");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     /// Nothing arrives for as long as `length`.

@@ -267,7 +267,7 @@ impl Bowline {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", words[0].display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", words[0].to_string_lossy()));
         let log = Log::default();
         log.capture(child.stdout.take().expect("a pipe"));
         log.capture(child.stderr.take().expect("a pipe"));
@@ -275,9 +275,12 @@ impl Bowline {
         if bowline.log.find(0, &[ADOPTED], DEADLINE).is_some() {
             return Ok(bowline);
         }
-        let status = bowline.child.try_wait().expect("a child");
-        bowline.exited = status;
-        Err(StartFailure { status, log: bowline.log.text() })
+        // A process closes its output shortly before it has ended; one that runs on without being ready is killed.
+        let end = Instant::now() + Duration::from_secs(2);
+        while bowline.running() && Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Err(StartFailure { status: bowline.exited, log: bowline.log.text() })
     }
 
     /// Starts it with a configuration that must be refused.

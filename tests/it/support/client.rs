@@ -4,26 +4,19 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue,
-    Tls13ClientSessionValue,
-};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, NamedGroup,
-    SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, SupportedProtocolVersion};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::DEADLINE;
 use super::certs::{Identity, pki};
+use super::sessions::Sessions;
+use super::trust::{Always, AnyServer, provider};
+use super::{DEADLINE, assert_same_bytes};
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +78,7 @@ impl Client {
             .with_protocol_versions(&[version.supported()])
             .expect("suites for every version")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer))
+            .with_custom_certificate_verifier(Arc::new(AnyServer::with_any_key()))
             .with_no_client_auth();
         Self::with(config)
     }
@@ -152,7 +145,7 @@ impl Client {
     /// Accepts only server keys that sign with ECDSA (true) or RSA (false).
     pub(crate) fn only_ecdsa(self, ecdsa: bool) -> Self {
         self.change(|config| {
-            config.dangerous().set_certificate_verifier(Arc::new(OneKeyType { ecdsa }));
+            config.dangerous().set_certificate_verifier(Arc::new(AnyServer::with_key(ecdsa)));
         })
     }
 
@@ -175,7 +168,7 @@ impl Client {
 
     /// How often a remembered session was offered to a server.
     pub(crate) fn offers(&self) -> usize {
-        self.sessions.offered.load(Ordering::Relaxed)
+        self.sessions.offers()
     }
 
     /// A plain TCP connection.
@@ -411,7 +404,7 @@ impl Tls {
     #[track_caller]
     pub(crate) fn echo(&mut self, data: &[u8]) {
         self.write_all(data);
-        assert_same_bytes_of_echo(&self.read_exact(data.len()), data);
+        assert_same_bytes(&self.read_exact(data.len()), data);
     }
 
     /// Sends a close_notify and nothing else.
@@ -501,169 +494,5 @@ impl Tls {
         }
         self.tcp.set_nonblocking(false).expect("O_NONBLOCK");
         received
-    }
-}
-
-#[track_caller]
-fn assert_same_bytes_of_echo(got: &[u8], expected: &[u8]) {
-    super::assert_same_bytes(got, expected);
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
-/// Always this certificate.
-#[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
-
-impl ResolvesClientCert for Always {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-/// Believes any certificate, but checks that the server has its key.
-#[derive(Debug)]
-struct AnyServer;
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-}
-
-/// As [`AnyServer`], for one kind of server key.
-#[derive(Debug)]
-struct OneKeyType {
-    ecdsa: bool,
-}
-
-impl ServerCertVerifier for OneKeyType {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        AnyServer.verify_tls12_signature(message, cert, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        AnyServer.verify_tls13_signature(message, cert, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        if self.ecdsa {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384]
-        } else {
-            vec![SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PSS_SHA384, SignatureScheme::RSA_PKCS1_SHA256]
-        }
-    }
-}
-
-/// Sessions to resume, offered to any server whatever its name: what an attacker would do.
-#[derive(Debug)]
-struct Sessions {
-    memory: ClientSessionMemoryCache,
-    offered: AtomicUsize,
-}
-
-impl Sessions {
-    fn new() -> Self {
-        Self { memory: ClientSessionMemoryCache::new(64), offered: AtomicUsize::new(0) }
-    }
-
-    fn key() -> ServerName<'static> {
-        ServerName::try_from("any.server").expect("a name")
-    }
-
-    fn count<T>(&self, session: Option<T>) -> Option<T> {
-        if session.is_some() {
-            self.offered.fetch_add(1, Ordering::Relaxed);
-        }
-        session
-    }
-}
-
-impl ClientSessionStore for Sessions {
-    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.memory.set_kx_hint(Self::key(), group);
-    }
-
-    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        self.memory.kx_hint(&Self::key())
-    }
-
-    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.memory.set_tls12_session(Self::key(), value);
-    }
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.count(self.memory.tls12_session(&Self::key()))
-    }
-
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {
-        self.memory.remove_tls12_session(&Self::key());
-    }
-
-    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.memory.insert_tls13_ticket(Self::key(), value);
-    }
-
-    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.count(self.memory.take_tls13_ticket(&Self::key()))
     }
 }

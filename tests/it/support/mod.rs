@@ -13,13 +13,15 @@ pub(crate) mod peers;
 pub(crate) mod ports;
 pub(crate) mod proxy_header;
 pub(crate) mod records;
+pub(crate) mod sessions;
+pub(crate) mod trust;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Echo, End, Peer, Scripted};
 pub(crate) use bowline::{Bowline, Site};
 pub(crate) use certs::{Authority, Identity, Leaf, pki};
-pub(crate) use client::{Client, Ending, Tls, Version};
+pub(crate) use client::Tls;
 pub(crate) use config::Config;
 
 /// How long anything may take that should happen at once. Generous: the machine may be busy with other tests.

@@ -20,8 +20,16 @@ impl SClient {
     /// Connects with these further arguments.
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr, arguments: &[&str]) -> Self {
+        let address = address.to_string();
+        let arguments = [&["-connect", address.as_str()][..], arguments].concat();
+        Self::start(&arguments)
+    }
+
+    /// Runs `openssl s_client` with these arguments.
+    #[track_caller]
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &address.to_string()])
+            .arg("s_client")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

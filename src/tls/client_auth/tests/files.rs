@@ -11,8 +11,8 @@ fn load(ca: &str, crl: Option<&str>) -> (Vec<&'static str>, bool) {
     if let Some(crl) = crl {
         add_file(&mut collected, "/t/crl.pem", crl.as_bytes().to_vec(), 0o644);
     }
-    let (policy, problems) = build(Verify::Required, crl.is_some(), &collected);
-    (problems.iter().map(|problem| problem.code).collect(), policy.is_some())
+    let (policy, diagnostics) = build(Verify::Required, crl.is_some(), &collected);
+    (diagnostics.iter().map(|diagnostic| diagnostic.code).collect(), policy.is_some())
 }
 
 #[test]
@@ -50,6 +50,23 @@ fn a_ca_that_has_expired_issues_nothing_more() {
     assert_eq!(load(&expired.pem, None), (vec!["W232", "E231"], false));
 }
 
+/// A CA that was renewed with a new key keeps its name: whose key signed is what counts.
+#[test]
+fn the_expired_one_of_two_cas_of_a_name_issues_nothing_more() {
+    let old = Ca::root_with("Root", valid(-100 * DAY, DAY));
+    let new = Ca::root("Root");
+    let policy = policy(Verify::Required, &(old.pem.clone() + &new.pem), None);
+    let (by_old, by_new) = (old.client("alice", |_| ()), new.client("alice", |_| ()));
+    let later = at_second(2 * DAY);
+    for client in [&by_old, &by_new] {
+        assert!(judge(&policy, Some(std::slice::from_ref(&client.der)), Handshake::Resumed, now()).is_ok());
+    }
+    assert!(judge(&policy, Some(std::slice::from_ref(&by_new.der)), Handshake::Resumed, later).is_ok());
+    let (refused, alert) = refusal(&policy, std::slice::from_ref(&by_old.der), later);
+    assert_eq!((refused.reason, alert), (Reason::Expired, AlertDescription::CertificateExpired));
+    assert_eq!(refused.words, "the CA \"/O=Example/CN=Root\" has expired");
+}
+
 #[test]
 fn cas_come_from_a_directory_and_are_sent_as_hints() {
     let (one, two) = (Ca::root("One"), Ca::root("Two"));
@@ -59,8 +76,8 @@ fn cas_come_from_a_directory_and_are_sent_as_hints() {
         ("/t/ca.pem/README", "no PEM".to_owned()),
         ("/t/ca.pem/.x.pem", "no PEM".to_owned()),
     ]);
-    let (policy, problems) = build(Verify::Required, false, &collected);
-    assert_eq!(problems, []);
+    let (policy, diagnostics) = build(Verify::Required, false, &collected);
+    assert_eq!(diagnostics, []);
     let policy = policy.unwrap();
     for ca in [&one, &two] {
         assert!(judged(policy.client(), &[ca.client("alice", |_| ()).der]).is_ok());
@@ -81,9 +98,9 @@ fn ca_files_that_cannot_be_used_are_errors() {
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(load(&format!("{}{garbage}", ca.pem), None), (vec!["E231"], false));
     assert_eq!(load(&format!("{}{}", ca.pem, ca.crl(&[], -DAY, 2 * DAY)), None), (vec!["W233"], true));
-    let (policy, problems) = build(Verify::Optional, false, &Files::default());
+    let (policy, diagnostics) = build(Verify::Optional, false, &Files::default());
     assert!(policy.is_none());
-    assert_eq!((problems[0].code, problems[0].message.as_str()), ("E221", "'/t/ca.pem' does not exist"));
+    assert_eq!((diagnostics[0].code, diagnostics[0].message.as_str()), ("E221", "'/t/ca.pem' does not exist"));
 }
 
 #[test]
@@ -103,6 +120,24 @@ fn crl_files_that_cannot_be_used_are_errors() {
     let missing = build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone())]));
     assert!(missing.0.is_none());
     assert_eq!((missing.1[0].code, missing.1[0].message.as_str()), ("E221", "'/t/crl.pem' does not exist"));
+}
+
+#[test]
+fn messages_about_crls_name_the_file() {
+    let (ca, impostor) = (Ca::root("Root"), Ca::root("Root"));
+    let crls = [
+        ca.crl(&[], -2 * DAY, -1),
+        ca.crl(&[], DAY, 2 * DAY),
+        ca.crl(&[], -DAY, DAY - 60),
+        impostor.crl(&[], -DAY, 2 * DAY),
+        Ca::root("Other").crl(&[], -DAY, 2 * DAY),
+        String::new(),
+    ];
+    for crl in crls {
+        let (_, diagnostics) =
+            build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone()), ("/t/crl.pem", crl)]));
+        assert!(diagnostics[0].message.contains("'/t/crl.pem'"), "{}", diagnostics[0].message);
+    }
 }
 
 #[test]
