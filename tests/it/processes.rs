@@ -228,6 +228,23 @@ fn more_connections_than_descriptors_are_refused_at_the_start() {
 }
 
 #[test]
+fn a_start_that_could_serve_nobody_is_refused() {
+    let site = Site::new("");
+    let mut command = Command::new("prlimit");
+    command.current_dir(site.folder.path()).args([
+        "--nofile=40:40",
+        env!("CARGO_BIN_EXE_bowline"),
+        "-f",
+        "bowline.cfg",
+    ]);
+    let refused = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    // Two loops listen once each.
+    assert!(said.contains("to 68 at least"), "{said}");
+}
+
+#[test]
 fn checking_starts_nothing_and_answers_with_its_exit_code() {
     let site = Site::new("");
     let taken = TcpListener::bind(site.address).unwrap();
