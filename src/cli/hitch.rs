@@ -78,7 +78,7 @@ fn test(request: &Request) -> ExitCode {
 /// `--dump`: the text alone on standard output, so that it can become a file.
 fn dump(request: &Request) -> ExitCode {
     let words = request.hitch.as_deref().unwrap_or_default();
-    match lower_hitch(words, &request.directory) {
+    match lower_hitch(words, &request.directory, false) {
         Ok(lowered) => {
             let parsed = hitch::parse(&lowered.lowered);
             show(&lowered.report);

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
@@ -54,8 +55,8 @@ pub struct Collected {
 /// The reasons, rendered: a configuration file cannot be read or has errors, or a host name has no address.
 pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collected, Vec<ReportLine>> {
     let Reading { sources, environment, lowered, parsed, mut report } = match &request.hitch {
-        Some(words) => read_hitch(words, &request.directory)?,
-        None => read_haproxy(request)?,
+        Some(words) => read_hitch(words, &request.directory, previous.is_some())?,
+        None => read_haproxy(request, previous.is_some())?,
     };
     report.extend(report::render(&parsed.diagnostics, &sources));
     let Some(model) = parsed.model else {
@@ -69,7 +70,9 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
     if report.iter().any(|line| line.level == ReportLevel::Error) {
         return Err(report);
     }
-    let material = Material { sources, lowered, environment, files, names, ..Material::default() };
+    // A clock before 1970 is one that was never set; certificates say so themselves.
+    let read_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let material = Material { read_at, sources, lowered, environment, files, names, ..Material::default() };
     Ok(Collected { material, model, report })
 }
 
@@ -83,8 +86,8 @@ struct Reading {
     report: Vec<ReportLine>,
 }
 
-fn read_haproxy(request: &Request) -> Result<Reading, Vec<ReportLine>> {
-    let sources = read_sources(request).map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
+fn read_haproxy(request: &Request, again: bool) -> Result<Reading, Vec<ReportLine>> {
+    let sources = read_sources(request, again).map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
     let names: BTreeSet<String> = sources.iter().flat_map(|(_, text)| conf::variables(text)).collect();
     let environment = names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)));
     let environment: BTreeMap<String, String> = environment.collect();
@@ -92,8 +95,8 @@ fn read_haproxy(request: &Request) -> Result<Reading, Vec<ReportLine>> {
     Ok(Reading { sources, environment, lowered: None, parsed, report: Vec::new() })
 }
 
-fn read_hitch(words: &[String], directory: &Path) -> Result<Reading, Vec<ReportLine>> {
-    let Hitch { sources, lowered, report } = lower_hitch(words, directory)?;
+fn read_hitch(words: &[String], directory: &Path, again: bool) -> Result<Reading, Vec<ReportLine>> {
+    let Hitch { sources, lowered, report } = lower_hitch(words, directory, again)?;
     let parsed = conf::hitch::parse(&lowered);
     Ok(Reading { sources, environment: BTreeMap::new(), lowered: Some(lowered), parsed, report })
 }
@@ -112,7 +115,7 @@ pub struct Hitch {
 ///
 /// # Errors
 /// Why not, rendered.
-pub fn lower_hitch(words: &[String], directory: &Path) -> Result<Hitch, Vec<ReportLine>> {
+pub fn lower_hitch(words: &[String], directory: &Path, again: bool) -> Result<Hitch, Vec<ReportLine>> {
     let line = (hitch::COMMAND_LINE.to_owned(), words.join(" ").into_bytes());
     let command_line = hitch::parse_command_line(words)
         .map_err(|diagnostic| report::render(&[*diagnostic], std::slice::from_ref(&line)))?;
@@ -120,7 +123,7 @@ pub fn lower_hitch(words: &[String], directory: &Path) -> Result<Hitch, Vec<Repo
         None => None,
         Some(name) => {
             let path = if matches!(name, "" | "-") { "/dev/stdin" } else { name };
-            let text = read_source(&directory.join(path)).map_err(|error| {
+            let text = read_source(&directory.join(path), again).map_err(|error| {
                 let text = format!("Unable to open configuration file '{name}': {}", reason(&error));
                 vec![ReportLine::new(ReportLevel::Error, text)]
             })?;
@@ -141,7 +144,7 @@ pub fn lower_hitch(words: &[String], directory: &Path) -> Result<Hitch, Vec<Repo
 }
 
 /// Name as given and text of every configuration file.
-fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
+fn read_sources(request: &Request, again: bool) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut sources = Vec::new();
     for name in &request.sources {
         let path = request.directory.join(name);
@@ -151,15 +154,15 @@ fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
             let before = sources.len();
             for file in names.iter().filter_map(|file| file.to_str()).filter(|file| file.ends_with(".cfg")) {
                 let name = format!("{}/{file}", name.trim_end_matches('/'));
-                let text =
-                    read_source(&path.join(file)).map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
+                let text = read_source(&path.join(file), again)
+                    .map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
                 sources.push((name, text));
             }
             if sources.len() == before {
                 return Err(format!("no *.cfg in the directory {name}"));
             }
         } else {
-            let text = read_source(&path)
+            let text = read_source(&path, again)
                 .map_err(|error| format!("cannot read the configuration {name}: {}", reason(&error)))?;
             sources.push((name.clone(), text));
         }
@@ -167,10 +170,14 @@ fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
     Ok(sources)
 }
 
-/// A configuration file, which may be a pipe (`-f /dev/stdin`, `-f <(…)`), unlike the files that it names.
-fn read_source(path: &Path) -> io::Result<Vec<u8>> {
+/// A configuration file, which may be a pipe (`-f /dev/stdin`, `-f <(…)`), unlike the files that it names. What came out of a
+/// pipe is gone: read `again`, it would seem to be empty.
+fn read_source(path: &Path, again: bool) -> io::Result<Vec<u8>> {
     if path.metadata()?.is_file() {
         return read_file(path).map(|mut file| std::mem::take(&mut file.bytes));
+    }
+    if again {
+        return Err(io::Error::other("it is no regular file, which can be read again"));
     }
     let mut text = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;

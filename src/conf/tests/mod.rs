@@ -11,7 +11,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Severity, render_all};
+use super::diagnostic::{Diagnostic, Severity};
 use super::model::Model;
 use super::{Parsed, parse};
 
@@ -43,7 +43,7 @@ fn read(text: &str) -> Parsed {
 #[track_caller]
 fn model(text: &str) -> Model {
     let parsed = read(text);
-    let messages = render_all(&parsed.diagnostics, &[], false);
+    let messages = render_all(&parsed.diagnostics, &[]);
     parsed.model.unwrap_or_else(|| panic!("refused:\n{messages}"))
 }
 
@@ -76,8 +76,13 @@ fn codes_of(parsed: &Parsed) -> Vec<&'static str> {
     parsed.diagnostics.iter().map(|d| d.code).collect()
 }
 
+/// As `-c` prints them.
+fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)]) -> String {
+    crate::report::render(diagnostics, sources).into_iter().map(|line| line.text).collect()
+}
+
 /// Everything that is said about a text.
 fn rendered(text: &str, environment: &[(&str, &str)]) -> String {
     let parsed = read_with(text, environment);
-    render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())], false)
+    render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())])
 }
