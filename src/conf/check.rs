@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
 use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
 use super::header;
@@ -253,8 +254,28 @@ impl Check<'_> {
             alpn: draft.alpn.clone(),
             min_version,
             max_version,
+            suites12: or_default(&draft.options.suites12, &bind_options.suites12, &Suite12::DEFAULT),
+            suites13: or_default(&draft.options.suites13, &bind_options.suites13, &Suite13::DEFAULT),
+            groups: self.groups(draft),
+            prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
             strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
         })
+    }
+
+    /// A list of the line, else of `global`, else `ecdhe`: HAProxy's order.
+    fn groups(&mut self, draft: &BindDraft) -> Vec<Group> {
+        let listed = draft.options.groups.as_ref().or(self.global.bind_options.groups.as_ref());
+        match (listed, &draft.ecdhe) {
+            (Some(listed), Some(At { at, .. })) => {
+                let wins = if draft.options.groups.is_some() { "curves" } else { "ssl-default-bind-curves" };
+                let message = format!("'ecdhe' has no effect: '{wins}' goes before it");
+                self.diagnostics.push(Diagnostic::warning("W302", at, message).span(saturated("ecdhe".len())));
+                listed.clone()
+            }
+            (Some(listed), None) => listed.clone(),
+            (None, Some(single)) => single.value.clone(),
+            (None, None) => Group::DEFAULT.to_vec(),
+        }
     }
 
     /// What is missing on a line with `ssl`.
@@ -360,6 +381,11 @@ fn addresses_once(frontends: &[Frontend], diagnostics: &mut Diagnostics) {
             }
         }
     }
+}
+
+/// The list of the line, else that of `global`, else the built-in one.
+fn or_default<T: Clone>(own: &Option<Vec<T>>, global: &Option<Vec<T>>, built_in: &[T]) -> Vec<T> {
+    own.as_ref().or(global.as_ref()).map_or_else(|| built_in.to_vec(), Vec::clone)
 }
 
 /// A path below its base, unless it is absolute.

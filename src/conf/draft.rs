@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::Diagnostic;
 use super::expr::Format;
+use super::keywords::Dropped;
 use super::model::{At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify};
 
 /// `global`.
@@ -19,7 +21,7 @@ pub(crate) struct Global {
     pub(crate) crt_base: Option<PathBuf>,
     /// `ca-base`.
     pub(crate) ca_base: Option<PathBuf>,
-    /// `ssl-default-bind-options`.
+    /// `ssl-default-bind-…`.
     pub(crate) bind_options: TlsOptions,
     /// `zero-warning`.
     pub(crate) zero_warning: Option<Location>,
@@ -27,7 +29,7 @@ pub(crate) struct Global {
     pub(crate) seen: HashMap<&'static str, u32>,
 }
 
-/// TLS settings that stand on a `bind` line or in `ssl-default-bind-options`.
+/// TLS settings that stand on a `bind` line or in `ssl-default-bind-…`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
     /// `ssl-min-ver`.
@@ -36,6 +38,14 @@ pub(crate) struct TlsOptions {
     pub(crate) max: Option<TlsVersion>,
     /// `strict-sni` or `no-strict-sni`.
     pub(crate) strict_sni: Option<bool>,
+    /// `prefer-client-ciphers`.
+    pub(crate) prefer_client_ciphers: bool,
+    /// `ciphers`.
+    pub(crate) suites12: Option<Vec<Suite12>>,
+    /// `ciphersuites`.
+    pub(crate) suites13: Option<Vec<Suite13>>,
+    /// `curves`.
+    pub(crate) groups: Option<Vec<Group>>,
 }
 
 /// Which section a proxy is.
@@ -162,6 +172,10 @@ pub(crate) struct BindDraft {
     /// The word `crl-file`, and bytes to mark.
     pub(crate) crl_file_at: Option<(Location, u32)>,
     pub(crate) alpn: Vec<Vec<u8>>,
+    /// `ecdhe`.
+    pub(crate) ecdhe: Option<At<Vec<Group>>>,
+    /// Words of `ciphers`, `ciphersuites`, `curves` and `ecdhe` that name nothing here.
+    pub(crate) dropped: Vec<Dropped>,
     pub(crate) options: TlsOptions,
 }
 
@@ -188,6 +202,8 @@ impl BindDraft {
             crl_file: None,
             crl_file_at: None,
             alpn: Vec::new(),
+            ecdhe: None,
+            dropped: Vec::new(),
             options: TlsOptions::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::expr::Format;
 
 /// A place in a configuration file, for messages.
@@ -231,6 +232,14 @@ pub struct BindTls {
     pub min_version: TlsVersion,
     /// Highest version.
     pub max_version: TlsVersion,
+    /// Suites of TLS 1.2 in order of preference: `ciphers`, `ssl-default-bind-ciphers`, or [`Suite12::DEFAULT`]. Not empty.
+    pub suites12: Vec<Suite12>,
+    /// Suites of TLS 1.3 in order of preference: `ciphersuites`, its default, or [`Suite13::DEFAULT`]. Not empty.
+    pub suites13: Vec<Suite13>,
+    /// Groups: `curves`, its default, `ecdhe`, or [`Group::DEFAULT`]. Not empty. Among them the client's order counts.
+    pub groups: Vec<Group>,
+    /// `prefer-client-ciphers`: among the suites the client's order counts.
+    pub prefer_client_ciphers: bool,
     /// `strict-sni`: no certificate for a name that none has.
     pub strict_sni: bool,
 }

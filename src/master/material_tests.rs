@@ -1,6 +1,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify};
 
 fn location() -> Location {
@@ -20,6 +21,10 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
+        suites12: Suite12::DEFAULT.to_vec(),
+        suites13: Suite13::DEFAULT.to_vec(),
+        groups: Group::DEFAULT.to_vec(),
+        prefer_client_ciphers: false,
         strict_sni: false,
     };
     let bind = Bind {

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{At, BindTls, Location, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
 
@@ -199,6 +200,10 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
+        suites12: Suite12::DEFAULT.to_vec(),
+        suites13: Suite13::DEFAULT.to_vec(),
+        groups: Group::DEFAULT.to_vec(),
+        prefer_client_ciphers: false,
         strict_sni: false,
     }
 }

@@ -6,7 +6,7 @@ use super::super::draft::{BindDraft, Proxy};
 use super::super::model::{At, BindAddress, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
-use super::{Action, Class, Keyword, Line, Places, Table, global, log, not_yet, parameters};
+use super::{Action, Class, Keyword, Line, Places, Table, global, lists, log, not_yet, parameters};
 
 /// Longest protocol name (RFC 7301, 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -92,6 +92,44 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     parameter("no-tlsv10", "", 0, switch, "Without effect: TLS 1.0 does not exist here."),
     parameter("no-tlsv11", "", 0, switch, "Without effect: TLS 1.1 does not exist here."),
     parameter(
+        "ciphers",
+        "<list>",
+        1,
+        lists::of_bind,
+        "Cipher suites of TLS 1.2 in order of preference, as OpenSSL's cipher strings name them: suites, words such as ECDHE+AESGCM \
+         or HIGH, and what to leave out, such as !aRSA. What does not exist here is left out.",
+    ),
+    parameter(
+        "ciphersuites",
+        "<suite>[:<suite>]…",
+        1,
+        lists::of_bind,
+        "Cipher suites of TLS 1.3 in order of preference: TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, \
+         TLS_CHACHA20_POLY1305_SHA256.",
+    ),
+    parameter(
+        "curves",
+        "<group>[:<group>]…",
+        1,
+        lists::of_bind,
+        "Groups of the key exchange: X25519MLKEM768, X25519, P-256, P-384 (these are the default), SecP256r1MLKEM768, MLKEM768, \
+         MLKEM1024. Of those in the list, the one that the client names first is taken.",
+    ),
+    parameter(
+        "ecdhe",
+        "<group>",
+        1,
+        lists::of_bind,
+        "One group, where neither the line nor 'global' has a list of them.",
+    ),
+    parameter(
+        "prefer-client-ciphers",
+        "",
+        0,
+        switch,
+        "Of the suites that both sides know take the one that the client prefers, not the first of 'ciphers' and 'ciphersuites'.",
+    ),
+    parameter(
         "strict-sni",
         "",
         0,
@@ -152,6 +190,11 @@ const ABOUT_TLS: &[&str] = &[
     "no-sslv3",
     "no-tlsv10",
     "no-tlsv11",
+    "ciphers",
+    "ciphersuites",
+    "curves",
+    "ecdhe",
+    "prefer-client-ciphers",
     "strict-sni",
     "no-strict-sni",
 ];
@@ -172,6 +215,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
             apply(&mut bind, line, diagnostics);
         }
     });
+    lists::tell_dropped(&bind, diagnostics);
     let only = match (bind.v6only, bind.v4v6) {
         (true, _) => Some(true),
         (false, true) => Some(false),

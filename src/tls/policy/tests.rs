@@ -253,7 +253,7 @@ fn the_engine_and_rustls_choose_the_same_certificate() {
         let builder = builder.with_protocol_versions(&[version]).unwrap();
         Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
     };
-    let modern = client(&rustls::version::TLS13, &SUITES_TLS13);
+    let modern = client(&rustls::version::TLS13, &Suite13::DEFAULT.map(suite13));
     let only_rsa = client(&rustls::version::TLS12, &[cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]);
     for (client, expected) in [(modern, "/s/ec.pem"), (only_rsa, "/s/rsa.pem")] {
         let accepted = accepted(&client);
@@ -335,4 +335,27 @@ fn certificates_that_did_not_change_are_kept() {
     let lines = after.describe();
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("certificate \"/CN=s.example\" serial 07 expires "), "{lines:?}");
+}
+
+/// Every name of the configuration is the suite or the group that bears it.
+#[test]
+fn names_mean_the_suites_and_groups_of_these_names() {
+    let plain =
+        |name: &str| name.replace("TLS_", "").replace("TLS13_", "").replace("WITH_", "").replace(['_', '-'], "");
+    for suite in Suite12::DEFAULT {
+        let ours = format!("{:?}", suite12(suite).suite());
+        let (ours, name) = (plain(&ours), plain(suite.name()));
+        // OpenSSL leaves out the hash of ChaCha20.
+        assert!(ours == name || ours == format!("{name}SHA256"), "{ours} {name}");
+        // OpenSSL writes AES128 where the standard has AES_128.
+    }
+    for suite in Suite13::DEFAULT {
+        assert_eq!(plain(&format!("{:?}", suite13(suite).suite())), plain(suite.name()));
+    }
+    let groups = Group::DEFAULT.map(|known| group(known).name());
+    let defaults: Vec<_> = aws_lc_rs::default_provider().kx_groups.iter().map(|group| group.name()).collect();
+    assert_eq!(groups.to_vec(), defaults);
+    let others =
+        [Group::P256MlKem768, Group::MlKem768, Group::MlKem1024].map(|known| format!("{:?}", group(known).name()));
+    assert_eq!(others, ["secp256r1MLKEM768", "MLKEM768", "MLKEM1024"]);
 }
