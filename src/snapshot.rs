@@ -135,6 +135,7 @@ pub fn build(
     let parsed = conf::parse(&material.sources, &material.environment);
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
+    let given = Given { material, model: &model, shared, previous, now };
     let mut report = Vec::new();
     let mut binds = HashMap::new();
     for frontend in &model.frontends {
@@ -179,7 +180,7 @@ pub fn build(
         });
         let mut number = 0;
         for bind in &frontend.binds {
-            let tls = match tls(bind, frontend, material, shared, &model, previous, now, &mut diagnostics) {
+            let tls = match tls(bind, frontend, &given, &mut diagnostics) {
                 Ok(tls) => tls,
                 Err(()) => continue,
             };
@@ -242,16 +243,23 @@ fn log_tag(model: &Model) -> &str {
     model.process.log_tag.as_deref().unwrap_or("bowline")
 }
 
+/// What a snapshot is built from.
+struct Given<'a> {
+    material: &'a Material,
+    model: &'a Model,
+    shared: &'a Shared,
+    previous: Option<&'a Snapshot>,
+    now: UnixTime,
+}
+
+/// TLS of a `bind` line, if it has any; the reason for an error is among the diagnostics.
 fn tls(
     bind: &model::Bind,
     frontend: &model::Frontend,
-    material: &Material,
-    shared: &Shared,
-    model: &Model,
-    previous: Option<&Snapshot>,
-    now: UnixTime,
+    given: &Given<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Arc<TlsPolicy>>, ()> {
+    let Given { material, model, shared, previous, now } = *given;
     let Some(tls) = &bind.tls else { return Ok(None) };
     let key = bind.addresses.first().map(|address| &address.value);
     // What a ticket is bound to.

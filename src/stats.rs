@@ -68,9 +68,7 @@ counters! {
         active,
         /// Client connections ever accepted.
         accepted,
-        /// Connections refused because of a limit.
-        shed,
-        /// Times that accepting stopped for want of descriptors or memory, or at `maxconn`.
+        /// Times that accepting stopped for want of descriptors or memory.
         accept_pauses,
         /// Connections ended by a panic that was contained.
         panics,
@@ -84,8 +82,6 @@ counters! {
         active,
         /// Client connections ever accepted.
         accepted,
-        /// Connections refused because of a limit.
-        shed,
         /// PROXY headers that were required and did not come or were wrong.
         proxy_failures,
         /// Full handshakes that succeeded.
@@ -122,7 +118,7 @@ counters! {
         connected,
         /// Connects that failed or timed out.
         connect_failures,
-        /// Bytes sent to it, PROXY headers included.
+        /// Bytes from clients for it, PROXY headers not counted.
         bytes_to_server,
         /// Bytes received from it.
         bytes_from_server,

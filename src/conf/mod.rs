@@ -1,7 +1,7 @@
 //! What the operator asked for: text in, [`model::Model`] out. Reads no file but the text it is given, opens no socket.
 //!
 //! The layers in reading order: [`token`] makes words of lines, [`conditions`] decides which lines count, [`keywords`] is the
-//! table of what a word means, [`parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
+//! table of what a word means, [`mod@parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
 //! them. [`diagnostic`] is how all of them speak.
 
 pub mod ciphers;

@@ -31,7 +31,7 @@ fn accept(listener: &TcpListener) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
             // Out of descriptors or memory: the next try must not come at once.
-            thread::sleep(FIRST_BYTES_TIMEOUT);
+            super::pause(FIRST_BYTES_TIMEOUT);
             continue;
         };
         if Arc::strong_count(&running) > CONNECTIONS {

@@ -79,7 +79,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(POLL_INTERVAL);
+        pause(POLL_INTERVAL);
     }
 }
 

@@ -51,19 +51,22 @@ impl Loop {
         let frontend = &slot.bind.frontend;
         if !frontend.tcplog && frontend.log.wants(INFO) {
             let mut line = String::new();
-            let record =
-                ConnectLine { client: client(slot), local: slot.client.local_address(), frontend: &frontend.name };
+            let announced = slot.connection.received().and_then(|received| match received.destination {
+                Some(Endpoint::Inet(address)) => Some(address),
+                _ => None,
+            });
+            let local = announced.or_else(|| slot.client.local_address());
+            let record = ConnectLine { client: client(slot), local, frontend: &frontend.name };
             record.connect(&mut line);
             self.queue.send(&frontend.log, INFO, line);
         }
     }
 
     /// The connection is over: counts, log, sockets.
-    pub(super) fn finish(&mut self, key: Key, now: Now, panicked: bool) {
+    pub(super) fn finish(&mut self, key: Key, now: Now) {
         let Some(slot) = self.slots.remove(key) else { return };
         let report = slot.connection.report();
-        let panic = CloseReason::Panicked;
-        let reason = if panicked { &panic } else { slot.connection.outcome().unwrap_or(&CloseReason::Complete) };
+        let reason = slot.connection.outcome().unwrap_or(&CloseReason::Complete);
         self.log(&slot, reason, now.instant);
         slot.bind.open.fetch_sub(1, Ordering::Relaxed);
         let frontend = slot.bind.frontend.counters.slot(self.index);
@@ -73,12 +76,14 @@ impl Loop {
         if let Some(snapshot) = &self.snapshot {
             let process = snapshot.stats.process().slot(self.index);
             process.active.subtract(1);
-            process.panics.add(u64::from(panicked));
+            process.panics.add(u64::from(matches!(reason, CloseReason::Panicked)));
         }
         if slot.dialled {
             slot.bind.backend.counters.slot(self.index).active.subtract(1);
             let server = slot.bind.backend.server_counters.slot(self.index);
             server.active.subtract(1);
+            server.bytes_to_server.add(report.bytes_to_backend);
+            server.bytes_from_server.add(report.bytes_to_client);
             match (report.connected, reason) {
                 (Some(_), _) => server.connected.add(1),
                 (None, CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout) => server.connect_failures.add(1),
@@ -126,6 +131,8 @@ impl Loop {
                 );
                 WARNING
             }
+            // HAProxy looks at the client's bytes alone.
+            _ if frontend.dontlognull && slot.connection.report().bytes_to_backend == 0 => return,
             _ if frontend.tcplog => {
                 self.record_line(slot, reason, now);
                 INFO
@@ -151,7 +158,7 @@ impl Loop {
             connect_ms: report.established.zip(report.connected).map(|(from, to)| millis(from, to)),
             total_ms: millis(report.accepted, now),
             bytes_to_client: report.bytes_to_client,
-            termination: reason.termination(),
+            termination: reason.termination(report.stage),
             process_connections: process,
             frontend_connections: bind.frontend.counters.active(),
             backend_connections: bind.backend.counters.active().saturating_sub(u64::from(slot.dialled)),

@@ -73,6 +73,11 @@ impl Listener {
         }
     }
 
+    /// Whether a connection may be waiting, and there is room for it.
+    pub(super) fn may_accept(&self) -> bool {
+        self.ready && self.paused_until.is_none() && self.bind.has_room()
+    }
+
     /// Takes a connection out of the queue; the address is that of a TCP client.
     pub(super) fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {

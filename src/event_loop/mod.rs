@@ -4,6 +4,7 @@
 //! readiness bits, and a connection is driven while it can do something with them. In a turn the established connections come
 //! first, then handshakes for as long as [`HANDSHAKE_TIME`] lasts, then new connections.
 
+mod accept;
 mod finish;
 mod listener;
 mod slots;
@@ -21,13 +22,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::accept::ACCEPT_PAUSE;
 use self::listener::Listener;
 use self::slots::{Key, Slot, Slots};
 use self::stream::Sockets;
 use crate::log::Queue;
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Drive, Now, Scratch};
-use crate::proto::wire::{Ready, Side, Wire};
+use crate::proto::wire::{Ready, Side};
 use crate::snapshot::Snapshot;
 
 /// Events taken from the kernel at a time.
@@ -36,21 +38,8 @@ const EVENTS: usize = 512;
 /// What handshakes may take of a turn while established connections wait: a few of them.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(1);
 
-/// Handshakes that wait for the processor, beyond which no connection is accepted: the others wait in the kernel's queue,
-/// which costs no memory of ours. Connections that send nothing do not count, so they keep nobody out.
-const HANDSHAKES_WAITING: usize = 128;
-
 /// Timers that may be left over from connections that are gone, beside one for each that lives.
 const STALE_TIMERS: usize = 1024;
-
-/// Connections accepted in a turn.
-const ACCEPTS: usize = 64;
-
-/// How long accepting pauses when the system has no descriptor or memory left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A message about that at most this often.
-const ACCEPT_COMPLAINT: Duration = Duration::from_secs(10);
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -138,6 +127,7 @@ pub fn spawn(index: usize, id_prefix: u64, queue: Queue) -> io::Result<Handle> {
         snapshot: None,
         listeners: Vec::new(),
         listener_tokens: usize::MAX,
+        first_listener: 0,
         slots: Slots::default(),
         established: VecDeque::new(),
         handshaking: VecDeque::new(),
@@ -162,6 +152,8 @@ struct Loop {
     listeners: Vec<(Token, Listener)>,
     /// The token that was given last; they count down and are not used twice.
     listener_tokens: usize,
+    /// Which listener has the first turn.
+    first_listener: usize,
     slots: Slots,
     established: VecDeque<Key>,
     handshaking: VecDeque<Key>,
@@ -227,9 +219,8 @@ impl Loop {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let accepting = self.can_accept()
-            && self.listeners.iter().any(|(_, listener)| listener.ready && listener.paused_until.is_none());
-        if accepting || !self.established.is_empty() || !self.handshaking.is_empty() {
+        let accepting = || self.can_accept() && self.listeners.iter().any(|(_, listener)| listener.may_accept());
+        if !self.established.is_empty() || !self.handshaking.is_empty() || accepting() {
             return Some(Duration::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -255,6 +246,9 @@ impl Loop {
         }
         if hung_up {
             ready.insert(Ready::end(side));
+        }
+        if event.is_error() && side == Side::Client {
+            ready.insert(Ready::CLIENT_BROKEN);
         }
         if slot.connection.is_runnable() {
             self.enqueue(key);
@@ -303,17 +297,15 @@ impl Loop {
         };
         let scratch = &mut self.scratch;
         let outcome = catch_unwind(AssertUnwindSafe(|| step(connection, now, scratch, &mut wire)));
-        let (outcome, panicked) = match outcome {
-            Ok(outcome) => (outcome, false),
-            Err(_) => {
-                // Buffers that were on loan are lost with the connection.
-                self.scratch = Scratch::default();
-                (Drive::Closed, true)
-            }
-        };
+        let outcome = outcome.unwrap_or_else(|_| {
+            connection.give_up(&mut wire);
+            // Buffers that were on loan are lost with the connection.
+            self.scratch = Scratch::default();
+            Drive::Closed
+        });
         self.count_dial(key);
         match outcome {
-            Drive::Closed => return self.finish(key, now, panicked),
+            Drive::Closed => return self.finish(key, now),
             Drive::Again => self.enqueue(key),
             Drive::Wait => {}
         }
@@ -369,94 +361,6 @@ impl Loop {
         }
     }
 
-    fn can_accept(&self) -> bool {
-        self.draining.is_none()
-            && self.handshaking.len() < HANDSHAKES_WAITING
-            && self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_room())
-    }
-
-    /// Takes in new connections, the listeners in turn.
-    fn accept(&mut self, now: Now) {
-        for (_, listener) in &mut self.listeners {
-            if listener.paused_until.is_some_and(|until| until <= now.instant) {
-                listener.paused_until = None;
-            }
-        }
-        let mut left = ACCEPTS;
-        for place in 0..self.listeners.len() {
-            while left > 0 && self.can_accept() {
-                let (_, listener) = &self.listeners[place];
-                if !listener.ready || listener.paused_until.is_some() || !listener.bind.has_room() {
-                    break;
-                }
-                left -= 1;
-                self.accept_one(place, now);
-            }
-        }
-        // Whoever stands first in one turn stands last in another.
-        if self.listeners.len() > 1 && left == 0 {
-            self.listeners.rotate_left(1);
-        }
-    }
-
-    /// Takes one connection out of a listener's queue; `false` if there was none.
-    fn accept_one(&mut self, place: usize, now: Now) -> bool {
-        let (_, listener) = &mut self.listeners[place];
-        match listener.accept() {
-            Ok((client, peer)) => {
-                let bind = Arc::clone(&listener.bind);
-                self.admit(client, peer, bind, now);
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                listener.ready = false;
-                false
-            }
-            Err(error) if is_exhaustion(&error) => {
-                listener.paused_until = Some(now.instant + ACCEPT_PAUSE);
-                if self.complained.is_none_or(|last| now.instant.duration_since(last) >= ACCEPT_COMPLAINT) {
-                    self.complained = Some(now.instant);
-                    let name = &self.listeners[place].1.bind.frontend.name;
-                    log::warn!("cannot accept on frontend {name}: {error}; accepting pauses until there is room again");
-                }
-                false
-            }
-            // The client went away while it was waiting (accept(2)): the next one is behind it.
-            Err(_) => true,
-        }
-    }
-
-    fn admit(
-        &mut self,
-        client: stream::Stream,
-        peer: Option<std::net::SocketAddr>,
-        bind: Arc<crate::snapshot::Bind>,
-        now: Now,
-    ) {
-        self.ids += 1;
-        let id = self.ids;
-        let registry = self.poll.registry();
-        let key = self.slots.insert(|key| {
-            let mut client = client;
-            client.register(registry, key.token(Side::Client)).ok()?;
-            Some(Box::new(Slot {
-                connection: Connection::new(Arc::clone(&bind.route), now, id),
-                client,
-                backend: None,
-                peer,
-                bind,
-                accepted_at: SystemTime::now(),
-                queued: false,
-                dialled: false,
-                timer: None,
-            }))
-        });
-        let Some(key) = key else { return };
-        self.count_accept(key);
-        self.set_timer(key);
-        self.enqueue(key);
-    }
-
     /// Carries out what the worker wants; `false` ends the loop.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.inbox.try_recv() {
@@ -479,72 +383,14 @@ impl Loop {
         true
     }
 
-    fn adopt(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, OwnedFd)>) {
-        self.close_listeners(|key| snapshot.bind(key).is_none());
-        for (_, listener) in &mut self.listeners {
-            if let Some(bind) = snapshot.bind(&listener.key) {
-                listener.bind = Arc::clone(bind);
-                // The socket works as it is; what was asked for anew concerns new connections only.
-                let _ = listener.set_options();
-            }
-        }
-        for (key, fd) in opened {
-            let Some(bind) = snapshot.bind(&key) else { continue };
-            self.listener_tokens -= 1;
-            let token = Token(self.listener_tokens);
-            let opened = Listener::new(key, Arc::clone(bind), fd).and_then(|mut listener| {
-                listener.register(self.poll.registry(), token)?;
-                Ok(listener)
-            });
-            match opened {
-                Ok(listener) => self.listeners.push((token, listener)),
-                Err(error) => log::error!("cannot use a listening socket of frontend {}: {error}", bind.frontend.name),
-            }
-        }
-        for key in self.slots.keys() {
-            let Some(slot) = self.slots.slot(key) else { continue };
-            let policy = snapshot.bind(&slot.bind.key).and_then(|bind| bind.route.tls.as_ref());
-            if let Some(policy) = policy {
-                slot.connection.handle_reload(policy);
-            }
-        }
-        self.snapshot = Some(snapshot);
-    }
-
-    /// Closes listeners, but takes in first who already waits there.
-    fn close_listeners(&mut self, gone: impl Fn(&ListenerKey) -> bool) {
-        let now = now();
-        for place in (0..self.listeners.len()).rev() {
-            if !gone(&self.listeners[place].1.key) {
-                continue;
-            }
-            self.listeners[place].1.ready = true;
-            while self.listeners[place].1.ready && self.listeners[place].1.paused_until.is_none() {
-                self.accept_one(place, now);
-            }
-            let (_, mut listener) = self.listeners.remove(place);
-            let _ = listener.deregister(self.poll.registry());
-        }
-    }
-
     fn kill_all(&mut self) {
         let now = now();
         for key in self.slots.keys() {
             self.step(key, now, |connection, _, _, wire| {
                 connection.kill(wire);
-                wire.abort(Side::Client);
                 Drive::Closed
             });
         }
         self.slots.recycle();
     }
-}
-
-/// The system has no more descriptors or memory for now.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use nix::errno::Errno;
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
-    )
 }

@@ -165,12 +165,9 @@ impl Wire for Sockets<'_> {
         }
     }
 
-    fn connected(&mut self) -> io::Result<bool> {
+    fn connected(&mut self) -> io::Result<()> {
         // Writable is only reported once the attempt is over; SO_ERROR tells how.
-        match self.side(Side::Backend)?.take_error()? {
-            None => Ok(true),
-            Some(error) => Err(error),
-        }
+        self.side(Side::Backend)?.take_error()?.map_or(Ok(()), Err)
     }
 
     fn endpoints(&self) -> Endpoints {

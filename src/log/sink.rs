@@ -190,10 +190,11 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_ended_before_the_next_one() {
-        let (mut reader, descriptor) = io::pipe().unwrap();
+        let (reader, descriptor) = nix::unistd::pipe().unwrap();
+        let mut reader = std::fs::File::from(reader);
         fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut writer = Writer {
-            outlet: Outlet::Descriptor(descriptor.into()),
+            outlet: Outlet::Descriptor(descriptor),
             patience: Duration::from_millis(1),
             torn: false,
             missed: Arc::default(),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::conf::diagnostic::Diagnostic;
@@ -253,9 +254,7 @@ fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Re
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::other("something that is no socket stands there"));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            return Err(io::Error::other("already in use by another process"));
-        }
+        Ok(_) if !is_stale(path)? => return Err(io::Error::other("already in use by another process")),
         _ => {}
     }
     let mut temporary = path.as_os_str().to_owned();
@@ -265,22 +264,41 @@ fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Re
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     let address = UnixAddr::new(&temporary).map_err(|_| io::Error::other("the path is too long for a unix socket"))?;
-    socket::bind(socket.as_raw_fd(), &address)?;
+    bind_with_mode(&socket, &address, permissions.mode)?;
 
     let metadata = temporary.symlink_metadata()?;
     let mut name = SocketName { path: temporary.clone(), device: metadata.dev(), inode: metadata.ino() };
     let user = permissions.user.as_deref().map(privileges::find_user).transpose()?;
     let group = permissions.group.as_deref().map(privileges::find_group).transpose()?;
     if user.is_some() || group.is_some() {
-        chown(&temporary, user.map(|(uid, _)| uid), group)?;
-    }
-    if let Some(mode) = permissions.mode {
-        std::fs::set_permissions(&temporary, PermissionsExt::from_mode(mode))?;
+        lchown(&temporary, user.map(|(uid, _)| uid), group)?;
     }
     socket::listen(&socket, Backlog::new(backlog)?)?;
     std::fs::rename(&temporary, path)?;
     name.path = path.to_owned();
     Ok((socket, name))
+}
+
+/// By the file mode creation mask: chmod(2) follows a link that somebody may put in the place of the path meanwhile.
+fn bind_with_mode(socket: &OwnedFd, address: &UnixAddr, mode: Option<u32>) -> io::Result<()> {
+    let usual = mode.map(|mode| umask(Mode::from_bits_truncate(!mode & 0o777)));
+    let bound = socket::bind(socket.as_raw_fd(), address);
+    usual.map(umask);
+    Ok(bound?)
+}
+
+/// Whether the process that made this socket has gone. Asked without waiting: a process that accepts nothing must not stop
+/// the master.
+fn is_stale(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+        Err(Errno::ECONNREFUSED) => Ok(true),
+        // EAGAIN: its queue is full.
+        Ok(()) | Err(Errno::EAGAIN) => Ok(false),
+        Err(Errno::EPROTOTYPE) => Err(io::Error::other("a socket of another kind stands there")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

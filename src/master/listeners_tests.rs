@@ -2,7 +2,7 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::*;
 
@@ -154,6 +154,43 @@ fn a_file_is_never_replaced_by_a_socket_nor_a_foreign_socket_removed() {
     let _foreign = UnixListener::bind(&path).unwrap();
     drop(opened);
     assert!(path.exists());
+}
+
+#[test]
+fn a_socket_in_use_is_found_without_waiting_and_one_of_another_kind_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("busy");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    // Nobody accepts, and its queue fills up.
+    socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let _waiting: Vec<_> = std::iter::from_fn(|| {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&SockAddr::unix(&path).unwrap()).is_ok().then_some(socket)
+    })
+    .collect();
+    let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path)));
+    assert!(error.message.contains("already in use by another process"), "{}", error.message);
+
+    let path = folder.path().join("log");
+    let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path.clone())));
+    assert!(error.message.contains("a socket of another kind"), "{}", error.message);
+    std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"x", &path).unwrap();
+    datagrams.recv(&mut [0]).unwrap();
+}
+
+#[test]
+fn a_mode_is_what_the_socket_gets_whatever_the_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    for mode in [0o666, 0o600, 0o777, 0o000] {
+        let path = folder.path().join(format!("{mode:o}"));
+        let mut wanted = want(BindAddress::Unix(path.clone()));
+        wanted.permissions.mode = Some(mode);
+        let _open = Listeners::new(1).open_missing(&[wanted], &inherited()).unwrap();
+        assert_eq!(path.symlink_metadata().unwrap().mode() & 0o7777, mode);
+    }
 }
 
 #[test]

@@ -50,7 +50,8 @@ pub struct Collected {
 /// # Errors
 /// The reasons, rendered: a configuration file cannot be read or has errors, or a host name has no address.
 pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collected, Vec<ReportLine>> {
-    let sources = read_sources(request).map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
+    let sources = read_sources(request, previous.is_some())
+        .map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
     let names: BTreeSet<String> = sources.iter().flat_map(|(_, text)| conf::variables(text)).collect();
     let environment = names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)));
     let environment: BTreeMap<String, String> = environment.collect();
@@ -73,7 +74,7 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
 }
 
 /// Name as given and text of every configuration file.
-fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
+fn read_sources(request: &Request, again: bool) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut sources = Vec::new();
     for name in &request.sources {
         let path = request.directory.join(name);
@@ -83,15 +84,15 @@ fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
             let before = sources.len();
             for file in names.iter().filter_map(|file| file.to_str()).filter(|file| file.ends_with(".cfg")) {
                 let name = format!("{}/{file}", name.trim_end_matches('/'));
-                let text =
-                    read_source(&path.join(file)).map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
+                let text = read_source(&path.join(file), again)
+                    .map_err(|error| format!("cannot read {name}: {}", reason(&error)))?;
                 sources.push((name, text));
             }
             if sources.len() == before {
                 return Err(format!("no *.cfg in the directory {name}"));
             }
         } else {
-            let text = read_source(&path)
+            let text = read_source(&path, again)
                 .map_err(|error| format!("cannot read the configuration {name}: {}", reason(&error)))?;
             sources.push((name.clone(), text));
         }
@@ -99,10 +100,14 @@ fn read_sources(request: &Request) -> Result<Vec<(String, Vec<u8>)>, String> {
     Ok(sources)
 }
 
-/// A configuration file, which may be a pipe (`-f /dev/stdin`, `-f <(…)`), unlike the files that it names.
-fn read_source(path: &Path) -> io::Result<Vec<u8>> {
+/// A configuration file, which may be a pipe (`-f /dev/stdin`, `-f <(…)`), unlike the files that it names. What came out of a
+/// pipe is gone: read `again`, it would seem to be empty.
+fn read_source(path: &Path, again: bool) -> io::Result<Vec<u8>> {
     if path.metadata()?.is_file() {
         return read_file(path).map(|mut file| std::mem::take(&mut file.bytes));
+    }
+    if again {
+        return Err(io::Error::other("it is no regular file, which can be read again"));
     }
     let mut text = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;

@@ -220,12 +220,12 @@ fn sources_are_files_and_the_cfg_files_of_directories() {
         sources: sources.iter().map(ToString::to_string).collect(),
         directory: folder.path().to_owned(),
     };
-    let read = read_sources(&request(&["main", "conf.d/"])).unwrap();
+    let read = read_sources(&request(&["main", "conf.d/"]), true).unwrap();
     let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["main", "conf.d/10.cfg", "conf.d/20.cfg"]);
     assert_eq!(read[2].1, b"20.cfg");
 
-    assert!(read_sources(&request(&["nothing"])).unwrap_err().contains("nothing"));
+    assert!(read_sources(&request(&["nothing"]), false).unwrap_err().contains("nothing"));
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    assert!(read_sources(&request(&["empty"])).unwrap_err().contains("no *.cfg"));
+    assert!(read_sources(&request(&["empty"]), false).unwrap_err().contains("no *.cfg"));
 }

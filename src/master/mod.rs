@@ -22,7 +22,7 @@ use signals::Signals;
 
 use crate::conf::model::Model;
 use crate::report::{self, ReportLine, Summary};
-use crate::sys::privileges::Ids;
+use crate::sys::privileges::{self, Ids};
 use crate::sys::{Inherited, reason};
 
 /// Whether to go into the background.
@@ -77,6 +77,8 @@ enum Started {
 fn start(options: Options) -> Result<Started, ()> {
     let fail = |what: &str, error: std::io::Error| log::error!("{what}: {}", reason(&error));
     let inherited = Inherited::note().map_err(|error| fail("cannot read /proc/self/fd", error))?;
+    signals::postpone_reloads().map_err(|error| fail("cannot block signals", error))?;
+    privileges::hide_memory().map_err(|error| fail("cannot keep the memory from others", error))?;
     // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
     let mut collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
     let mut report = std::mem::take(&mut collected.report);

@@ -152,7 +152,13 @@ impl Service {
         let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
         let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
         let connections = connections.map_err(|too_many| too_many.report(sources))?;
-        if self.in_force.is_some() {
+        if let Some(in_force) = &self.in_force {
+            if wanted.is_empty() && !in_force.wanted.is_empty() {
+                let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
+                            To stop, send TERM";
+                report.push(ReportLine::new(ReportLevel::Error, text));
+                return Err(report);
+            }
             self.check_fixed(&model, &mut report);
         }
         if self.options.forbids_warnings(&model) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc::c_int;
+use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// What the operator or the kernel wants.
@@ -32,6 +33,18 @@ const KINDS: [(c_int, Signal); 6] = [
     (SIGUSR2, Signal::Reload),
 ];
 
+/// Until [`Signals::new`], asking for a reload would end the process: such signals wait. Those that ask for the end do not.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub(super) fn postpone_reloads() -> io::Result<()> {
+    Ok(reloads().thread_block()?)
+}
+
+fn reloads() -> SigSet {
+    [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGUSR2].into_iter().collect()
+}
+
 /// The signals of the master.
 pub(super) struct Signals {
     pipe: UnixStream,
@@ -52,6 +65,7 @@ impl Signals {
             signal_hook::flag::register(*number, flag.clone())?;
             signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
         }
+        reloads().thread_unblock()?;
         Ok(Self { pipe, raised })
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::connection::Stage;
 use super::proxy_in;
 use super::proxy_out::HeaderError;
 use crate::tls::engine::Failure;
@@ -71,22 +72,34 @@ impl ConnectionFailure {
 
 impl CloseReason {
     /// HAProxy's termination state (manual, 8.5): what ended it, and in which phase.
-    pub fn termination(&self) -> [u8; 2] {
-        match self {
-            Self::Complete => *b"--",
-            Self::Refused(_) | Self::HandshakeAborted => *b"CR",
-            Self::HandshakeTimeout => *b"cR",
-            Self::Header(_) => *b"PC",
-            Self::ConnectFailed(_) => *b"SC",
-            Self::ConnectTimeout => *b"sC",
-            Self::ClientAborted | Self::ClientProtocol(_) => *b"CD",
-            Self::Flood => *b"PD",
-            Self::ServerAborted => *b"SD",
-            Self::ClientTimeout => *b"cD",
-            Self::ServerTimeout => *b"sD",
-            Self::KeysExhausted => *b"PD",
-            Self::Killed => *b"KD",
-            Self::Panicked => *b"ID",
-        }
+    pub fn termination(&self, stage: Stage) -> [u8; 2] {
+        let cause = match self {
+            Self::Complete => return *b"--",
+            Self::Refused(_) | Self::Header(_) | Self::Flood | Self::KeysExhausted => b'P',
+            Self::HandshakeAborted | Self::ClientAborted | Self::ClientProtocol(_) => b'C',
+            Self::ConnectFailed(error) if is_exhaustion(error) => b'R',
+            Self::ConnectFailed(_) | Self::ServerAborted => b'S',
+            Self::HandshakeTimeout | Self::ClientTimeout => b'c',
+            Self::ConnectTimeout | Self::ServerTimeout => b's',
+            Self::Killed => b'K',
+            Self::Panicked => b'I',
+        };
+        let phase = match stage {
+            Stage::Request => b'R',
+            Stage::Connect => b'C',
+            Stage::Data => b'D',
+            Stage::Last => b'L',
+        };
+        [cause, phase]
     }
+}
+
+/// Whether the system had no descriptor, memory or port left.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, OutOfMemory};
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.kind(), OutOfMemory | AddrNotAvailable)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }

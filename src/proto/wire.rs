@@ -41,8 +41,8 @@ pub trait Wire {
     fn abort(&mut self, side: Side);
     /// Starts to connect to a server. The verdict is spent; it comes back if nothing was started.
     fn dial(&mut self, target: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)>;
-    /// Whether the connection to the server stands; an error if it never will.
-    fn connected(&mut self) -> io::Result<bool>;
+    /// How the attempt to connect to the server has ended; asked once the socket takes bytes.
+    fn connected(&mut self) -> io::Result<()>;
     /// Addresses of the client's socket.
     fn endpoints(&self) -> Endpoints;
 }
@@ -64,6 +64,8 @@ impl Ready {
     pub const CLIENT_END: Self = Self(16);
     /// The same for the backend.
     pub const BACKEND_END: Self = Self(32);
+    /// The client's socket has failed, by a reset most likely: seen even while nothing is read from it.
+    pub const CLIENT_BROKEN: Self = Self(64);
 
     /// Readable bit of a side.
     pub fn read(side: Side) -> Self {

@@ -79,6 +79,14 @@ pub fn become_user(ids: Ids) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps this process's memory, which holds keys, from core files and from other processes of the same user.
+///
+/// # Errors
+/// As prctl(2).
+pub fn hide_memory() -> io::Result<()> {
+    Ok(prctl::set_dumpable(false)?)
+}
+
 /// Gives up everything that a process which parses hostile bytes does not need: capabilities, set-user-id programs,
 /// core files and being traced (keys are in memory). To be called while one thread runs.
 ///
@@ -87,7 +95,7 @@ pub fn become_user(ids: Ids) -> io::Result<()> {
 pub fn harden() -> io::Result<()> {
     super::clear_capabilities()?;
     prctl::set_no_new_privs()?;
-    prctl::set_dumpable(false)?;
+    hide_memory()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     Ok(())
 }

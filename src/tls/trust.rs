@@ -101,7 +101,7 @@ impl Trust {
                     .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
             }
             if self.crl_file.is_some() && !anchor.has_crl {
-                let message = format!("no CRL for the CA \"{subject}\" in '{path}'");
+                let message = format!("no CRL for the CA \"{subject}\" of '{path}' in '{}'", self.crl_path());
                 let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
@@ -158,10 +158,10 @@ impl Trust {
             };
             let blamed = if valid.is_empty() {
                 expired.first().copied()
-            } else if expired.is_empty() || valid.iter().any(|anchor| has_signed(anchor)) {
+            } else if expired.is_empty() || valid.iter().any(has_signed) {
                 None
             } else {
-                expired.into_iter().find(|anchor| has_signed(anchor))
+                expired.into_iter().find(has_signed)
             };
             blamed.map(|anchor| anchor.subject.as_str())
         })

@@ -1,9 +1,10 @@
 //! How a relay ends. Each side's end is told to the other as what it was: an end of stream as an end of stream, an abort as an
 //! abort, never one as the other.
 
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
-use super::support::client::{Client, Ending, Version};
+use super::support::client::{Client, Ending, Version, dial, reset};
 use super::support::{
     Bowline, Config, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, pattern, pki, serve,
 };
@@ -216,4 +217,66 @@ fn an_abort_is_logged_with_the_side_that_aborted() {
     peer.reset();
     tls.ending();
     bowline.log.wait_for(&["fe~ be/s", " SD "]);
+}
+
+both_versions! {
+    fn an_upload_that_ended_with_close_notify_survives_the_reset_behind_it(version) {
+        // What a client does that closes with a session ticket unread.
+        let backend = Scripted::listen("127.0.0.1:0".parse().expect("an address"), Some(2048), 8);
+        let bowline = serve(&Config::new().bind_tls("").server(backend.address(), ""));
+        let mut tls = Client::new(version).connect(bowline.main());
+        let mut peer = backend.accept();
+        // Little enough for the first window, so that it is there before the reset.
+        let upload = pattern(30_000);
+        tls.write_all(&upload);
+        tls.close_notify();
+        let local = tls.local().to_string();
+        tls.reset();
+        bowline.log.wait_for(&[&local, " CD "]);
+        let (got, end) = peer.read_to_end();
+        assert_same_bytes(&got, &upload);
+        assert_eq!(end, End::Fin);
+    }
+
+    fn a_clients_reset_reaches_a_backend_that_does_not_read(version) {
+        let (_bowline, mut tls, mut peer) = relay(version, None);
+        tls.tcp.set_write_timeout(Some(Duration::from_millis(300))).expect("SO_SNDTIMEO");
+        while tls.try_write_all(&pattern(65536)).is_ok() {}
+        tls.reset();
+        peer.assert_reset_unread();
+    }
+}
+
+#[test]
+fn without_tls_an_abort_is_a_reset_for_either_side() {
+    let backend = Scripted::start();
+    let bowline = serve(&Config::new().bind("main", "").server(backend.address(), ""));
+    let mut tcp = dial(bowline.main());
+    let mut peer = backend.accept();
+    peer.write_all(b"partial");
+    let mut partial = [0; 7];
+    tcp.read_exact(&mut partial).expect("the answer so far");
+    peer.reset();
+    let error = tcp.read(&mut partial).expect_err("not an end of stream");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+
+    let tcp = dial(bowline.main());
+    let mut peer = backend.accept();
+    reset(tcp);
+    assert_eq!(peer.end(), End::Reset);
+}
+
+#[test]
+fn connections_without_data_from_the_client_need_not_be_logged() {
+    let (bowline, mut tls, peer) = relay(Version::Tls13, Some("option dontlognull"));
+    let address = bowline.main();
+    let silent = Client::new(Version::Tls13).identity(&pki().good).connect(address);
+    let local = silent.local().to_string();
+    drop(silent);
+    drop(peer);
+    tls.ending();
+    tls.close_notify();
+    bowline.log.wait_for(&[&tls.local().to_string(), "fe~ be/s"]);
+    let log = bowline.kill();
+    assert!(!log.text().contains(&local), "{}", log.text());
 }

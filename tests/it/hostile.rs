@@ -387,3 +387,29 @@ fn without_descriptors_accepting_pauses_and_recovers() {
     late.expect("just seen").echo(b"after");
     established.echo(b"to the end");
 }
+
+#[test]
+fn at_its_limit_a_listener_waits_without_work() {
+    let echo = Echo::start();
+    for limit in ["frontend", "bind"] {
+        let config = Config::new().global("nbthread 2").frontend_line("backlog 64");
+        let config = match limit {
+            "frontend" => config.bind_tls("").frontend_line("maxconn 1"),
+            _ => config.bind_tls("maxconn 1"),
+        };
+        let bowline = serve(&config.server(echo.address(), ""));
+        let client = Client::new(Version::Tls13);
+        let mut first = client.connect(bowline.main());
+        first.echo(b"within the limit");
+        let waiting: Vec<TcpStream> = (0..8).map(|_| dial(bowline.main())).collect();
+        let worker = bowline.worker();
+        let before = processor_time(worker);
+        observe(Duration::from_secs(1));
+        let used = processor_time(worker) - before;
+        assert!(used < Duration::from_millis(200), "{used:?} while waiting at the limit of the {limit}");
+        drop(waiting);
+        first.close_notify();
+        drop(first);
+        client.connect(bowline.main()).echo(b"room again");
+    }
+}

@@ -1,199 +1,22 @@
 //! Master and worker as processes: start, reload, crash, background, exit codes. What goes through a connection is
 //! tested elsewhere; here it is enough that one is open.
 
+mod site;
+
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Looks again and again until there is an answer.
-#[track_caller]
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = look() {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{what} did not happen in {DEADLINE:?}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// A directory with a configuration, and a backend that takes connections and says nothing.
-struct Site {
-    folder: TempDir,
-    address: SocketAddr,
-    backend: TcpListener,
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-impl Site {
-    fn new(global: &str) -> Self {
-        let site = Self {
-            folder: tempfile::tempdir().unwrap(),
-            address: free_address(),
-            backend: TcpListener::bind("127.0.0.1:0").unwrap(),
-        };
-        site.backend.set_nonblocking(true).unwrap();
-        site.configure(global, "");
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn configure(&self, global: &str, frontend: &str) {
-        let backend = self.backend.local_addr().unwrap();
-        let text = format!(
-            "global\n  nbthread 2\n  {global}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
-             frontend f\n  bind {}\n  {frontend}\n  default_backend b\nbackend b\n  server s {backend}\n",
-            self.address
-        );
-        fs::write(self.path("bowline.cfg"), text).unwrap();
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-        command.current_dir(self.folder.path()).args(["-f", "bowline.cfg"]).stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        self.command().args(arguments).output().unwrap()
-    }
-
-    /// Ends connections that nobody has asked for.
-    fn end_strays(&self) -> Option<()> {
-        while self.backend.accept().is_ok() {}
-        None
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    /// In the foreground, until it serves.
-    #[track_caller]
-    fn start(&self, arguments: &[&str]) -> Running<'_> {
-        let mut command = self.command();
-        command.args(arguments);
-        self.start_command(command)
-    }
-
-    #[track_caller]
-    fn start_command(&self, mut command: Command) -> Running<'_> {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let mut running = Running { site: self, child };
-        eventually("the first generation", || {
-            let ended = running.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}\n{}", self.log());
-            self.log().contains("worker adopted generation 1").then_some(())
-        });
-        running
-    }
-}
-
-struct Running<'a> {
-    site: &'a Site,
-    child: Child,
-}
-
-impl Running<'_> {
-    fn master(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(self.master(), signal).unwrap();
-    }
-
-    #[track_caller]
-    fn worker(&self) -> Pid {
-        eventually("a worker", || worker_of(self.master()))
-    }
-
-    #[track_caller]
-    fn wait_for_line(&self, words: &str) {
-        let look = || self.site.log().contains(words).then_some(());
-        let end = Instant::now() + DEADLINE;
-        while look().is_none() {
-            assert!(Instant::now() < end, "no line with {words:?} in\n{}", self.site.log());
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
-    /// A connection that a loop has accepted.
-    #[track_caller]
-    fn connect(&self) -> (TcpStream, TcpStream) {
-        let client = TcpStream::connect(self.site.address).unwrap();
-        let server = eventually("a connection to the backend", || self.site.backend.accept().ok());
-        (client, server.0)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let worker = worker_of(self.master());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(worker) = worker {
-            let _ = kill(worker, Signal::SIGKILL);
-        }
-        if std::thread::panicking() {
-            eprintln!("--- log ---\n{}", self.site.log());
-        }
-    }
-}
-
-fn stat(process: Pid) -> Option<(String, i32)> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
-}
-
-fn worker_of(master: Pid) -> Option<Pid> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
-        let (state, parent) = stat(process)?;
-        let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-        (parent == master.as_raw() && state != "Z" && name.trim() == "bowline-worker").then_some(process)
-    })
-}
-
-fn is_alive(process: Pid) -> bool {
-    stat(process).is_some_and(|(state, _)| state != "Z" && state != "X")
-}
-
-fn status_of(process: Pid, field: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap().trim().to_owned()
-}
-
-fn descriptors(process: Pid) -> usize {
-    fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
-}
-
-fn is_root() -> bool {
-    nix::unistd::Uid::effective().is_root()
-}
+use self::site::*;
 
 #[test]
 fn the_worker_has_no_privileges() {
@@ -293,19 +116,29 @@ fn a_reload_opens_and_closes_listeners_and_keeps_connections() {
 }
 
 #[test]
-fn many_reloads_leave_no_descriptors_behind() {
+fn many_reloads_leave_nothing_behind() {
     let site = Site::new("");
+    write_credential(&site, 0o600);
+    site.configure("", &format!("bind {} ssl crt server.pem", free_address()));
     let running = site.start(&[]);
     let reload = |generation: u32| {
         running.signal(Signal::SIGHUP);
         running.wait_for_line(&format!("worker adopted generation {generation}\n"));
     };
     reload(2);
-    let before = (descriptors(running.master()), descriptors(running.worker()));
-    for generation in 3..40 {
-        reload(generation);
+    let kept = running.connect();
+    let processes = [running.master(), running.worker()];
+    let memory =
+        || processes.map(|process| status_of(process, "VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap());
+    let before = processes.map(descriptors);
+    (3..=12).for_each(reload);
+    let warm = memory();
+    (13..=52).for_each(reload);
+    assert_eq!(processes.map(descriptors), before);
+    for (now, warm) in memory().into_iter().zip(warm) {
+        assert!(now < warm + 2048, "{now} kB, {warm} kB after the first reloads");
     }
-    assert_eq!((descriptors(running.master()), descriptors(running.worker())), before);
+    drop(kept);
 }
 
 #[test]
@@ -517,7 +350,7 @@ fn start_with_descriptor_3<'a>(site: &'a Site, file: Option<&str>) -> Running<'a
     let redirection = file.map_or(String::new(), |file| format!("3>{file}"));
     let script = format!("exec {} -f bowline.cfg 3>&- {redirection}", env!("CARGO_BIN_EXE_bowline"));
     let mut shell = Command::new("sh");
-    shell.current_dir(site.folder.path()).args(["-c", &script]);
+    shell.stdin(Stdio::null()).current_dir(site.folder.path()).args(["-c", &script]);
     site.start_command(shell)
 }
 
@@ -549,6 +382,78 @@ fn a_reload_cannot_log_to_a_descriptor_of_ours() {
     site.configure("", "log fd@3 format raw local0");
     running.signal(Signal::SIGHUP);
     running.wait_for_line("was not started with an open descriptor 3");
+    running.wait_for_line("generation 1 stays in force");
+    running.connect();
+}
+
+#[test]
+fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
+    let site = Site::new("");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let log = fs::File::create(site.path("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+    command.args(["-f", "/dev/stdin"]).stdin(reader).stdout(Stdio::null()).stderr(log);
+    let mut running = Running { site: &site, child: command.spawn().unwrap() };
+    // It waits for its configuration, without handlers yet, as soon as the signal is blocked.
+    let hup = 1 << (Signal::SIGHUP as u64 - 1);
+    let blocked = || u64::from_str_radix(&status_of(running.master(), "SigBlk"), 16).unwrap() & hup != 0;
+    eventually("the beginning of the start", || blocked().then_some(()));
+    running.signal(Signal::SIGHUP);
+    assert!(running.child.try_wait().unwrap().is_none());
+    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
+    drop(writer);
+    running.wait_for_line("worker adopted generation 1\n");
+    running.wait_for_line("reload refused");
+    running.connect();
+}
+
+#[test]
+fn the_masters_memory_is_not_for_other_processes_of_its_user() {
+    let site = Site::new("");
+    fs::set_permissions(site.folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let (mut command, mut reader) = (site.command(), Command::new("cat"));
+    if is_root() {
+        // Root may everything.
+        command.uid(65534).gid(65534);
+        reader.uid(65534).gid(65534);
+    }
+    let running = site.start_command(command);
+    let environment = format!("/proc/{}/environ", running.master());
+    let read = reader.arg(environment).output().unwrap();
+    assert!(!read.status.success(), "{read:?}");
+    // All the same it can do what it must.
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    kill(running.worker(), Signal::SIGKILL).unwrap();
+    eventually("another worker", || (site.log().matches(" runs as user ").count() == 2).then_some(()));
+    running.connect();
+}
+
+#[test]
+fn a_reload_of_nothing_is_refused() {
+    let site = Site::new("");
+    let running = site.start(&[]);
+    for (text, words) in [("", "no section in this file"), ("global\n  nbthread 2\n", "there is no 'bind' any more")] {
+        fs::write(site.path("bowline.cfg"), text).unwrap();
+        let before = site.log().len();
+        running.signal(Signal::SIGHUP);
+        eventually("a refusal", || site.log()[before..].contains("generation 1 stays in force").then_some(()));
+        assert!(site.log()[before..].contains(words), "{}", site.log());
+    }
+    running.connect();
+}
+
+#[test]
+fn a_pipe_is_not_read_again() {
+    let site = Site::new("");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
+    drop(writer);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+    command.args(["-f", "/dev/stdin"]).stdin(reader);
+    let running = site.start_command(command);
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("no regular file");
     running.wait_for_line("generation 1 stays in force");
     running.connect();
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -394,7 +395,8 @@ fn make(path: &Path, keyword: &str) {
         "crl-file" => (path.to_owned(), pki().client_ca.crl(&[])),
         _ => (path.to_owned(), String::new()),
     };
-    fs::write(path, content).expect("a file");
+    fs::write(&path, content).expect("a file");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a key that is nobody else's");
 }
 
 fn examples() -> Vec<PathBuf> {

@@ -251,8 +251,7 @@ fn a_configuration_without_a_section_is_refused() {
         assert!(parsed.model.is_none(), "{text:?}");
         assert!(findings(&parsed).contains(&"1:1 E111".to_owned()), "{text:?}: {:?}", findings(&parsed));
     }
-    for text in ["global\n", "defaults\n", "global\ndefaults\n", ".if 1\nglobal\n.endif\n", "backend b\n    disabled\n"]
-    {
+    for text in ["global\n", "defaults\n", "global\ndefaults\n", ".if 1\nglobal\n.endif\n"] {
         assert!(read(text).model.is_some(), "{text:?}");
     }
     // What is there is wrong: that is enough said.

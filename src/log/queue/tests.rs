@@ -1,7 +1,8 @@
 use super::*;
 use crate::conf::model::{Location, LogFraming, LogTarget};
+use nix::unistd::pipe;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, pipe};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -55,7 +56,7 @@ fn one_line_reaches_every_kind_of_sink() {
     let unix = unix(&path);
     let (reader, descriptor) = pipe().unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor.into());
+    queue.inherit(9, descriptor);
     let targets = Targets::new(
         &[
             udp_target,
@@ -67,7 +68,7 @@ fn one_line_reaches_every_kind_of_sink() {
     queue.send(&targets, 6, "Connect from a\nforged".into());
     assert_eq!(from_udp(&udp), "<6>Connect from a#0Aforged\n");
     assert_eq!(from_unix(&unix), "<134>Connect from a#0Aforged\n");
-    let mut lines = BufReader::new(reader).lines();
+    let mut lines = BufReader::new(File::from(reader)).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "Connect from a#0Aforged");
     assert!(writer.finish(LONG));
     assert_eq!(queue.dropped(), 0);
@@ -98,7 +99,7 @@ fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     let (udp, udp_target) = udp();
     let (reader, descriptor) = pipe().unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor.into());
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     // A pipe takes 64 KiB and its backlog 1,024 lines; one line at a time, so that the queue itself stays empty.
     let filler = "x".repeat(500);
@@ -110,7 +111,7 @@ fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     assert!(dropped > 1000, "{dropped}");
 
     // The pipe is read again: all that waited, and the count among it.
-    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    let mut lines = BufReader::new(File::from(reader)).lines().map(Result::unwrap);
     let seen: Vec<String> = lines.by_ref().take(3000 - dropped as usize + 1).collect();
     let notices: Vec<_> = seen.iter().filter(|line| line.ends_with("dropped")).collect();
     assert_eq!(notices, [&format!("{dropped} log lines dropped")]);
@@ -182,7 +183,7 @@ fn a_closed_pipe_is_not_the_end() {
     let (reader, descriptor) = pipe().unwrap();
     drop(reader);
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor.into());
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     for text in ["one", "two"] {
         queue.send(&targets, 6, text.into());
@@ -208,7 +209,7 @@ fn a_descriptor_that_was_not_handed_down_is_never_written() {
 fn finishing_does_not_wait_for_a_stalled_sink_past_the_deadline() {
     let (_reader, descriptor) = pipe().unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor.into());
+    queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw)], "t");
     for _ in 0..3 {
         queue.send(&targets, 6, "x".repeat(60_000));

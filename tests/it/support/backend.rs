@@ -209,6 +209,16 @@ impl Peer {
         self.socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
+    /// A RST comes although nothing is read.
+    #[track_caller]
+    pub(crate) fn assert_reset_unread(&mut self) {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let timeout = PollTimeout::try_from(DEADLINE).expect("less than 24 days");
+        assert_eq!(poll(&mut fds, timeout).expect("poll"), 1, "no RST");
+        let error = self.socket.take_error().expect("SO_ERROR").expect("an error");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
     /// Nothing arrives for as long as `length`.
     #[track_caller]
     pub(crate) fn assert_silent(&mut self, length: Duration) {

@@ -1,0 +1,188 @@
+//! Taking in new connections: how many at a time, when to stop, and which listeners there are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mio::Token;
+
+use super::Loop;
+use super::listener::Listener;
+use super::slots::Slot;
+use super::stream::Stream;
+use crate::material::ListenerKey;
+use crate::proto::connection::{Connection, Now};
+use crate::proto::wire::Side;
+use crate::snapshot::{Bind, Snapshot};
+
+/// Handshakes that wait for the processor, beyond which no connection is accepted: the others wait in the kernel's queue,
+/// which costs no memory of ours. Connections that send nothing do not count, so they keep nobody out.
+const HANDSHAKES_WAITING: usize = 128;
+
+/// Connections accepted in a turn.
+const ACCEPTS: usize = 64;
+
+/// Connections taken in from a listener that is closed: as many as its queue can hold (`net.core.somaxconn`), and not
+/// whatever comes while they are.
+const LAST_ACCEPTS: usize = 4096;
+
+/// How long accepting pauses when the system has no descriptor or memory left, and how soon room under a shared limit is
+/// noticed.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A message about that at most this often.
+const ACCEPT_COMPLAINT: Duration = Duration::from_secs(10);
+
+impl Loop {
+    pub(super) fn can_accept(&self) -> bool {
+        self.draining.is_none()
+            && self.handshaking.len() < HANDSHAKES_WAITING
+            && self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_room())
+    }
+
+    /// Takes in new connections, one of each listener in turn.
+    pub(super) fn accept(&mut self, now: Now) {
+        for (_, listener) in &mut self.listeners {
+            if listener.paused_until.is_some_and(|until| until <= now.instant) {
+                listener.paused_until = None;
+            }
+        }
+        let count = self.listeners.len();
+        // In a row, those that had nothing.
+        let mut passed = 0;
+        let mut left = ACCEPTS;
+        while passed < count && left > 0 && self.can_accept() {
+            self.first_listener = (self.first_listener + 1) % count;
+            if self.listeners[self.first_listener].1.may_accept() {
+                self.accept_one(self.first_listener, now);
+                left -= 1;
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+    }
+
+    /// Takes one connection out of a listener's queue.
+    fn accept_one(&mut self, place: usize, now: Now) {
+        let (_, listener) = &mut self.listeners[place];
+        match listener.accept() {
+            Ok((client, peer)) => {
+                let bind = Arc::clone(&listener.bind);
+                self.admit(client, peer, bind, now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+            Err(error) if concerns_one(&error) => {}
+            Err(error) => {
+                listener.paused_until = Some(now.instant + ACCEPT_PAUSE);
+                if let Some(snapshot) = &self.snapshot {
+                    snapshot.stats.process().slot(self.index).accept_pauses.add(1);
+                }
+                if self.complained.is_none_or(|last| now.instant.duration_since(last) >= ACCEPT_COMPLAINT) {
+                    self.complained = Some(now.instant);
+                    let name = &self.listeners[place].1.bind.frontend.name;
+                    log::warn!("cannot accept on frontend {name}: {error}; accepting pauses until it works again");
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, client: Stream, peer: Option<SocketAddr>, bind: Arc<Bind>, now: Now) {
+        self.ids += 1;
+        let id = self.ids;
+        let registry = self.poll.registry();
+        let key = self.slots.insert(|key| {
+            let mut client = client;
+            client.register(registry, key.token(Side::Client)).ok()?;
+            Some(Box::new(Slot {
+                connection: Connection::new(Arc::clone(&bind.route), now, id),
+                client,
+                backend: None,
+                peer,
+                bind,
+                accepted_at: SystemTime::now(),
+                queued: false,
+                dialled: false,
+                timer: None,
+            }))
+        });
+        let Some(key) = key else { return };
+        self.count_accept(key);
+        self.set_timer(key);
+        self.enqueue(key);
+    }
+
+    pub(super) fn adopt(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, OwnedFd)>) {
+        self.close_listeners(|key| snapshot.bind(key).is_none());
+        for (_, listener) in &mut self.listeners {
+            if let Some(bind) = snapshot.bind(&listener.key) {
+                listener.bind = Arc::clone(bind);
+                // The socket works as it is; what was asked for anew concerns new connections only.
+                let _ = listener.set_options();
+            }
+        }
+        for (key, fd) in opened {
+            let Some(bind) = snapshot.bind(&key) else { continue };
+            self.listener_tokens -= 1;
+            let token = Token(self.listener_tokens);
+            let opened = Listener::new(key, Arc::clone(bind), fd).and_then(|mut listener| {
+                listener.register(self.poll.registry(), token)?;
+                Ok(listener)
+            });
+            match opened {
+                Ok(listener) => self.listeners.push((token, listener)),
+                Err(error) => log::error!("cannot use a listening socket of frontend {}: {error}", bind.frontend.name),
+            }
+        }
+        for key in self.slots.keys() {
+            let Some(slot) = self.slots.slot(key) else { continue };
+            let policy = snapshot.bind(&slot.bind.key).and_then(|bind| bind.route.tls.as_ref());
+            if let Some(policy) = policy {
+                slot.connection.handle_reload(policy);
+            }
+        }
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Closes listeners, but takes in first who already waits there.
+    pub(super) fn close_listeners(&mut self, gone: impl Fn(&ListenerKey) -> bool) {
+        let now = super::now();
+        for place in (0..self.listeners.len()).rev() {
+            if !gone(&self.listeners[place].1.key) {
+                continue;
+            }
+            self.listeners[place].1.ready = true;
+            for _ in 0..LAST_ACCEPTS {
+                if !self.listeners[place].1.ready || self.listeners[place].1.paused_until.is_some() {
+                    break;
+                }
+                self.accept_one(place, now);
+            }
+            let (_, mut listener) = self.listeners.remove(place);
+            let _ = listener.deregister(self.poll.registry());
+        }
+    }
+}
+
+/// Whether accept(2) failed for the connection that was first in the queue: the next one is behind it.
+fn concerns_one(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(
+            Errno::ECONNABORTED
+                | Errno::EINTR
+                | Errno::EPROTO
+                | Errno::EPERM
+                | Errno::ENETDOWN
+                | Errno::ENETUNREACH
+                | Errno::ENONET
+                | Errno::ENOPROTOOPT
+                | Errno::EHOSTDOWN
+                | Errno::EHOSTUNREACH
+                | Errno::EOPNOTSUPP
+        )
+    )
+}

@@ -1,0 +1,309 @@
+//! What comes from the client: header, ClientHello, records; and how much of it may mean nothing.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Connection, Now, Phase, Scratch, TURN_BYTES};
+use crate::proto::close::{CloseReason, ConnectionFailure};
+use crate::proto::proxy_in::{self, Parse};
+use crate::proto::pump::{Flow, Pool, Pump};
+use crate::proto::wire::{self, Read, Ready, Side, Wire};
+use crate::tls::engine::{self, Engine};
+use crate::tls::identity::Verdict;
+
+/// Ciphertext that yields no plaintext: more than this within a second ends the connection. rustls' own limits are counts in
+/// a row, which alternating kinds of empty messages evade.
+const IDLE_WIRE_BYTES: usize = 64 * 1024;
+
+/// A record that carries plaintext earns this much: all of itself, however little of it is plaintext and how much padding
+/// (RFC 8446, 5.4).
+const EARNED_BYTES: usize = engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD;
+
+/// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
+const RECORD_COST: usize = 256;
+
+/// Records shorter than this are gathered, longer ones written straight from where they were decrypted.
+const GATHER_BYTES: usize = 4 * 1024;
+
+impl Connection {
+    /// Reads from the client as long as there is something and somewhere to put it.
+    pub(super) fn read_client<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
+        let mut incoming = std::mem::take(&mut scratch.incoming);
+        let mut have = self.held.len();
+        incoming[..have].copy_from_slice(&self.held);
+        let mut moved = 0;
+        while self.wants_client() && moved < TURN_BYTES {
+            match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..]) {
+                Read::Bytes(count) => {
+                    self.report.heard = true;
+                    have += count;
+                    self.records = 0;
+                    let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
+                    moved += count + self.records * RECORD_COST;
+                    incoming.copy_within(consumed..have, 0);
+                    have -= consumed;
+                    if have == incoming.len() {
+                        // rustls refuses before this; without room there could be no progress.
+                        self.refuse(now, scratch, wire, ConnectionFailure::Words("a message has no end"));
+                        have = 0;
+                    }
+                }
+                Read::Blocked => {
+                    self.ready.remove(Ready::CLIENT_BROKEN);
+                    break;
+                }
+                Read::End => {
+                    self.client_end = true;
+                    moved += 1;
+                    self.client_ended(now, scratch, wire);
+                }
+                Read::Broken => {
+                    self.client_broke(scratch, wire);
+                    moved += 1;
+                }
+            }
+            if !self.ready.contains(Ready::CLIENT_READ) {
+                break;
+            }
+        }
+        if have == 0 {
+            if self.held.capacity() > 0 {
+                scratch.pool.give(std::mem::take(&mut self.held));
+            }
+        } else {
+            if self.held.capacity() == 0 {
+                self.held = scratch.pool.take();
+            }
+            self.held.clear();
+            self.held.extend_from_slice(&incoming[..have]);
+        }
+        scratch.incoming = incoming;
+        moved
+    }
+
+    /// Takes bytes from the client, the last `new` of which were just read; answers how many are done with.
+    fn take<W: Wire>(&mut self, bytes: &mut [u8], new: usize, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
+        let mut done = 0;
+        loop {
+            let before = done;
+            match &mut self.phase {
+                Phase::ProxyHeader => match proxy_in::parse(bytes) {
+                    Parse::NeedMore => return 0,
+                    Parse::Complete { consumed, received } => {
+                        self.received = Some(Box::new(received));
+                        self.phase = match self.route.tls {
+                            Some(_) => Phase::Greeting { greeting: None },
+                            None => Phase::Handshake,
+                        };
+                        if self.route.tls.is_none() {
+                            self.start_dialling(now, Verdict::plaintext(), scratch, wire);
+                        }
+                        done = consumed;
+                    }
+                    Parse::Invalid(reason) => {
+                        self.refuse(now, scratch, wire, ConnectionFailure::ProxyHeader(reason));
+                        return bytes.len();
+                    }
+                },
+                Phase::Greeting { .. } => match self.greet(&mut bytes[done..], now, scratch, wire) {
+                    Some(consumed) => done += consumed,
+                    None => return done,
+                },
+                Phase::Handshake | Phase::Dialling { .. } | Phase::Relay => {
+                    let new = new.min(bytes.len() - done);
+                    return done + self.decrypt(&mut bytes[done..], new, now, scratch, wire);
+                }
+                Phase::Closing { discarded, .. } => {
+                    *discarded += new;
+                    return bytes.len();
+                }
+                Phase::Closed => return bytes.len(),
+            }
+            if done == before || done == bytes.len() {
+                return done;
+            }
+        }
+    }
+
+    /// Looks for the whole ClientHello and starts the handshake; `None` while it is not whole.
+    fn greet<W: Wire>(&mut self, bytes: &mut [u8], now: Now, scratch: &mut Scratch, wire: &mut W) -> Option<usize> {
+        let Phase::Greeting { greeting } = &mut self.phase else { return None };
+        let policy = self.policy.as_ref()?;
+        scratch.outgoing.clear();
+        let offer = match greeting.get_or_insert_default().read(policy, bytes, &mut scratch.outgoing) {
+            Ok(Some(offer)) => offer,
+            Ok(None) => return None,
+            Err(failure) => {
+                self.send_to_client(now, scratch, wire);
+                self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, bytes));
+                return Some(bytes.len());
+            }
+        };
+        match Engine::accept(policy, offer, bytes, now, &mut scratch.outgoing) {
+            Ok((engine, progress)) => {
+                self.engine = Some(Box::new(engine));
+                self.phase = Phase::Handshake;
+                self.send_to_client(now, scratch, wire);
+                Some(progress.consumed)
+            }
+            Err(failure) => {
+                self.send_to_client(now, scratch, wire);
+                self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, bytes));
+                Some(bytes.len())
+            }
+        }
+    }
+
+    /// Turns ciphertext into plaintext for the backend.
+    fn decrypt<W: Wire>(
+        &mut self,
+        bytes: &mut [u8],
+        new: usize,
+        now: Now,
+        scratch: &mut Scratch,
+        wire: &mut W,
+    ) -> usize {
+        if self.client_closed {
+            self.count_idle_wire(new, 0, now, wire);
+            return bytes.len();
+        }
+        let mut sink = BackendSink {
+            connected: matches!(self.phase, Phase::Relay) && self.to_backend.flow == Flow::Open,
+            pump: &mut self.to_backend,
+            ready: &mut self.ready,
+            gathered: &mut scratch.gathered,
+            pool: &mut scratch.pool,
+            wire,
+            taken: 0,
+            records: 0,
+            sent: 0,
+            broken: None,
+        };
+        scratch.outgoing.clear();
+        let result = match &mut self.engine {
+            Some(engine) => engine.receive(bytes, now, &mut scratch.outgoing, &mut |plaintext| sink.take(plaintext)),
+            None => {
+                sink.take(bytes);
+                Ok(engine::Progress { consumed: bytes.len(), peer_closed: false })
+            }
+        };
+        sink.finish();
+        let (taken, records, sent, broken) = (sink.taken, sink.records, sink.sent, sink.broken);
+        self.report.bytes_to_backend += taken as u64;
+        self.records += records;
+        if taken > 0 {
+            self.last_client = now.instant;
+        }
+        if sent > 0 {
+            self.last_backend = now.instant;
+        }
+        if let Some(error) = broken {
+            self.backend_write_broke(&error, scratch);
+        }
+        if !scratch.outgoing.is_empty() {
+            self.send_to_client(now, scratch, wire);
+        }
+        match result {
+            Ok(progress) => {
+                if matches!(self.phase, Phase::Handshake) {
+                    self.establish(now, scratch, wire);
+                }
+                if progress.peer_closed {
+                    self.close_notify_came();
+                }
+                if self.engine.is_some() && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+                    self.count_idle_wire(new, records, now, wire);
+                }
+                progress.consumed
+            }
+            Err(failure) => {
+                if matches!(self.phase, Phase::Handshake) {
+                    self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, &[]));
+                } else {
+                    self.cut(now, scratch, wire, CloseReason::ClientProtocol(failure));
+                }
+                bytes.len()
+            }
+        }
+    }
+
+    fn close_notify_came(&mut self) {
+        // An end before the handshake is none: the deadline takes care of the client.
+        if matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+            self.client_closed = true;
+            if self.to_backend.flow == Flow::Open {
+                self.to_backend.flow = Flow::Ending;
+            }
+        }
+    }
+
+    /// Ends a connection whose client keeps the decryption busy with nothing.
+    fn count_idle_wire<W: Wire>(&mut self, new: usize, records: usize, now: Now, wire: &mut W) {
+        self.idle_wire = (self.idle_wire + new).saturating_sub(records.saturating_mul(EARNED_BYTES));
+        if self.idle_wire <= IDLE_WIRE_BYTES {
+            return;
+        }
+        if now.instant.duration_since(self.idle_wire_since) < Duration::from_secs(1) {
+            self.close(CloseReason::Flood, wire);
+        } else {
+            self.idle_wire = 0;
+            self.idle_wire_since = now.instant;
+        }
+    }
+}
+
+/// Where decrypted records go: long ones straight to the backend, short ones together.
+struct BackendSink<'a, W> {
+    pump: &'a mut Pump,
+    ready: &'a mut Ready,
+    gathered: &'a mut Vec<u8>,
+    pool: &'a mut Pool,
+    wire: &'a mut W,
+    connected: bool,
+    taken: usize,
+    /// Those that were not empty.
+    records: usize,
+    sent: usize,
+    broken: Option<io::Error>,
+}
+
+impl<W: Wire> BackendSink<'_, W> {
+    fn take(&mut self, plaintext: &[u8]) {
+        self.taken += plaintext.len();
+        self.records += usize::from(!plaintext.is_empty());
+        if self.pump.flow == Flow::Ended {
+            return;
+        }
+        if self.gathered.len() + plaintext.len() > engine::RECORD_PLAINTEXT {
+            self.finish();
+        }
+        if self.gathered.is_empty() && plaintext.len() >= GATHER_BYTES {
+            self.send(plaintext);
+        } else {
+            self.gathered.extend_from_slice(plaintext);
+        }
+    }
+
+    fn finish(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(self.gathered);
+            self.send(&gathered);
+            *self.gathered = gathered;
+            self.gathered.clear();
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if self.broken.is_some() {
+            return;
+        }
+        if !self.connected {
+            self.pump.store(bytes, self.pool);
+            return;
+        }
+        match self.pump.send(self.wire, self.ready, bytes, self.pool) {
+            Ok(sent) => self.sent += sent,
+            Err(error) => self.broken = Some(error),
+        }
+    }
+}
