@@ -192,12 +192,15 @@ fn named(word: &str) -> Option<Set> {
 /// The list that the rules of a cipher string work on. OpenSSL's has all suites that it knows; every rule keeps the order of
 /// what it moves, so those that exist here can be looked at alone.
 struct Rules {
-    /// Suites that were not killed, and whether they are part of the result.
-    list: Vec<(Suite12, bool)>,
+    /// What was not killed.
+    list: Vec<Ruled>,
 }
 
+/// A suite, and whether it is part of the result.
+type Ruled = (Suite12, bool);
+
 impl Rules {
-    fn split(&mut self, moves: impl Fn(Suite12, bool) -> bool) -> (Vec<(Suite12, bool)>, Vec<(Suite12, bool)>) {
+    fn split(&mut self, moves: impl Fn(Suite12, bool) -> bool) -> (Vec<Ruled>, Vec<Ruled>) {
         std::mem::take(&mut self.list).into_iter().partition(|(suite, active)| moves(*suite, *active))
     }
 
