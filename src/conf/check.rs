@@ -11,7 +11,7 @@ use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions
 use super::header;
 use super::keywords::nearest;
 use super::model::{
-    At, Backend, Bind, BindAddress, BindTls, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
+    At, Backend, Bind, BindAddress, BindTls, Crt, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -247,7 +247,11 @@ impl Check<'_> {
         let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
         let Global { crt_base, ca_base, bind_options, .. } = self.global;
         Some(BindTls {
-            crt: draft.crt.iter().map(|path| based(crt_base.as_deref(), path)).collect(),
+            crt: draft
+                .crt
+                .iter()
+                .map(|crt| Crt { file: based(crt_base.as_deref(), &crt.file), default: crt.default })
+                .collect(),
             verify,
             ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
@@ -258,6 +262,7 @@ impl Check<'_> {
             suites13: or_default(&draft.options.suites13, &bind_options.suites13, &Suite13::DEFAULT),
             groups: self.groups(draft),
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
+            tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
             strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
         })
     }
@@ -315,11 +320,14 @@ impl Check<'_> {
         let defaults = &self.global.bind_options;
         let min = options.min.or(defaults.min).unwrap_or(TlsVersion::Tls12);
         let max = options.max.or(defaults.max).unwrap_or(TlsVersion::Tls13);
+        // HAProxy forgets these words beside 'ssl-min-ver' and 'ssl-max-ver', with a warning.
+        let min = if options.no_tls12 || defaults.no_tls12 { TlsVersion::Tls13 } else { min };
+        let max = if options.no_tls13 || defaults.no_tls13 { TlsVersion::Tls12 } else { max };
         if min > max {
             let message = "no version of TLS is left: the lowest is TLS 1.3 and the highest TLS 1.2";
             let error = Diagnostic::error("E301", at, message).span(length);
-            self.diagnostics
-                .push(error.help("look at 'ssl-min-ver' and 'ssl-max-ver' here and in 'ssl-default-bind-options'"));
+            let words = "'ssl-min-ver', 'ssl-max-ver', 'force-tlsv1…' and 'no-tlsv1…'";
+            self.diagnostics.push(error.help(format!("look at {words} here and in 'ssl-default-bind-options'")));
         }
         (min, max)
     }

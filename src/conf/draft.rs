@@ -8,7 +8,9 @@ use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::Diagnostic;
 use super::expr::Format;
 use super::keywords::Dropped;
-use super::model::{At, BindAddress, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify};
+use super::model::{
+    At, BindAddress, Crt, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify,
+};
 
 /// `global`.
 #[derive(Default)]
@@ -38,6 +40,12 @@ pub(crate) struct TlsOptions {
     pub(crate) max: Option<TlsVersion>,
     /// `strict-sni` or `no-strict-sni`.
     pub(crate) strict_sni: Option<bool>,
+    /// `no-tlsv12`.
+    pub(crate) no_tls12: bool,
+    /// `no-tlsv13`.
+    pub(crate) no_tls13: bool,
+    /// `tls-tickets` or `no-tls-tickets`.
+    pub(crate) tickets: Option<bool>,
     /// `prefer-client-ciphers`.
     pub(crate) prefer_client_ciphers: bool,
     /// `ciphers`.
@@ -163,7 +171,7 @@ pub(crate) struct BindDraft {
     pub(crate) broken: bool,
     /// The first parameter that is about TLS, for when `ssl` is missing.
     pub(crate) tls_parameter: Option<(&'static str, Location)>,
-    pub(crate) crt: Vec<At<PathBuf>>,
+    pub(crate) crt: Vec<Crt>,
     pub(crate) verify: Option<At<Verify>>,
     pub(crate) ca_file: Option<At<PathBuf>>,
     /// The word `ca-file`, and bytes to mark.

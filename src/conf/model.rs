@@ -218,8 +218,8 @@ pub struct UnixPermissions {
 /// TLS on a `bind` line. Paths are complete: `crt-base` and `ca-base` are applied.
 #[derive(Clone, Debug)]
 pub struct BindTls {
-    /// `crt`: files or directories in the order written; the first certificate is the default.
-    pub crt: Vec<At<PathBuf>>,
+    /// `crt` and `default-crt` in the order written; the first certificate is the default.
+    pub crt: Vec<Crt>,
     /// `verify`.
     pub verify: Verify,
     /// `ca-file`: file or directory.
@@ -240,8 +240,19 @@ pub struct BindTls {
     pub groups: Vec<Group>,
     /// `prefer-client-ciphers`: among the suites the client's order counts.
     pub prefer_client_ciphers: bool,
+    /// `tls-tickets`, or not `no-tls-tickets`: sessions may be resumed.
+    pub tickets: bool,
     /// `strict-sni`: no certificate for a name that none has.
     pub strict_sni: bool,
+}
+
+/// Where a `bind` line has its certificates from.
+#[derive(Clone, Debug)]
+pub struct Crt {
+    /// A file or a directory.
+    pub file: At<PathBuf>,
+    /// `default-crt`: also for clients whose name no certificate has.
+    pub default: bool,
 }
 
 /// `verify` of a `bind` line.

@@ -77,7 +77,7 @@ pub fn build(
     before: Option<&TlsPolicy>,
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
-    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.at);
+    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.file.at);
     let provider = Arc::new(provider(bind));
     let known = before.map_or(&[][..], |before| before.names.credentials());
     let (credentials, mut diagnostics) = credential::load(bind, files, &provider, now, known);
@@ -236,10 +236,12 @@ fn server_config(
     config.alpn_protocols = alpn.to_vec();
     // One mechanism of resumption, and that one is ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(ticketer);
     // A ticket carries the client's chain. Each connection brings a new one, so a client that comes back never runs dry;
     // one that opens several connections at once does full handshakes for the others.
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = usize::from(bind.tickets);
+    if bind.tickets {
+        config.ticketer = Arc::new(ticketer);
+    }
     // Early data can be replayed, and half-RTT data goes to somebody who has proved nothing.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;

@@ -3,7 +3,7 @@
 use super::super::address;
 use super::super::diagnostic::Diagnostics;
 use super::super::draft::{BindDraft, Proxy};
-use super::super::model::{At, BindAddress, Verify};
+use super::super::model::{At, BindAddress, Crt, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
 use super::{Action, Class, Keyword, Line, Places, Table, global, lists, log, not_yet, parameters};
@@ -55,6 +55,17 @@ pub(super) static KEYWORDS: &[Keyword] = &[
              name or for an unknown one, unless 'strict-sni' is set.",
         )
     },
+    Keyword {
+        repeats: true,
+        ..parameter(
+            "default-crt",
+            "<file or directory>",
+            1,
+            crt,
+            "As 'crt', and the certificate is also for clients that ask for no name or for an unknown one: one of each kind of key \
+             (ECDSA, RSA), the first certificate of the line among them.",
+        )
+    },
     parameter(
         "ca-file",
         "<file or directory>",
@@ -91,6 +102,22 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     parameter("no-sslv3", "", 0, switch, "Without effect: SSL 3 does not exist here."),
     parameter("no-tlsv10", "", 0, switch, "Without effect: TLS 1.0 does not exist here."),
     parameter("no-tlsv11", "", 0, switch, "Without effect: TLS 1.1 does not exist here."),
+    parameter("no-tlsv12", "", 0, switch, "No TLS 1.2, whatever the other parameters say."),
+    parameter("no-tlsv13", "", 0, switch, "No TLS 1.3, whatever the other parameters say."),
+    parameter(
+        "no-tls-tickets",
+        "",
+        0,
+        switch,
+        "No session tickets. Sessions are kept in tickets only, so every connection is then a full handshake.",
+    ),
+    parameter(
+        "tls-tickets",
+        "",
+        0,
+        switch,
+        "Session tickets (this is the default): undo 'no-tls-tickets' of 'global'.",
+    ),
     parameter(
         "ciphers",
         "<list>",
@@ -178,6 +205,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 /// Parameters without meaning on a plaintext socket.
 const ABOUT_TLS: &[&str] = &[
     "crt",
+    "default-crt",
     "ca-file",
     "crl-file",
     "verify",
@@ -190,6 +218,10 @@ const ABOUT_TLS: &[&str] = &[
     "no-sslv3",
     "no-tlsv10",
     "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "no-tls-tickets",
+    "tls-tickets",
     "ciphers",
     "ciphersuites",
     "curves",
@@ -262,11 +294,13 @@ fn path(line: &Line<'_>) -> At<std::path::PathBuf> {
 
 fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if line.arguments[0].text.starts_with(b"@") {
-        diagnostics
-            .push(not_yet("crt @<store>/<name>", &line.arguments[0]).help("until then: write the path of the file"));
+        diagnostics.push(
+            not_yet(&format!("{} @<store>/<name>", line.keyword.name), &line.arguments[0])
+                .help("until then: write the path of the file"),
+        );
         return;
     }
-    bind.crt.push(path(line));
+    bind.crt.push(Crt { file: path(line), default: line.keyword.name == "default-crt" });
 }
 
 fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {

@@ -108,7 +108,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<directory>",
         class: Class::Must,
-        doc: "Put in front of relative paths of 'crt'.",
+        doc: "Put in front of relative paths of 'crt' and 'default-crt'.",
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(|global, line, _| global.crt_base = Some(value::path(&line.arguments[0]))),
@@ -165,7 +165,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         usage: "<option> …",
         class: Class::Must,
         doc: "Defaults for all 'bind … ssl' lines: ssl-min-ver <version>, ssl-max-ver <version>, force-tlsv12, force-tlsv13, strict-sni, \
-              no-strict-sni, prefer-client-ciphers, no-sslv3, no-tlsv10, no-tlsv11. The line itself overrides them.",
+              no-strict-sni, prefer-client-ciphers, no-tls-tickets, tls-tickets, \
+              no-sslv3, no-tlsv10, no-tlsv11, no-tlsv12, no-tlsv13. The line itself overrides them.",
         arguments: 1..=usize::MAX,
         repeats: false,
         action: Action::Global(default_bind_options),
@@ -274,6 +275,10 @@ const BIND_OPTIONS: &[&str] = &[
     "no-sslv3",
     "no-tlsv10",
     "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "no-tls-tickets",
+    "tls-tickets",
 ];
 
 fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
@@ -298,9 +303,7 @@ fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut 
 fn unknown_bind_option(word: &Word, name: &str) -> Diagnostic {
     match name {
         "force-sslv3" | "force-tlsv10" | "force-tlsv11" => super::refusal(super::Subject::TlsVersion, name, word, ""),
-        "no-tlsv12" | "no-tlsv13" | "no-tls-tickets" | "tls-tickets" | "allow-0rtt" => {
-            super::not_yet(name, word).help("until then: remove it")
-        }
+        "allow-0rtt" => super::refusal(super::Subject::Other, name, word, "early data can be replayed; remove it"),
         _ => {
             let error = word.error("E101", format!("unknown word {} in 'ssl-default-bind-options'", word.quoted()));
             match nearest(name, BIND_OPTIONS.iter().copied().chain(words::all(words::Kind::Bind))) {
@@ -319,6 +322,10 @@ pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
         "prefer-client-ciphers" => options.prefer_client_ciphers = true,
         "force-tlsv12" => (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12)),
         "force-tlsv13" => (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13)),
+        "no-tlsv12" => options.no_tls12 = true,
+        "no-tlsv13" => options.no_tls13 = true,
+        "tls-tickets" => options.tickets = Some(true),
+        "no-tls-tickets" => options.tickets = Some(false),
         // They are off already.
         "no-sslv3" | "no-tlsv10" | "no-tlsv11" => {}
         _ => return false,

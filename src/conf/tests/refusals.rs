@@ -126,7 +126,7 @@ fn words_by_class() {
     assert_eq!(in_global("lua-load x"), ["E204"]);
     assert_eq!(in_global("ssl-engine x"), ["E303"]);
     assert_eq!(in_global("master-worker"), ["N001"]);
-    assert_eq!(in_global("ssl-default-bind-options no-tls-tickets"), ["E120"]);
+    assert_eq!(in_global("ssl-default-bind-options allow-0rtt"), ["E205"]);
     assert_eq!(in_frontend("acl x src 1.2.3.4"), ["E120"]);
     assert_eq!(in_frontend("tcp-request connection reject"), ["E120"]);
     assert_eq!(in_frontend("use_backend app if TRUE"), ["E120"]);

@@ -7,7 +7,7 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::*;
-use crate::conf::model::At;
+use crate::conf::model::{At, Crt};
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
 use crate::tls::test_pki::{self, *};
@@ -243,7 +243,7 @@ fn alpn_without_overlap_goes_on_without_alpn() {
 #[test]
 fn the_engine_and_rustls_choose_the_same_certificate() {
     let world = World::new();
-    let crt = vec![at(PathBuf::from("/s/rsa.pem")), at(PathBuf::from("/s/ec.pem"))];
+    let crt = test_pki::bind(&["/s/rsa.pem", "/s/ec.pem"]).crt;
     let policy = world.build(&BindTls { crt, ..world.bind(Verify::None) }, "bind");
     let client = |version, suites: &[SupportedCipherSuite]| {
         let mut roots = RootCertStore::empty();
@@ -314,13 +314,15 @@ fn errors_leave_no_policy() {
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     let missing = || At { value: PathBuf::from("/missing"), at: location() };
+    let missing_crt = || Crt { file: missing(), default: false };
     assert_eq!(code(&BindTls { crt: vec![], ..world.bind(Verify::None) }), ["E228"]);
-    assert_eq!(code(&BindTls { crt: vec![missing()], ..world.bind(Verify::None) }), ["E221"]);
+    assert_eq!(code(&BindTls { crt: vec![missing_crt()], ..world.bind(Verify::None) }), ["E221"]);
     assert_eq!(code(&BindTls { ca_file: None, ..world.bind(Verify::Required) }), ["E211"]);
     assert_eq!(code(&BindTls { ca_file: Some(missing()), ..world.bind(Verify::Optional) }), ["E221"]);
     assert_eq!(code(&BindTls { crl_file: Some(missing()), ..world.bind(Verify::Required) }), ["E221"]);
     // All of them in one run.
-    let all = BindTls { crt: vec![missing(), missing()], ca_file: Some(missing()), ..world.bind(Verify::Required) };
+    let all =
+        BindTls { crt: vec![missing_crt(), missing_crt()], ca_file: Some(missing()), ..world.bind(Verify::Required) };
     assert_eq!(code(&all), ["E221", "E221", "E221"]);
 }
 
