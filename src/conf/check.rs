@@ -245,6 +245,12 @@ impl Check<'_> {
         }
         let verify = draft.verify.as_ref().map_or(Verify::None, |verify| verify.value);
         let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
+        let groups = self.groups(draft);
+        if min_version == TlsVersion::Tls12 && !groups.iter().any(|group| group.is_of_tls12()) {
+            let message = "no group is left for TLS 1.2: clients without TLS 1.3 are refused";
+            let warning = Diagnostic::warning("W303", ssl_at, message).span(*ssl_length);
+            self.diagnostics.push(warning.help("add X25519 or P-256 to 'curves', or say 'ssl-min-ver TLSv1.3'"));
+        }
         let Global { crt_base, ca_base, bind_options, .. } = self.global;
         Some(BindTls {
             crt: draft
@@ -260,7 +266,7 @@ impl Check<'_> {
             max_version,
             suites12: or_default(&draft.options.suites12, &bind_options.suites12, &Suite12::DEFAULT),
             suites13: or_default(&draft.options.suites13, &bind_options.suites13, &Suite13::DEFAULT),
-            groups: self.groups(draft),
+            groups,
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
             tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
             strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),

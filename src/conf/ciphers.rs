@@ -115,6 +115,11 @@ impl Group {
     /// Without `curves`.
     pub const DEFAULT: [Self; 4] = [Self::X25519MlKem768, Self::X25519, Self::P256, Self::P384];
 
+    /// TLS 1.2 can use it: the hybrid groups came with TLS 1.3.
+    pub fn is_of_tls12(self) -> bool {
+        matches!(self, Self::X25519 | Self::P256 | Self::P384)
+    }
+
     /// Names in lower case; OpenSSL does not mind the case.
     const NAMES: [(&str, Self); 10] = [
         ("x25519mlkem768", Self::X25519MlKem768),

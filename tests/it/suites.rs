@@ -120,6 +120,10 @@ fn a_hybrid_group_can_be_demanded() {
     let suites = suites(Version::Tls13);
     let refused = Client::offering(Version::Tls13, &suites, &GROUPS).refused(bowline.main());
     assert_eq!(refused, Ending::Alert(AlertDescription::HandshakeFailure));
+    // Without 'ssl-min-ver' this is how a client of TLS 1.2 fares.
+    let (open, _echo) = listen("curves X25519MLKEM768");
+    let old = Client::offering(Version::Tls12, &self::suites(Version::Tls12), &GROUPS);
+    assert_eq!(old.refused(open.main()), Ending::Alert(AlertDescription::HandshakeFailure));
     let modern = [kx_group::X25519, kx_group::X25519MLKEM768];
     assert_eq!(agreed(&bowline, Version::Tls13, &suites, &modern).1, NamedGroup::X25519MLKEM768);
 }

@@ -56,6 +56,13 @@ fn ecdhe_is_the_last_to_be_asked() {
 }
 
 #[test]
+fn groups_that_tls12_does_not_know_are_for_tls13() {
+    assert_eq!(codes(&on_bind("curves X25519MLKEM768")), ["W303"]);
+    assert_eq!(codes(&on_bind("curves X25519MLKEM768 ssl-min-ver TLSv1.3")), [""; 0]);
+    assert_eq!(codes(&on_bind("curves MLKEM1024:X25519")), [""; 0]);
+}
+
+#[test]
 fn the_list_of_the_system_is_the_built_in_one() {
     let text = with_global("    ssl-default-bind-ciphers PROFILE=SYSTEM\n", "");
     assert_eq!(codes(&text), ["N303"]);
