@@ -4,6 +4,7 @@
 //! table of what a word means, [`mod@parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
 //! them. [`diagnostic`] is how all of them speak.
 
+pub mod ciphers;
 pub mod diagnostic;
 pub mod expr;
 pub mod keywords;

@@ -1,7 +1,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::conf::model::{Backend, Bind, BindTls, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify};
+use crate::conf::ciphers::{Group, Suite12, Suite13};
+use crate::conf::model::{
+    Backend, Bind, BindTls, Crt, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify,
+};
 
 fn location() -> Location {
     Location { file: "test.cfg".into(), line: 1, column: 1 }
@@ -13,13 +16,18 @@ fn at<T>(value: T) -> At<T> {
 
 fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
     let tls = BindTls {
-        crt: crt.iter().map(|path| at(path.to_path_buf())).collect(),
+        crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), default: false }).collect(),
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
         crl_file: None,
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
+        suites12: Suite12::DEFAULT.to_vec(),
+        suites13: Suite13::DEFAULT.to_vec(),
+        groups: Group::DEFAULT.to_vec(),
+        prefer_client_ciphers: false,
+        tickets: true,
         strict_sni: false,
     };
     let bind = Bind {

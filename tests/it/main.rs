@@ -15,5 +15,6 @@ mod reload;
 mod resources;
 mod resumption;
 mod stopping;
+mod suites;
 mod support;
 mod tidy;
