@@ -56,7 +56,8 @@ file. PEM files add to those of the file; the last one is the default.
   --tls-protos=LIST          TLSv1.2, TLSv1.3 (default: both)
   --alpn-protos=LIST         protocols with commas between them
   --sni-nomatch-abort[=on|off]
-  -O, --prefer-server-ciphers[=on|off]
+  -c, --ciphers=LIST         of TLS 1.2, as for OpenSSL
+  -O, --prefer-server-ciphers[=on|off] default on (Hitch: off)
   --write-proxy-v2[=on|off], --write-proxy[=on|off]
   --write-proxy-v1[=on|off]
   --write-ip[=on|off]

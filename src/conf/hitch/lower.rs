@@ -58,13 +58,6 @@ const WITHOUT: &[(&str, Harmless, &str)] = &[
         Harmless::Text(&[""]),
         "until then: remove it; the worker has no access to files where the kernel has Landlock",
     ),
-    (
-        "ciphers",
-        Harmless::Text(&["", CIPHERS_DEFAULT]),
-        "until then: remove it; only AEAD suites with ECDHE exist here",
-    ),
-    ("ciphersuites", Harmless::Text(&[""]), "until then: remove it"),
-    ("ecdh-curve", Harmless::Text(&["", "auto"]), "until then: remove it"),
     ("log-filename", Harmless::Text(&[""]), "until then: send standard error to the file, or use 'syslog'"),
     ("ocsp-connect-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
     (
@@ -437,17 +430,26 @@ impl<'a> Lowering<'a, '_> {
         if let Some((true, mark)) = abort {
             pieces.push(piece("sni-nomatch-abort", mark));
         }
-        if let Some((false, mark)) =
-            switch(own, "prefer-server-ciphers").or(switch(self.global, "prefer-server-ciphers"))
-        {
-            self.diagnostics.inert(
-                "prefer-server-ciphers = off",
-                "the order is always the server's",
-                &mark.at,
-                mark.length,
-            );
-        }
+        self.lists(own, &mut pieces);
         writer.line(4, &pieces);
+    }
+
+    /// `ciphers`, `ciphersuites`, `ecdh-curve` and `prefer-server-ciphers`. Hitch's own lists are not written: ours then holds.
+    fn lists(&self, own: &'a [Setting], pieces: &mut Vec<Piece<'a>>) {
+        for (option, keyword, default) in [
+            ("ciphers", "ciphers", CIPHERS_DEFAULT),
+            ("ciphersuites", "ciphersuites", ""),
+            ("ecdh-curve", "curves", "auto"),
+        ] {
+            let given = text(own, option).or(text(self.global, option));
+            if let Some((list, mark)) = given.filter(|(list, _)| *list != default) {
+                pieces.extend([piece(keyword, mark), piece(list, mark)]);
+            }
+        }
+        let server = switch(own, "prefer-server-ciphers").or(switch(self.global, "prefer-server-ciphers"));
+        if let Some((false, mark)) = server {
+            pieces.push(piece("prefer-client-ciphers", mark));
+        }
     }
 
     /// `tls-protos`, and the older `tls` and `ssl`.

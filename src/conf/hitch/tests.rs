@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conf;
+use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{BindAddress, Model, ProxyVersion, SniPolicy, TlsVersion, Verify};
 
 const FILE: &str = "hitch.conf";
@@ -216,8 +217,8 @@ fn what_the_model_gets() {
         (tls(1).min_version, tls(1).sni, tls(1).verify),
         (TlsVersion::Tls12, SniPolicy::NomatchAbort, Verify::Required)
     );
-    assert_eq!(tls(1).crt[0].value.to_str(), Some("it's.pem"));
-    assert_eq!(tls(2).crt[1].value.to_str(), Some("./@first.pem"));
+    assert_eq!(tls(1).crt[0].file.value.to_str(), Some("it's.pem"));
+    assert_eq!(tls(2).crt[1].file.value.to_str(), Some("./@first.pem"));
     assert_eq!((first.timeout_client, first.keepalive_idle.map(|idle| idle.as_secs())), (None, Some(60)));
     assert_eq!(second.binds[0].addresses.len(), 1);
     let both: Vec<&BindAddress> = third.binds[0].addresses.iter().map(|address| &address.value).collect();
@@ -228,13 +229,38 @@ fn what_the_model_gets() {
 }
 
 #[test]
+fn suites_and_groups() {
+    let text = r#"pem-file = "a"
+ciphers = "ECDHE+AESGCM:!aRSA" ciphersuites = "TLS_AES_128_GCM_SHA256" ecdh-curve = "P-384:X25519" prefer-server-ciphers = off
+frontend = "[192.0.2.1]:1"
+frontend = { host = "192.0.2.2" port = "2" ciphers = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH"
+    ciphersuites = "TLS_CHACHA20_POLY1305_SHA256" prefer-server-ciphers = on }
+"#;
+    let dumped = dump(text, "");
+    let lists =
+        "ciphers 'ECDHE+AESGCM:!aRSA' ciphersuites TLS_AES_128_GCM_SHA256 curves P-384:X25519 prefer-client-ciphers";
+    assert_eq!(line_of(&dumped, "bind 192.0.2.1"), format!("bind 192.0.2.1:1 ssl crt a {lists}"));
+    let lists = "ciphersuites TLS_CHACHA20_POLY1305_SHA256 curves P-384:X25519";
+    assert_eq!(line_of(&dumped, "bind 192.0.2.2"), format!("bind 192.0.2.2:2 ssl crt a {lists}"));
+    let model = model(text, "");
+    let tls = |index: usize| model.frontends[index].binds[0].tls.as_ref().expect("tls");
+    assert_eq!(tls(0).suites12, [Suite12::EcdsaAes256, Suite12::EcdsaAes128]);
+    assert_eq!((&tls(0).suites13[..], tls(0).prefer_client_ciphers), (&[Suite13::Aes128][..], true));
+    assert_eq!(tls(0).groups, [Group::P384, Group::X25519]);
+    assert_eq!(tls(1).suites12, Suite12::DEFAULT, "Hitch's default is ours");
+    assert_eq!((&tls(1).suites13[..], tls(1).prefer_client_ciphers), (&[Suite13::ChaCha20][..], false));
+    let line = dump("pem-file = \"a\"", "-c HIGH -O");
+    assert_eq!(line_of(&line, "bind"), "bind *:8443,[::]:8443 v6only ssl crt a ciphers HIGH");
+}
+
+#[test]
 fn places_are_those_of_the_operator() {
     let model = model(EXAMPLE, "-n 3");
     let place = |at: &Location| (at.file.to_string(), at.line, at.column);
     let threads = model.process.threads.expect("threads");
     assert_eq!((threads.value, place(&threads.at)), (3, (COMMAND_LINE.to_owned(), 1, 4)));
     let bind = &model.frontends[0].binds[0];
-    assert_eq!(place(&bind.tls.as_ref().expect("tls").crt[0].at), (FILE.to_owned(), 14, 12));
+    assert_eq!(place(&bind.tls.as_ref().expect("tls").crt[0].file.at), (FILE.to_owned(), 14, 12));
     assert_eq!(place(&model.backends[0].servers[0].address.at), (FILE.to_owned(), 6, 11));
     // What only the other front-end finds is told about the place in hitch.conf.
     let twice = "pem-file = \"a\"\nfrontend = \"[*]:1\"\nfrontend = \"[*]:1\"\nuser = \"u\"\nworkers = 5000\n";
@@ -356,9 +382,13 @@ fn what_is_not_swallowed() {
     for (text, expected) in [
         ("backend-refresh = 1", "E120"),
         ("chroot = \"/x\"", "E120"),
-        ("ciphers = HIGH", "E120"),
-        ("frontend = { port = \"1\" ciphersuites = \"TLS_AES_256_GCM_SHA384\" }", "E120"),
-        ("ecdh-curve = \"X25519\"", "E120"),
+        ("ciphers = \"AES128-SHA\"", "E302"),
+        ("ciphers = \"HIGH:DHE-RSA-AES128-SHA\"", "N302"),
+        ("frontend = { port = \"1\" ciphersuites = \"TLS_AES_128_CCM_SHA256\" }", "E302"),
+        ("ciphersuites = \"nonsense\"", "E103"),
+        ("ecdh-curve = \"sect163k1\"", "E302"),
+        ("ecdh-curve = \"nonsense\"", "E103"),
+        ("ecdh-curve = \"mlkem768\"", "W303"),
         ("log-filename = \"/x\"", "E120"),
         ("ocsp-dir = \"/x\"", "E120"),
         ("ocsp-verify-staple = on", "E120"),
@@ -374,7 +404,6 @@ fn what_is_not_swallowed() {
         ("shared-cache-peer = \"x\"", "E303"),
         ("shared-cache-if = \"x\"", "E303"),
         ("ssl-engine = \"x\"", "E303"),
-        ("prefer-server-ciphers = off", "N001"),
         ("tls-protos = TLSv1.1 TLSv1.2", "W301"),
         ("tls-protos = SSLv3 TLSv1.0", "E301"),
         ("tls = on", "W301"),
@@ -407,7 +436,7 @@ fn what_is_not_swallowed() {
         assert_eq!(codes(&format!("pem-file = \"a\" {text}\n")), [expected], "{text}");
     }
     assert_eq!(codes("workers = 1"), ["E212"]);
-    assert_eq!(findings("pem-file = \"a\"\n frontend = { port = \"1\"\n  ciphers = HIGH }", ""), ["3:3 E120"]);
+    assert_eq!(findings("pem-file = \"a\"\n frontend = { port = \"1\"\n  ciphers = LOW }", ""), ["3:13 E302"]);
     assert_eq!(findings("pem-file = \"a\"\n", "--chroot /x"), ["0:1 E120"]);
 }
 
@@ -426,8 +455,8 @@ proptest! {
 
     #[test]
     fn random_tokens(parts in proptest::collection::vec(proptest::sample::select(vec![
-        "frontend", "pem-file", "backend", "workers", "tls-protos", "client-verify", "pem-dir", "pem-dir-glob", "user", "=", "=", "=",
-        "{", "}", "\"a\"", "\"[*]:1\"", "\"/d\"", "\"[[!]*\\\"", "\"'#$ x\"", "4", "on", "TLSv1.3", "required", "\n", ";", "#", "\"",
+        "frontend", "pem-file", "backend", "workers", "tls-protos", "client-verify", "pem-dir", "pem-dir-glob", "user", "ciphers", "ecdh-curve", "=", "=", "=",
+        "{", "}", "\"a\"", "\"[*]:1\"", "\"/d\"", "\"[[!]*\\\"", "\"'#$ x\"", "\"HIGH:!aRSA\"", "X25519", "4", "on", "TLSv1.3", "required", "\n", ";", "#", "\"",
     ]), 0..60)) {
         read_any(parts.join(" ").as_bytes());
     }
