@@ -5,6 +5,7 @@
 //! them. [`diagnostic`] is how all of them speak.
 
 pub mod ciphers;
+pub mod crt_list;
 pub mod diagnostic;
 pub mod expr;
 pub mod keywords;

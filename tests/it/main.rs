@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod identity;
+mod lists;
 mod names;
 mod processes;
 mod proxy_in;
