@@ -14,6 +14,9 @@ use crate::conf::model::BindAddress;
 pub struct Material {
     /// Counts adopted configurations, from 1.
     pub generation: u64,
+    /// When it was read, in seconds since 1970: what is expired is judged by this when it is built, so what could be adopted
+    /// once can be adopted again by a worker that takes the place of a crashed one.
+    pub read_at: u64,
     /// The configuration files in order: name as the operator gave it, and text.
     pub sources: Vec<(String, Vec<u8>)>,
     /// The master's environment variables that the text may name.

@@ -126,15 +126,11 @@ pub struct Built {
 ///
 /// # Errors
 /// Every error, and the warnings with them.
-pub fn build(
-    material: &Material,
-    shared: &Shared,
-    previous: Option<&Snapshot>,
-    now: UnixTime,
-) -> Result<Built, Vec<Diagnostic>> {
+pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) -> Result<Built, Vec<Diagnostic>> {
     let parsed = conf::parse(&material.sources, &material.environment);
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(material.read_at));
     let given = Given { material, model: &model, shared, previous, now };
     let mut report = Vec::new();
     let mut binds = HashMap::new();

@@ -35,15 +35,6 @@ impl Severity {
             Severity::Notice => "notice",
         }
     }
-
-    /// The SGR sequence that starts its colour.
-    fn colour(self) -> &'static str {
-        match self {
-            Severity::Error => "\x1b[1;31m",
-            Severity::Warning => "\x1b[1;33m",
-            Severity::Notice => "\x1b[1;36m",
-        }
-    }
 }
 
 /// One finding. Codes are stable: a letter for the severity and a number that documentation and tests refer to.
@@ -123,20 +114,9 @@ impl Diagnostic {
     /// The text for a terminal: `file:line:column: error[E101]: …`, the line and a mark if `source_line` is given, help and
     /// notes. Ends with a line feed.
     pub fn render(&self, source_line: Option<&str>) -> String {
-        self.render_coloured(source_line, false)
-    }
-
-    /// [`Diagnostic::render`] with or without SGR colours.
-    pub fn render_coloured(&self, source_line: Option<&str>, colour: bool) -> String {
-        let (paint, bold, plain) = if colour { (self.severity.colour(), "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let Location { file, line, column } = &self.at;
-        let mut text = format!(
-            "{bold}{}:{line}:{column}:{plain} {paint}{}[{}]{plain}: {bold}{}{plain}\n",
-            printable(file),
-            self.severity.word(),
-            self.code,
-            self.message,
-        );
+        let (file, severity, code, message) = (printable(file), self.severity.word(), self.code, &self.message);
+        let mut text = format!("{file}:{line}:{column}: {severity}[{code}]: {message}\n");
         match source_line {
             Some(source) => {
                 let excerpt = Excerpt::new(source, *column, self.length);
@@ -144,8 +124,8 @@ impl Diagnostic {
                 if self.length > 0 {
                     let marks = "^".repeat(excerpt.width);
                     let label = self.label.as_deref().unwrap_or("");
-                    let mark = format!("     | {}{paint}{marks} {label}", " ".repeat(excerpt.indent));
-                    let _ = writeln!(text, "{}{plain}", mark.trim_end());
+                    let mark = format!("     | {}{marks} {label}", " ".repeat(excerpt.indent));
+                    let _ = writeln!(text, "{}", mark.trim_end());
                 }
             }
             None => {
@@ -214,34 +194,6 @@ pub fn shown(word: &[u8]) -> String {
         } else {
             text.push(character);
         }
-    }
-    text
-}
-
-/// `2 errors, 1 warning, 3 notices`.
-pub fn summary(diagnostics: &[Diagnostic]) -> String {
-    let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
-    let counted = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-    [
-        counted(count(Severity::Error), "error"),
-        counted(count(Severity::Warning), "warning"),
-        counted(count(Severity::Notice), "notice"),
-    ]
-    .join(", ")
-}
-
-/// All of them, each with its source line where `sources` has it.
-pub fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)], colour: bool) -> String {
-    let mut lines: HashMap<&str, Vec<&[u8]>> = HashMap::new();
-    for (name, text) in sources {
-        lines.entry(name).or_insert_with(|| text.split(|byte| *byte == b'\n').collect());
-    }
-    let mut text = String::new();
-    for diagnostic in diagnostics {
-        let line = usize::try_from(diagnostic.at.line).unwrap_or(0).checked_sub(1);
-        let source =
-            line.and_then(|line| lines.get(&*diagnostic.at.file)?.get(line)).map(|line| String::from_utf8_lossy(line));
-        text.push_str(&diagnostic.render_coloured(source.as_deref(), colour));
     }
     text
 }

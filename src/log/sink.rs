@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_ended_before_the_next_one() {
-        let (reader, descriptor) = nix::unistd::pipe().unwrap();
+        let (reader, descriptor) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let mut reader = std::fs::File::from(reader);
         fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut writer = Writer {

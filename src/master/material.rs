@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
@@ -70,7 +71,9 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
     if report.iter().any(|line| line.level == ReportLevel::Error) {
         return Err(report);
     }
-    let material = Material { sources, environment, files, names, ..Material::default() };
+    // A clock before 1970 is one that was never set; certificates say so themselves.
+    let read_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let material = Material { read_at, sources, environment, files, names, ..Material::default() };
     Ok(Collected { material, model, report })
 }
 

@@ -77,6 +77,8 @@ pub enum TooMany {
     Configured(Box<Diagnostic>),
     /// `-n`: why.
     CommandLine(String),
+    /// Nobody; not even one is carried.
+    None(String),
 }
 
 impl TooMany {
@@ -84,6 +86,7 @@ impl TooMany {
     pub fn report(self, sources: &[(String, Vec<u8>)]) -> Vec<ReportLine> {
         match self {
             Self::Configured(diagnostic) => report::render(&[*diagnostic], sources),
+            Self::None(reason) => vec![ReportLine::new(ReportLevel::Error, reason)],
             Self::CommandLine(reason) => vec![ReportLine::new(ReportLevel::Error, format!("-n: {reason}"))],
         }
     }
@@ -111,6 +114,10 @@ pub fn connections(
     let carried = limits::make_room(wanted, listeners, raise)
         .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {}", reason(&error))))?;
     match carried {
+        Carried::Connections(0) => Err(TooMany::None(format!(
+            "the limit of open descriptors carries no connection: raise it (ulimit -n, LimitNOFILE=) to {} at least",
+            limits::descriptors_needed(1, listeners)
+        ))),
         Carried::Connections(connections) => {
             if wanted.is_none() && connections < CONNECTIONS_FEW {
                 let text = format!(

@@ -2,8 +2,7 @@
 //!
 //! It waits in one place only, [`Service::wait`], and never for the worker alone.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -15,16 +14,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Options;
 use super::child::{Backoff, Offered, Worker, describe};
 use super::daemon::{PidFile, Promise};
-use super::listeners::{self, Listeners, Open, Wanted};
-use super::logging::{self, LogDescriptors, Logging};
+use super::listeners::{self, Listeners};
+use super::logging::{self, Logging};
 use super::material::{Collected, collect};
+use super::offer::{self, Candidate, Configuration};
 use super::plan::{self, Fixed};
 use super::signals::{Signal, Signals};
 use crate::conf::model::Model;
-use crate::ipc::{Adopt, DescriptorRole, Incoming, Start, ToMaster, ToWorker};
-use crate::material::Material;
+use crate::ipc::{Incoming, Start, ToMaster, ToWorker};
 use crate::report::{self, Escaped, ReportLevel, ReportLine, Summary};
-use crate::sys::descriptors::sealed_memory;
 use crate::sys::limits::Raise;
 use crate::sys::{Inherited, reason};
 
@@ -36,22 +34,6 @@ const SLOW_ANSWER: Duration = Duration::from_secs(60);
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 /// Pause before sending on to a worker whose socket is full.
 const FULL_SOCKET: Duration = Duration::from_millis(10);
-
-/// A configuration that the worker has adopted or is asked to.
-struct Configuration {
-    material: Arc<Material>,
-    model: Model,
-    wanted: Vec<Wanted>,
-    report: Vec<ReportLine>,
-    /// Descriptors above 2 that `log fd@n` names.
-    log_descriptors: LogDescriptors,
-}
-
-/// A configuration that is not in force yet, and the listeners that only it has.
-struct Candidate {
-    configuration: Configuration,
-    opened: Vec<Open>,
-}
 
 /// A reload that is being read on a thread of its own: DNS and slow disks must not delay signals.
 struct Collecting {
@@ -315,7 +297,7 @@ impl Service {
         let listeners = kept.chain(candidate.iter().flat_map(|candidate| &candidate.opened));
         // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
         let forbid_warnings = candidate.is_some() && self.options.forbids_warnings(&configuration.model);
-        let sent = encode_offer(configuration, listeners, forbid_warnings).and_then(|(message, descriptors)| {
+        let sent = offer::encode(configuration, listeners, forbid_warnings).and_then(|(message, descriptors)| {
             worker.channel.queue(&message, &descriptors)?;
             worker.channel.flush()
         });
@@ -340,7 +322,7 @@ impl Service {
                 self.worker = Some(worker);
             }
             Err(error) => {
-                log::error!("cannot start a worker: {error}");
+                log::error!("cannot start a worker: {}", reason(&error));
                 self.schedule_restart(Duration::ZERO);
             }
         }
@@ -479,7 +461,7 @@ impl Service {
             match PidFile::write(&path) {
                 Ok(file) => self.pidfile = Some(file),
                 Err(error) => {
-                    log::error!("not started: cannot write the pid file {}: {error}", path.display());
+                    log::error!("not started: cannot write the pid file {}: {}", path.display(), reason(&error));
                     self.outcome = Some(ExitCode::FAILURE);
                     return;
                 }
@@ -490,7 +472,7 @@ impl Service {
             self.send(&ToWorker::Detach);
         }
         if let Err(error) = promise.keep() {
-            log::error!("not started: cannot let go of the terminal: {error}");
+            log::error!("not started: cannot let go of the terminal: {}", reason(&error));
             self.outcome = Some(ExitCode::FAILURE);
         }
     }
@@ -587,30 +569,4 @@ impl Service {
             }
         }
     }
-}
-
-/// The message, and the material and sockets to send with it.
-fn encode_offer<'a>(
-    configuration: &Configuration,
-    listeners: impl Iterator<Item = &'a Open>,
-    forbid_warnings: bool,
-) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
-    let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
-    let material = zeroize::Zeroizing::new(material);
-    let mut descriptors = vec![Arc::new(sealed_memory(&material)?)];
-    let mut roles: Vec<DescriptorRole> = Vec::new();
-    let logs = configuration.log_descriptors.iter();
-    let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
-    for (role, descriptor) in listeners.flat_map(Open::for_loops).chain(logs) {
-        roles.push(role);
-        descriptors.push(descriptor);
-    }
-    let adopt = Adopt {
-        generation: configuration.material.generation,
-        material_bytes: material.len() as u64,
-        descriptors: roles,
-        hard_stop_after: configuration.model.process.hard_stop_after,
-        forbid_warnings,
-    };
-    Ok((ToWorker::Adopt(adopt), descriptors))
 }

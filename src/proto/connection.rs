@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use self::endings::LINGER;
 use super::close::CloseReason;
 use super::proxy_in::Received;
-use super::pump::{Flow, Pool, Pump};
+use super::pump::{Flow, Pool, Pump, READ_BYTES_MAX};
 use super::route::Route;
 use super::wire::{self, Read, Ready, Side, Wire};
 pub use crate::tls::engine::Now;
@@ -45,11 +45,12 @@ pub struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        // A read of 64 KiB behind the longest handshake message or record that may be waiting for its end.
-        const READ: usize = 4 * (engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD);
+        // The longest read, as records, and behind the longest handshake message or record that may be waiting for its end.
+        const RECORDS: usize = READ_BYTES_MAX.div_ceil(engine::RECORD_PLAINTEXT);
+        const READ: usize = RECORDS * (engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD);
         Self {
             incoming: vec![0; READ + 68 * 1024].into(),
-            plain: vec![0; 4 * engine::RECORD_PLAINTEXT].into(),
+            plain: vec![0; READ_BYTES_MAX].into(),
             gathered: Vec::with_capacity(engine::RECORD_PLAINTEXT),
             outgoing: Outgoing::new(READ),
             pool: Pool::default(),
@@ -436,7 +437,8 @@ impl Connection {
         let mut plain = std::mem::take(&mut scratch.plain);
         let mut moved = 0;
         while self.to_client.flow == Flow::Open && self.to_client.pending() == 0 && moved < TURN_BYTES {
-            match wire::read(wire, Side::Backend, &mut self.ready, &mut plain) {
+            let size = self.to_client.read_size();
+            match wire::read(wire, Side::Backend, &mut self.ready, &mut plain[..size]) {
                 Read::Bytes(count) => {
                     moved += count;
                     self.report.bytes_to_client += count as u64;
@@ -456,6 +458,7 @@ impl Connection {
                             Err(_) => self.client_broke(scratch, wire),
                         },
                     }
+                    self.to_client.handle_read(count == size);
                 }
                 Read::Blocked => break,
                 // The kernel reports a reset once; if a write was told, a read only sees an end.

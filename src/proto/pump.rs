@@ -15,12 +15,24 @@ pub enum Flow {
     Ended,
 }
 
+/// What is read from a source at a time as long as nothing is known of its sink.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How often that may double. Few large reads cost the kernel far less than many small ones (a fifth of the processor time
+/// of a bulk transfer over loopback), but what a sink does not take at once has to be kept.
+const DOUBLINGS_MAX: u8 = 3;
+
+/// Longest read.
+pub const READ_BYTES_MAX: usize = READ_BYTES << DOUBLINGS_MAX;
+
 /// One direction.
 #[derive(Debug)]
 pub struct Pump {
     sink: Side,
     pending: Vec<u8>,
     written: usize,
+    /// How often the read size has doubled.
+    doublings: u8,
     /// How far its end has come.
     pub flow: Flow,
 }
@@ -55,12 +67,27 @@ impl Pool {
 impl Pump {
     /// A direction that ends at `sink`.
     pub fn new(sink: Side) -> Self {
-        Self { sink, pending: Vec::new(), written: 0, flow: Flow::Open }
+        Self { sink, pending: Vec::new(), written: 0, doublings: 0, flow: Flow::Open }
     }
 
     /// Bytes that wait for the sink.
     pub fn pending(&self) -> usize {
         self.pending.len() - self.written
+    }
+
+    /// How much to read from the source at a time.
+    pub fn read_size(&self) -> usize {
+        READ_BYTES << self.doublings
+    }
+
+    /// A read has gone through. The next one may be larger if this one was `full` and went out whole, and is small again if
+    /// the sink did not keep up: a sink that stalls leaves much to keep only once.
+    pub fn handle_read(&mut self, full: bool) {
+        if self.pending() > 0 {
+            self.doublings = 0;
+        } else if full {
+            self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
+        }
     }
 
     /// Keeps bytes for later, behind what already waits.

@@ -15,6 +15,7 @@ use super::connection::{Connection, Drive, Now, Scratch};
 use super::endpoint::Endpoint;
 use super::proxy_in::{self, Parse};
 use super::proxy_out::Endpoints;
+use super::pump::READ_BYTES_MAX;
 use super::route::{Route, Timeouts};
 use super::wire::{Ready, Side, Target, Wire};
 use crate::conf::model::{ProxyOut, ProxyVersion, SslTlv, Tlv, Verify};
@@ -367,7 +368,8 @@ impl World {
         if self.sim.backend.as_mut().is_some_and(|backend| std::mem::take(&mut backend.more)) {
             self.connection.ready.insert(Ready::BACKEND_READ);
         }
-        assert!(self.connection.owned_bytes() <= 256 * 1024, "owns {} bytes", self.connection.owned_bytes());
+        let owned = self.connection.owned_bytes();
+        assert!(owned <= 2 * (READ_BYTES_MAX + 100 * 1024), "owns {owned} bytes");
     }
 
     fn time_passes(&mut self) {

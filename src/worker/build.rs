@@ -2,8 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustls::pki_types::UnixTime;
-
 use crate::material::Material;
 use crate::report::{self, ReportLevel, ReportLine};
 use crate::snapshot::{self, Shared, Snapshot};
@@ -21,7 +19,7 @@ pub struct Built {
 /// # Errors
 /// Why not, rendered.
 pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) -> Result<Built, Vec<ReportLine>> {
-    let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, shared, previous, UnixTime::now())));
+    let built = catch_unwind(AssertUnwindSafe(|| snapshot::build(material, shared, previous)));
     match built {
         Ok(Ok(snapshot::Built { snapshot, diagnostics, report: facts })) => {
             let mut report = report::render(&diagnostics, &material.sources);

@@ -195,6 +195,7 @@ impl Worker {
         if adopt.forbid_warnings {
             report::forbid_warnings(&mut built.report);
             if Summary::of(&built.report).errors > 0 {
+                built.report.retain(|line| line.level != ReportLevel::Fact);
                 return Err(built.report);
             }
         }

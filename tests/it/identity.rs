@@ -382,5 +382,11 @@ fn a_revocation_list_that_expires_while_running_shuts_the_door() {
     super::support::eventually("expiry of the list", super::support::DEADLINE, || now() > expiry);
     let ending = client.refused(bowline.main());
     assert!(matches!(ending, Ending::Alert(_)), "{ending:?}");
+    // A worker that takes the place of a crashed one goes on like that; it does not fail over the list.
+    let mark = bowline.log.mark();
+    nix::sys::signal::kill(bowline.worker(), nix::sys::signal::Signal::SIGKILL).expect("a worker");
+    bowline.log.wait_after(mark, &["worker adopted generation"]);
+    let ending = client.refused(bowline.main());
+    assert!(matches!(ending, Ending::Alert(_)), "{ending:?}");
     backend.assert_untouched_by(bowline);
 }

@@ -4,8 +4,9 @@
 mod site;
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -75,7 +77,7 @@ fn a_reload_with_an_error_changes_nothing_and_says_where_it_is() {
 fn a_reload_that_the_worker_refuses_changes_nothing() {
     let site = Site::new("");
     let running = site.start(&[]);
-    let other = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = free_address();
     site.configure("", &format!("bind {other} ssl crt missing.pem"));
     running.signal(Signal::SIGHUP);
     running.wait_for_line("missing.pem");
@@ -90,7 +92,7 @@ fn a_reload_opens_and_closes_listeners_and_keeps_connections() {
     let running = site.start(&[]);
     let (mut client, _server) = running.connect();
     let old = site.address;
-    let new = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let new = free_address();
     site.configure("", &format!("bind {new}"));
     running.signal(Signal::SIGHUP);
     running.wait_for_line(&format!("listening on {new}"));
@@ -211,7 +213,7 @@ fn a_start_that_fails_says_so_with_its_exit_code_also_in_the_background() {
         assert!(text.contains("bowline.cfg:10:") && text.contains(&wanted), "{text}");
     }
     drop(taken);
-    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    site.configure("", &format!("bind {} ssl crt missing.pem", free_address()));
     let failed = site.output(&["-D"]);
     assert_eq!(failed.status.code(), Some(1), "the worker's refusal arrives too");
     assert!(String::from_utf8_lossy(&failed.stderr).contains("missing.pem"));
@@ -223,6 +225,23 @@ fn more_connections_than_descriptors_are_refused_at_the_start() {
     let failed = site.output(&["-n", "4000000000"]);
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("4000000000 connections need"));
+}
+
+#[test]
+fn a_start_that_could_serve_nobody_is_refused() {
+    let site = Site::new("");
+    let mut command = Command::new("prlimit");
+    command.current_dir(site.folder.path()).args([
+        "--nofile=40:40",
+        env!("CARGO_BIN_EXE_bowline"),
+        "-f",
+        "bowline.cfg",
+    ]);
+    let refused = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    // Two loops listen once each.
+    assert!(said.contains("to 68 at least"), "{said}");
 }
 
 #[test]
@@ -241,7 +260,7 @@ fn checking_starts_nothing_and_answers_with_its_exit_code() {
     let quiet = site.output(&["-c", "-q"]);
     assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(1), 0, 0));
 
-    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    site.configure("", &format!("bind {} ssl crt missing.pem", free_address()));
     assert_eq!(site.output(&["-c"]).status.code(), Some(1), "files are read and built");
     drop(taken);
 }
@@ -386,10 +405,15 @@ fn a_reload_cannot_log_to_a_descriptor_of_ours() {
     running.connect();
 }
 
+/// Closed in every program that is started, so that an end is one.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap()
+}
+
 #[test]
 fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
     let site = Site::new("");
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe();
     let log = fs::File::create(site.path("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["-f", "/dev/stdin"]).stdin(reader).stdout(Stdio::null()).stderr(log);
@@ -400,8 +424,7 @@ fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
     eventually("the beginning of the start", || blocked().then_some(()));
     running.signal(Signal::SIGHUP);
     assert!(running.child.try_wait().unwrap().is_none());
-    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
-    drop(writer);
+    fs::File::from(writer).write_all(&fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
     running.wait_for_line("worker adopted generation 1\n");
     running.wait_for_line("reload refused");
     running.connect();
@@ -446,9 +469,8 @@ fn a_reload_of_nothing_is_refused() {
 #[test]
 fn a_pipe_is_not_read_again() {
     let site = Site::new("");
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    std::io::Write::write_all(&mut writer, &fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
-    drop(writer);
+    let (reader, writer) = pipe();
+    fs::File::from(writer).write_all(&fs::read(site.path("bowline.cfg")).unwrap()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["-f", "/dev/stdin"]).stdin(reader);
     let running = site.start_command(command);
@@ -461,10 +483,12 @@ fn a_pipe_is_not_read_again() {
 #[test]
 fn an_error_is_an_excerpt_for_who_starts_and_one_line_in_the_log() {
     let site = Site::new("");
-    site.configure("", "bind 127.0.0.1:1 ssl crt missing.pem");
+    let bind = format!("bind {} ssl crt missing.pem", free_address());
+    let column = 3 + bind.find("missing.pem").unwrap();
+    site.configure("", &bind);
     let said = String::from_utf8(site.output(&[]).stderr).unwrap();
-    let error = "bowline.cfg:11:28: error[E221]: cannot read 'missing.pem': No such file or directory\n";
-    let excerpt = "  11 |   bind 127.0.0.1:1 ssl crt missing.pem\n     |                            ^^^^^^^^^^^\n";
+    let error = format!("bowline.cfg:11:{column}: error[E221]: cannot read 'missing.pem': No such file or directory\n");
+    let excerpt = format!("  11 |   {bind}\n     | {}^^^^^^^^^^^\n", " ".repeat(column - 1));
     assert!(said.contains(&format!("\n{error}{excerpt}")), "{said}");
 
     site.configure("", "");

@@ -62,7 +62,7 @@ fn connections_give_their_descriptors_back() {
 fn a_log_that_nobody_reads_stops_nothing() {
     // The log goes to a pipe that is full: traffic goes on.
     let echo = Echo::start();
-    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     let site = Site::new();
     let config = Config::new().bind_mtls("").server(echo.address(), "");
     let path = site.configure(&config.render(&site));

@@ -1,7 +1,7 @@
 //! The wording and the place of messages: what operators copy into bug reports.
 
 use super::{HEAD, TAIL, backend, frontend, read, rendered};
-use crate::conf::diagnostic::{Diagnostic, Severity, shown, summary};
+use crate::conf::diagnostic::{Diagnostic, Severity, shown};
 use crate::conf::model::Location;
 
 #[test]
@@ -222,23 +222,8 @@ fn rendering_survives_tabs_escapes_and_long_lines() {
 }
 
 #[test]
-fn colour_is_optional() {
-    let diagnostic = Diagnostic::warning("W1", &place(1, 1), "m");
-    assert!(!diagnostic.render(Some("x")).contains('\x1b'));
-    assert!(diagnostic.render_coloured(Some("x"), true).contains("\x1b[1;33mwarning[W1]"));
-}
-
-#[test]
 fn words_in_messages_are_escaped_and_capped() {
     assert_eq!(shown(b"a\x1b[31m\n"), "a\\u{1b}[31m\\n");
     assert_eq!(shown(&[b'x'; 500]).chars().count(), 65);
     assert_eq!(shown(b"\xff"), "\u{fffd}");
-}
-
-#[test]
-fn summary_counts() {
-    let at = place(1, 1);
-    let list =
-        [Diagnostic::error("E1", &at, "a"), Diagnostic::error("E1", &at, "a"), Diagnostic::warning("W1", &at, "a")];
-    assert_eq!(summary(&list), "2 errors, 1 warning, 0 notices");
 }

@@ -12,7 +12,7 @@ mod tls_lists;
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Severity, render_all};
+use super::diagnostic::{Diagnostic, Severity};
 use super::model::Model;
 use super::{Parsed, parse};
 
@@ -44,7 +44,7 @@ fn read(text: &str) -> Parsed {
 #[track_caller]
 fn model(text: &str) -> Model {
     let parsed = read(text);
-    let messages = render_all(&parsed.diagnostics, &[], false);
+    let messages = render_all(&parsed.diagnostics, &[]);
     parsed.model.unwrap_or_else(|| panic!("refused:\n{messages}"))
 }
 
@@ -77,10 +77,15 @@ fn codes_of(parsed: &Parsed) -> Vec<&'static str> {
     parsed.diagnostics.iter().map(|d| d.code).collect()
 }
 
+/// As `-c` prints them.
+fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)]) -> String {
+    crate::report::render(diagnostics, sources).into_iter().map(|line| line.text).collect()
+}
+
 /// Everything that is said about a text.
 fn rendered(text: &str, environment: &[(&str, &str)]) -> String {
     let parsed = read_with(text, environment);
-    render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())], false)
+    render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())])
 }
 
 /// TLS of a `bind` line with these words.

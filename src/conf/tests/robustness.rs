@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use crate::conf::diagnostic::{Severity, render_all};
+use super::render_all;
+use crate::conf::diagnostic::Severity;
 use crate::conf::{parse, variables};
 
 const VALID: &[&[u8]] = &[
@@ -110,7 +111,7 @@ fn hold(text: &[u8]) {
         assert!(diagnostic.at.line >= 1 && diagnostic.at.column >= 1);
         assert!(!diagnostic.message.chars().any(char::is_control), "{:?}", diagnostic.message);
     }
-    let printed = render_all(&parsed.diagnostics, &sources, false);
+    let printed = render_all(&parsed.diagnostics, &sources);
     assert!(!printed.contains('\x1b'), "an escape sequence of the file's must not reach a terminal");
     let again = parse(&sources, &environment);
     assert_eq!(again.diagnostics, parsed.diagnostics, "the same text, the same answer");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conf::model::{Location, LogFraming, LogTarget};
-use nix::unistd::pipe;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
@@ -54,7 +55,7 @@ fn one_line_reaches_every_kind_of_sink() {
     let path = directory.path().join("log");
     let (udp, udp_target) = udp();
     let unix = unix(&path);
-    let (reader, descriptor) = pipe().unwrap();
+    let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
     queue.inherit(9, descriptor);
     let targets = Targets::new(
@@ -97,7 +98,7 @@ fn a_finished_queue_has_written_everything_in_order() {
 #[test]
 fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     let (udp, udp_target) = udp();
-    let (reader, descriptor) = pipe().unwrap();
+    let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
     queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
@@ -180,7 +181,7 @@ fn a_syslog_socket_that_comes_back_is_found_again() {
 #[test]
 fn a_closed_pipe_is_not_the_end() {
     let (udp, udp_target) = udp();
-    let (reader, descriptor) = pipe().unwrap();
+    let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     let (queue, writer) = Queue::start().unwrap();
     queue.inherit(9, descriptor);
@@ -207,7 +208,7 @@ fn a_descriptor_that_was_not_handed_down_is_never_written() {
 
 #[test]
 fn finishing_does_not_wait_for_a_stalled_sink_past_the_deadline() {
-    let (_reader, descriptor) = pipe().unwrap();
+    let (_reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
     queue.inherit(9, descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw)], "t");

@@ -33,13 +33,15 @@ impl Connection {
         incoming[..have].copy_from_slice(&self.held);
         let mut moved = 0;
         while self.wants_client() && moved < TURN_BYTES {
-            match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..]) {
+            let size = self.to_backend.read_size().min(incoming.len() - have);
+            match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..have + size]) {
                 Read::Bytes(count) => {
                     self.report.heard = true;
                     have += count;
                     self.records = 0;
                     let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
                     moved += count + self.records * RECORD_COST;
+                    self.to_backend.handle_read(count == size);
                     incoming.copy_within(consumed..have, 0);
                     have -= consumed;
                     if have == incoming.len() {

@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::support::ports::Port;
+
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Looks again and again until there is an answer.
@@ -32,9 +34,9 @@ pub(super) struct Site {
     pub(super) backend: TcpListener,
 }
 
-/// An address that was free a moment ago.
+/// An address that stays free until something listens on it, for as long as the tests run.
 pub(super) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    Box::leak(Box::new(Port::reserve())).address()
 }
 
 impl Site {

@@ -1,0 +1,55 @@
+//! A configuration, and how it is put for the worker.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::listeners::{Open, Wanted};
+use super::logging::LogDescriptors;
+use crate::conf::model::Model;
+use crate::ipc::{Adopt, DescriptorRole, ToWorker};
+use crate::material::Material;
+use crate::report::ReportLine;
+use crate::sys::descriptors::sealed_memory;
+
+/// A configuration that the worker has adopted or is asked to.
+pub(super) struct Configuration {
+    pub(super) material: Arc<Material>,
+    pub(super) model: Model,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) report: Vec<ReportLine>,
+    /// Descriptors above 2 that `log fd@n` names.
+    pub(super) log_descriptors: LogDescriptors,
+}
+
+/// A configuration that is not in force yet, and the listeners that only it has.
+pub(super) struct Candidate {
+    pub(super) configuration: Configuration,
+    pub(super) opened: Vec<Open>,
+}
+
+/// The message, and the material and sockets to send with it.
+pub(super) fn encode<'a>(
+    configuration: &Configuration,
+    listeners: impl Iterator<Item = &'a Open>,
+    forbid_warnings: bool,
+) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
+    let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
+    let material = zeroize::Zeroizing::new(material);
+    let mut descriptors = vec![Arc::new(sealed_memory(&material)?)];
+    let mut roles: Vec<DescriptorRole> = Vec::new();
+    let logs = configuration.log_descriptors.iter();
+    let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
+    for (role, descriptor) in listeners.flat_map(Open::for_loops).chain(logs) {
+        roles.push(role);
+        descriptors.push(descriptor);
+    }
+    let adopt = Adopt {
+        generation: configuration.material.generation,
+        material_bytes: material.len() as u64,
+        descriptors: roles,
+        hard_stop_after: configuration.model.process.hard_stop_after,
+        forbid_warnings,
+    };
+    Ok((ToWorker::Adopt(adopt), descriptors))
+}
