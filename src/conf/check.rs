@@ -11,7 +11,8 @@ use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions
 use super::header;
 use super::keywords::nearest;
 use super::model::{
-    At, Backend, Bind, BindAddress, BindTls, Crt, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
+    At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server, TlsVersion,
+    Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -257,8 +258,13 @@ impl Check<'_> {
             crt: draft
                 .crt
                 .iter()
-                .map(|crt| Crt { file: based(crt_base.as_deref(), &crt.file), default: crt.default })
+                .map(|crt| match crt.kind {
+                    CrtKind::List => crt.clone(),
+                    kind => Crt { file: based(crt_base.as_deref(), &crt.file), kind },
+                })
                 .collect(),
+            crt_base: crt_base.clone(),
+            ca_base: ca_base.clone(),
             verify,
             ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),

@@ -5,6 +5,7 @@
 //! them. [`diagnostic`] is how all of them speak. [`hitch`] is a second front-end, which makes text for this one.
 
 pub mod ciphers;
+pub mod crt_list;
 pub mod diagnostic;
 pub mod expr;
 pub mod hitch;

@@ -222,6 +222,10 @@ pub struct UnixPermissions {
 pub struct BindTls {
     /// `crt` and `default-crt` in the order written; the first certificate is the default.
     pub crt: Vec<Crt>,
+    /// `crt-base`, for the files that a `crt-list` names.
+    pub crt_base: Option<PathBuf>,
+    /// `ca-base`, for the same.
+    pub ca_base: Option<PathBuf>,
     /// `verify`.
     pub verify: Verify,
     /// `ca-file`: file or directory.
@@ -265,8 +269,19 @@ pub enum SniPolicy {
 pub struct Crt {
     /// A file or a directory.
     pub file: At<PathBuf>,
-    /// `default-crt`: also for clients whose name no certificate has.
-    pub default: bool,
+    /// Which word named it.
+    pub kind: CrtKind,
+}
+
+/// What a [`Crt`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrtKind {
+    /// `crt`: certificates.
+    Plain,
+    /// `default-crt`: certificates that are also for clients whose name no certificate has.
+    Default,
+    /// `crt-list`: a file that names certificates, for [`super::crt_list::parse`].
+    List,
 }
 
 /// `verify` of a `bind` line.

@@ -149,6 +149,12 @@ fn a_signal_ends_the_demo_and_its_bowline() {
     kill(pid, None).unwrap_err();
 }
 
+fn ignores_term(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(ignored.trim(), 16).unwrap() & (1 << (Signal::SIGTERM as u64 - 1)) != 0
+}
+
 #[test]
 fn the_folder_does_not_wait_for_a_bowline_that_does_not_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,6 +163,8 @@ fn the_folder_does_not_wait_for_a_bowline_that_does_not_end() {
     fs::set_permissions(&stubborn, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let signals = &mut signals(&[SIGCHLD, SIGWINCH]);
     let (outcome, _, pid) = demonstrated(&stubborn, signals, |pid, parent| {
+        // The shell has to get as far as its trap.
+        wait_for("TERM is ignored", || ignores_term(pid).then_some(()));
         signal_hook::low_level::raise(SIGWINCH).unwrap();
         wait_for("the folder stays", || (entries(parent) == 0).then_some(()));
         kill(pid, None).unwrap();

@@ -11,9 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
+use crate::conf::crt_list;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::hitch::{self, Lowered};
-use crate::conf::model::{At, Model, ServerAddress};
+use crate::conf::model::{At, BindTls, CrtKind, Model, ServerAddress};
 use crate::conf::{self, Parsed};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
@@ -245,19 +246,39 @@ impl FileReading<'_> {
         self.stamps.clear();
         self.skipped.clear();
         for tls in model.frontends.iter().flat_map(|frontend| &frontend.binds).filter_map(|bind| bind.tls.as_ref()) {
-            for crt in tls.crt.iter().map(|crt| &crt.file) {
-                self.read_named(crt);
-                if let Some(Entry::File(_)) = self.files.entry(&crt.value) {
-                    for extension in [".key", ".ocsp"] {
-                        let mut beside = crt.value.clone().into_os_string();
-                        beside.push(extension);
-                        self.read_if_there(PathBuf::from(beside));
+            for crt in &tls.crt {
+                self.read_named(&crt.file);
+                match self.files.entry(&crt.file.value) {
+                    Some(Entry::File(list)) if crt.kind == CrtKind::List => {
+                        // What is wrong with it is told by whoever builds from it.
+                        let (entries, _) = crt_list::parse(&crt.file.value, &list.bytes, tls);
+                        for entry in entries {
+                            self.read_named(&entry.file);
+                            self.read_beside(&entry.file.value);
+                            self.read_authorities(entry.tls.as_ref());
+                        }
                     }
+                    _ => self.read_beside(&crt.file.value),
                 }
             }
-            for named in tls.ca_file.iter().chain(&tls.crl_file) {
-                self.read_named(named);
+            self.read_authorities(Some(tls));
+        }
+    }
+
+    /// What may stand beside a certificate file.
+    fn read_beside(&mut self, certificate: &Path) {
+        if let Some(Entry::File(_)) = self.files.entry(certificate) {
+            for extension in [".key", ".ocsp"] {
+                let mut beside = certificate.to_owned().into_os_string();
+                beside.push(extension);
+                self.read_if_there(PathBuf::from(beside));
             }
+        }
+    }
+
+    fn read_authorities(&mut self, tls: Option<&BindTls>) {
+        for named in tls.into_iter().flat_map(|tls| tls.ca_file.iter().chain(&tls.crl_file)) {
+            self.read_named(named);
         }
     }
 

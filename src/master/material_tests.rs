@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{
-    Backend, Bind, BindTls, Crt, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
+    Backend, Bind, BindTls, Crt, CrtKind, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
 };
 
 fn location() -> Location {
@@ -16,7 +16,9 @@ fn at<T>(value: T) -> At<T> {
 
 fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
     let tls = BindTls {
-        crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), default: false }).collect(),
+        crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), kind: CrtKind::Plain }).collect(),
+        crt_base: None,
+        ca_base: None,
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
         crl_file: None,
@@ -89,6 +91,34 @@ fn unreadable<'a>(files: &'a Files, path: &Path) -> &'a str {
         Some(Entry::Unreadable(reason)) => reason,
         _ => panic!("{} was read", path.display()),
     }
+}
+
+#[test]
+fn a_list_brings_all_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = "a.pem\nb.pem [verify required ca-file ca.pem crl-file crl.pem] x\nmissing.pem\nc.pem [nonsense]\n";
+    std::fs::write(path("list"), text).unwrap();
+    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem", "c.pem"] {
+        std::fs::write(path(name), name).unwrap();
+    }
+    let mut model = model(&[&path("list")], None, None);
+    let tls = model.frontends[0].binds[0].tls.as_mut().unwrap();
+    (tls.crt_base, tls.ca_base) = (Some(folder.path().into()), Some(folder.path().into()));
+
+    let mut report = Vec::new();
+    // Without the word 'crt-list' it is a file like any other.
+    let files = read_files(&model, Path::new("/"), &mut report);
+    assert_eq!(files.entries.len(), 1);
+    model.frontends[0].binds[0].tls.as_mut().unwrap().crt[0].kind = CrtKind::List;
+    let files = read_files(&model, Path::new("/"), &mut report);
+    assert_eq!(bytes_of(&files, &path("list")), text.as_bytes());
+    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem"] {
+        assert_eq!(bytes_of(&files, &path(name)), name.as_bytes());
+    }
+    assert_eq!(unreadable(&files, &path("missing.pem")), "No such file or directory");
+    assert!(files.entry(&path("c.pem")).is_none(), "its line has an error, which is told elsewhere");
+    assert!(report.is_empty());
 }
 
 #[test]

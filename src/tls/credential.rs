@@ -11,8 +11,9 @@ use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
+use crate::conf::crt_list;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Crt, Location, SniPolicy};
+use crate::conf::model::{BindTls, Crt, CrtKind, Location, SniPolicy};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
@@ -126,8 +127,20 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// A certificate of a `bind` line.
 pub(super) struct Listed {
     pub credential: Arc<Credential>,
-    /// `default-crt` named it.
+    pub role: Role,
+}
+
+/// What a `bind` line or a `crt-list` says about a certificate.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Role {
+    /// `default-crt`, or the filter `*`.
     pub default: bool,
+    /// In the place of the certificate's own names.
+    pub names: Option<Vec<String>>,
+    /// What a wildcard among the names does not mean.
+    pub excluded: Vec<String>,
+    /// Settings of its own.
+    pub tls: Option<Box<BindTls>>,
 }
 
 /// Loads everything that the `crt` words of `bind` name, in their order. What did not change since `before` is taken from
@@ -143,27 +156,47 @@ pub(super) fn load(
     let mut credentials = Vec::new();
     let mut diagnostics = Vec::new();
     let mut load_file =
-        |path: &Path, file: &FileBytes, (at, default): (&Location, bool), diagnostics: &mut Vec<Diagnostic>| {
+        |path: &Path, file: &FileBytes, (at, role): (&Location, Role), diagnostics: &mut Vec<Diagnostic>| {
             let source = Source { path, file, files, at };
             match source.load(provider, before.get(path).copied()) {
                 Ok(credential) => {
                     diagnostics.extend(credential.warnings(at, now));
                     diagnostics.extend(source.unused_staple());
-                    credentials.push(Listed { credential, default });
+                    credentials.push(Listed { credential, role });
                 }
                 Err(diagnostic) => diagnostics.push(*diagnostic),
             }
         };
-    for Crt { file: crt, default } in &bind.crt {
+    for Crt { file: crt, kind } in &bind.crt {
+        let role = Role { default: *kind == CrtKind::Default, ..Role::default() };
         match files.entry(&crt.value) {
-            Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, *default), &mut diagnostics),
+            Some(Entry::File(list)) if *kind == CrtKind::List => {
+                let (entries, found) = crt_list::parse(&crt.value, &list.bytes, bind);
+                let nothing = entries.is_empty() && found.is_empty();
+                diagnostics.extend(found);
+                for entry in entries {
+                    let crt_list::Entry { file: crt, tls, names, excluded, default } = entry;
+                    let role = Role { default, names, excluded, tls: tls.map(Box::new) };
+                    match files.entry(&crt.value) {
+                        Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, role), &mut diagnostics),
+                        other => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
+                    }
+                }
+                if nothing && bind.sni != SniPolicy::Strict {
+                    let message = format!("no certificate in the list '{}'", crt.value.display());
+                    let strict = "an empty list is accepted with 'strict-sni'";
+                    diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(strict));
+                }
+            }
+            Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, role), &mut diagnostics),
+            other if *kind == CrtKind::List => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
             Some(Entry::Directory(names)) => {
                 let mut empty = true;
                 for name in names.iter().filter(|name| is_certificate_name(name)) {
                     empty = false;
                     let path = crt.value.join(name);
                     match files.entry(&path) {
-                        Some(Entry::File(file)) => load_file(&path, file, (&crt.at, *default), &mut diagnostics),
+                        Some(Entry::File(file)) => load_file(&path, file, (&crt.at, role.clone()), &mut diagnostics),
                         other => diagnostics.push(unreadable(&path, other, &crt.at)),
                     }
                 }

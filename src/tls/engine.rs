@@ -12,12 +12,13 @@ use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, SignatureScheme};
+use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, SignatureScheme};
 
 use super::client_auth::{self, Handshake, Refusal};
 use super::credential::Credential;
 use super::identity::{TlsSession, Verdict};
-use super::policy::TlsPolicy;
+use super::names::Wish;
+use super::policy::{self, TlsPolicy};
 use super::terms;
 use super::tickets::Scope;
 
@@ -74,9 +75,17 @@ impl Failure {
 pub struct Offer {
     sni: Option<String>,
     schemes: Vec<SignatureScheme>,
+    cipher_suites: Vec<CipherSuite>,
     alpn_overlaps: bool,
-    /// `None`: no certificate for that name, under `strict-sni`.
-    credential: Option<Arc<Credential>>,
+    /// The certificate, and the number of the settings that go with it. `None`: no certificate for that name, under
+    /// `strict-sni`.
+    chosen: Option<(Arc<Credential>, usize)>,
+}
+
+impl Offer {
+    fn wish(&self) -> Wish<'_> {
+        Wish { sni: self.sni.as_deref(), signature_schemes: &self.schemes, cipher_suites: &self.cipher_suites }
+    }
 }
 
 /// Waits for the ClientHello.
@@ -112,11 +121,13 @@ impl Greeting {
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
                     let hello = accepted.client_hello();
+                    let chosen = policy.choose(policy::wish(&hello));
                     return Ok(Some(Offer {
                         sni: hello.server_name().map(str::to_ascii_lowercase),
                         schemes: hello.signature_schemes().to_vec(),
-                        alpn_overlaps: policy.alpn_overlaps(&hello),
-                        credential: policy.choose(&hello).cloned(),
+                        cipher_suites: hello.cipher_suites().to_vec(),
+                        alpn_overlaps: chosen.is_some_and(|chosen| policy.entry(chosen.entry).alpn_overlaps(&hello)),
+                        chosen: chosen.map(|chosen| (chosen.credential.clone(), chosen.entry)),
                     }));
                 }
                 Err((mut error, mut alert)) => {
@@ -166,6 +177,8 @@ pub struct Engine {
 struct HandshakeState {
     policy: Arc<TlsPolicy>,
     credential: Arc<Credential>,
+    /// The settings of `policy` that it runs under.
+    entry: usize,
     offer: Offer,
     first_authentication: Option<Instant>,
     /// Set as soon as a resumed session's stored chain has been judged.
@@ -192,7 +205,7 @@ impl Engine {
         now: Now,
         output: &mut Outgoing,
     ) -> Result<(Self, Progress), Box<Failure>> {
-        let Some(credential) = offer.credential.clone() else {
+        let Some((credential, entry)) = offer.chosen.clone() else {
             output.extend(&fatal(AlertDescription::UnrecognisedName));
             return Err(Box::new(Failure {
                 reason: match &offer.sni {
@@ -206,7 +219,7 @@ impl Engine {
         };
         let alpn_overlaps = offer.alpn_overlaps;
         let fresh = |honour_tickets: bool| {
-            UnbufferedServerConnection::new(Arc::clone(policy.config(alpn_overlaps, honour_tickets)))
+            UnbufferedServerConnection::new(Arc::clone(policy.entry(entry).config(alpn_overlaps, honour_tickets)))
                 .map_err(|error| Failure::of(&error))
         };
         let mut engine = Self {
@@ -214,6 +227,7 @@ impl Engine {
             handshake: Some(Box::new(HandshakeState {
                 policy: Arc::clone(policy),
                 credential,
+                entry,
                 offer,
                 first_authentication: None,
                 resumed: None,
@@ -332,7 +346,7 @@ impl Engine {
             return Ok(());
         }
         let chain = self.connection.peer_certificates();
-        match client_auth::judge(handshake.policy.client(), chain, Handshake::Resumed, now) {
+        match client_auth::judge(handshake.policy.entry(handshake.entry).client(), chain, Handshake::Resumed, now) {
             Ok(verdict) => {
                 handshake.resumed = Some(verdict);
                 Ok(())
@@ -367,11 +381,19 @@ impl Engine {
             return Err(Failure::words("the handshake's result was already taken"));
         };
         let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let (began_with, chain) = (handshake.policy.client().digest(), self.connection.peer_certificates());
+        let began_with = handshake.policy.entry(handshake.entry).client().digest();
+        // After a reload the same wish may lead to other settings, or to no certificate at all.
+        let Some(chosen) = policy.choose(handshake.offer.wish()) else {
+            let mut failure = Failure::words("there is no certificate for the server name any more");
+            failure.sni = handshake.offer.sni;
+            return Err(failure);
+        };
+        let client = policy.entry(chosen.entry).client();
+        let chain = self.connection.peer_certificates();
         let verdict = match handshake.resumed {
-            Some(verdict) if resumed && began_with == policy.client().digest() => Ok(verdict),
-            _ if resumed => client_auth::judge(policy.client(), chain, Handshake::Resumed, now),
-            _ => client_auth::judge(policy.client(), chain, Handshake::Full { verified_by: began_with }, now),
+            Some(verdict) if resumed && began_with == client.digest() => Ok(verdict),
+            _ if resumed => client_auth::judge(client, chain, Handshake::Resumed, now),
+            _ => client_auth::judge(client, chain, Handshake::Full { verified_by: began_with }, now),
         };
         let verdict = match verdict {
             Ok(verdict) => verdict,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 
-use super::credential::{Credential, Listed};
+use super::credential::{Credential, Listed, Role};
 use super::x509::KeyType;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{Location, SniPolicy};
@@ -18,7 +18,12 @@ pub(super) struct SniTable {
     credentials: Vec<Arc<Credential>>,
     exact: HashMap<Box<str>, Candidates>,
     /// By the name without its `*`: `.example.com`.
-    wildcard: HashMap<Box<str>, Candidates>,
+    /// For a name that the first one excludes the next one counts.
+    wildcard: HashMap<Box<str>, Vec<usize>>,
+    /// By certificate, the names that its wildcards do not mean.
+    excluded: Vec<Vec<String>>,
+    /// By certificate, the number of its settings: 0 for those of the `bind` line.
+    entries: Vec<usize>,
     default: Candidates,
     policy: SniPolicy,
 }
@@ -32,6 +37,22 @@ pub(super) struct Wish<'a> {
     pub signature_schemes: &'a [SignatureScheme],
     /// Its cipher suites.
     pub cipher_suites: &'a [CipherSuite],
+}
+
+/// Our cipher suites, by the number of the settings.
+pub(super) type Suites = [Vec<SupportedCipherSuite>];
+
+/// A certificate, and the settings that go with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen<'a> {
+    pub credential: &'a Arc<Credential>,
+    /// The number of its settings: 0 for those of the `bind` line, else as they come in the configuration.
+    pub entry: usize,
+}
+
+/// The names that a certificate is for.
+fn names<'a>(credential: &'a Credential, role: &'a Role) -> &'a [String] {
+    role.names.as_deref().unwrap_or(&credential.facts().names)
 }
 
 /// At most one certificate per kind of key: index into `credentials`.
@@ -61,28 +82,44 @@ impl SniTable {
     /// `listed` is in the order of the configuration: the first one is the default, and for a name that is in several the
     /// first one counts. `policy`: who gets a default.
     pub(super) fn build(listed: Vec<Listed>, policy: SniPolicy, at: &Location) -> (Self, Vec<Diagnostic>) {
-        let (credentials, marked): (Vec<_>, Vec<_>) =
-            listed.into_iter().map(|listed| (listed.credential, listed.default)).unzip();
+        let (credentials, roles): (Vec<_>, Vec<_>) =
+            listed.into_iter().map(|listed| (listed.credential, listed.role)).unzip();
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
-        let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
+        let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut duplicates = Pairs::default();
         for (index, credential) in credentials.iter().enumerate() {
-            for name in &credential.facts().names {
+            let key_type = credential.facts().key_type;
+            for name in names(credential, &roles[index]) {
                 let candidates = match name.strip_prefix('*') {
                     Some(parent) if parent.len() > 1 && parent.starts_with('.') && !parent.contains('*') => {
-                        wildcard.entry(parent.into()).or_default()
+                        let known = wildcard.entry(parent.into()).or_default();
+                        let same = |other: &&usize| {
+                            roles[**other].excluded.is_empty() && credentials[**other].facts().key_type == key_type
+                        };
+                        match known.iter().find(same) {
+                            Some(first) => duplicates.add(index, *first, name),
+                            None => known.push(index),
+                        }
+                        continue;
                     }
                     None if !name.contains('*') => exact.entry(name.as_str().into()).or_default(),
                     _ => continue,
                 };
-                match candidates.of(credential.facts().key_type) {
+                match candidates.of(key_type) {
                     Some(first) => duplicates.add(index, *first, name),
                     free => *free = Some(index),
                 }
             }
         }
-        let (default, unused) = default_candidates(&credentials, &marked);
-        let table = Self { credentials, exact, wildcard, default, policy };
+        let (default, unused) = default_candidates(&credentials, &roles);
+        let mut count = 0;
+        let entries = roles.iter().map(|role| {
+            count += usize::from(role.tls.is_some());
+            if role.tls.is_some() { count } else { 0 }
+        });
+        let entries = entries.collect();
+        let excluded = roles.into_iter().map(|role| role.excluded).collect();
+        let table = Self { credentials, exact, wildcard, excluded, entries, default, policy };
         let mut diagnostics = duplicates.diagnostics(
             |later, first, names| {
                 let message = format!("{names} of '{later}' is served by '{first}', which comes first");
@@ -119,8 +156,8 @@ impl SniTable {
     }
 
     /// The certificate for this client. `None`: the policy has no default for it, or there is no certificate at all; alert
-    /// unrecognized_name (RFC 6066, 3). `suites` are ours.
-    pub(super) fn choose(&self, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> Option<&Arc<Credential>> {
+    /// unrecognized_name (RFC 6066, 3). `suites` are ours, by the number of the settings.
+    pub(super) fn choose(&self, wish: Wish<'_>, suites: &Suites) -> Option<Chosen<'_>> {
         let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
         let has_default = match self.policy {
             SniPolicy::Lenient => true,
@@ -136,20 +173,29 @@ impl SniTable {
         let name = lower.strip_suffix('.').unwrap_or(&lower);
         let exact = self.exact.get(name).copied().unwrap_or_default();
         let parent = name.find('.').map(|dot| &name[dot..]);
-        let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).copied().unwrap_or_default();
-        exact.or(wildcard)
+        exact.or(parent.map_or(Candidates::default(), |parent| self.below(parent, name)))
+    }
+
+    /// Those whose wildcard for `parent` means `name`.
+    fn below(&self, parent: &str, name: &str) -> Candidates {
+        let mut candidates = Candidates::default();
+        for index in self.wildcard.get(parent).into_iter().flatten() {
+            if !self.excluded[*index].iter().any(|excluded| excluded == name) {
+                candidates.of(self.credentials[*index].facts().key_type).get_or_insert(*index);
+            }
+        }
+        candidates
     }
 
     /// HAProxy's order. If the client can verify none of them it gets one nevertheless: its alert tells more than ours.
-    fn pick(
-        &self,
-        candidates: Candidates,
-        wish: Wish<'_>,
-        suites: &[SupportedCipherSuite],
-    ) -> Option<&Arc<Credential>> {
+    fn pick(&self, candidates: Candidates, wish: Wish<'_>, suites: &Suites) -> Option<Chosen<'_>> {
         let ordered = [candidates.ec, candidates.rsa, candidates.other];
-        let ordered = ordered.iter().flatten().map(|index| &self.credentials[*index]);
-        ordered.clone().find(|credential| suits(credential, wish, suites)).or_else(|| ordered.clone().next())
+        let ordered = ordered
+            .iter()
+            .flatten()
+            .map(|index| Chosen { credential: &self.credentials[*index], entry: self.entries[*index] });
+        let suits = |chosen: &Chosen<'_>| suits(chosen.credential, wish, &suites[chosen.entry]);
+        ordered.clone().find(suits).or_else(|| ordered.clone().next())
     }
 
     /// Exact RSA names that no client which knows ECDSA will see.
@@ -160,7 +206,7 @@ impl SniTable {
                 continue;
             };
             let parent = name.find('.').map(|dot| &name[dot..]);
-            let wildcard = parent.and_then(|parent| self.wildcard.get(parent)).and_then(|candidates| candidates.ec);
+            let wildcard = parent.and_then(|parent| self.below(parent, name).ec);
             if let Some(wildcard) = wildcard {
                 shadowed.add(exact, wildcard, name);
             }
@@ -178,29 +224,30 @@ fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite
     suites.iter().any(usable) && credential.suits(wish.signature_schemes)
 }
 
-/// The first certificate and those that are `marked`; for the kinds of key that are left the first one with the names of the
+/// The first certificate and those that are marked; for the kinds of key that are left the first one with the names of the
 /// first certificate. Also the marked ones that are not needed, each with the one that has its place.
-fn default_candidates(credentials: &[Arc<Credential>], marked: &[bool]) -> (Candidates, Vec<(usize, usize)>) {
+fn default_candidates(credentials: &[Arc<Credential>], roles: &[Role]) -> (Candidates, Vec<(usize, usize)>) {
     let mut default = Candidates::default();
     let mut unused = Vec::new();
-    for (index, credential) in credentials.iter().enumerate().filter(|(index, _)| *index == 0 || marked[*index]) {
+    for (index, credential) in credentials.iter().enumerate().filter(|(index, _)| *index == 0 || roles[*index].default)
+    {
         match default.of(credential.facts().key_type) {
             Some(first) => unused.push((index, *first)),
             free => *free = Some(index),
         }
     }
-    let sorted_names = |credential: &Credential| {
-        let mut names = credential.facts().names.clone();
+    let sorted_names = |index: usize| {
+        let mut names = names(&credentials[index], &roles[index]).to_vec();
         names.sort();
         names
     };
-    let Some(first) = credentials.first() else {
+    if credentials.is_empty() {
         return (default, unused);
-    };
-    let names = sorted_names(first);
+    }
+    let first = sorted_names(0);
     for (index, credential) in credentials.iter().enumerate() {
         let free = default.of(credential.facts().key_type);
-        let is_twin = || credential.facts().names.len() == names.len() && sorted_names(credential) == names;
+        let is_twin = || names(credential, &roles[index]).len() == first.len() && sorted_names(index) == first;
         if free.is_none() && is_twin() {
             *free = Some(index);
         }
@@ -238,12 +285,11 @@ impl Pairs {
 
 #[cfg(test)]
 mod tests {
-    use rustls::SignatureScheme::{ECDSA_NISTP256_SHA256, ED25519, RSA_PSS_SHA256};
-
     use super::super::credential;
     use super::super::test_pki::*;
     use super::*;
-
+    use crate::conf::model::CrtKind;
+    use rustls::SignatureScheme::{ECDSA_NISTP256_SHA256, ED25519, RSA_PSS_SHA256};
     const MODERN: &[SignatureScheme] = &[RSA_PSS_SHA256, ECDSA_NISTP256_SHA256];
     const ONLY_RSA: &[SignatureScheme] = &[RSA_PSS_SHA256];
     const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
@@ -268,7 +314,7 @@ mod tests {
         let paths: Vec<&str> = certificates.iter().map(|(path, ..)| *path).collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let mut bind = bind(&paths);
-        defaults.iter().for_each(|index| bind.crt[*index].default = true);
+        defaults.iter().for_each(|index| bind.crt[*index].kind = CrtKind::Default);
         let (credentials, diagnostics) = credential::load(&bind, &files, &provider, now(), &[]);
         assert_eq!(diagnostics, []);
         SniTable::build(credentials, policy, &location())
@@ -280,7 +326,7 @@ mod tests {
 
     fn chosen<'a>(table: &'a SniTable, sni: Option<&str>, signature_schemes: &[SignatureScheme]) -> Option<&'a str> {
         let wish = Wish { sni, signature_schemes, cipher_suites: TLS13 };
-        table.choose(wish, &ours()).map(|credential| credential.path().to_str().unwrap())
+        table.choose(wish, &[ours()]).map(|chosen| chosen.credential.path().to_str().unwrap())
     }
 
     #[test]
@@ -339,7 +385,7 @@ mod tests {
         // A TLS 1.2 client that offers no ECDSA suite cannot use the certificate, whatever its schemes say.
         let suites = &[CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
         let wish = Wish { sni: None, signature_schemes: MODERN, cipher_suites: suites };
-        assert_eq!(table.choose(wish, &ours()).unwrap().path().to_str(), Some("/c/rsa"));
+        assert_eq!(table.choose(wish, &[ours()]).unwrap().credential.path().to_str(), Some("/c/rsa"));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
-use super::credential::{self, Credential};
-use super::names::{SniTable, Wish};
+use super::credential::{self, Listed, Role};
+use super::names::{Chosen, SniTable, Wish};
 use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
 use super::x509;
@@ -21,18 +21,25 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Location, TlsVersion, Verify};
 use crate::material::Files;
 
-/// TLS on one `bind` line: certificates, client authentication, and the rustls configurations made of them. Immutable.
+/// TLS on one `bind` line: certificates, and the settings that go with each. Immutable.
 #[derive(Debug)]
 pub struct TlsPolicy {
     names: Arc<SniTable>,
+    suites: Arc<[Vec<SupportedCipherSuite>]>,
+    /// The settings of the line, and then those of each entry of its lists that has its own.
+    entries: Vec<EntryPolicy>,
+}
+
+/// The settings of a `bind` line, or of one entry of a `crt-list`: client authentication, and the rustls configurations.
+#[derive(Debug)]
+pub(super) struct EntryPolicy {
     client: ClientPolicy,
     alpn: Vec<Vec<u8>>,
-    suites: Vec<SupportedCipherSuite>,
     /// By (with ALPN, tickets honoured).
     configs: [[Arc<ServerConfig>; 2]; 2],
 }
 
-impl TlsPolicy {
+impl EntryPolicy {
     /// Client authentication, for [`super::client_auth::judge`].
     pub(super) fn client(&self) -> &ClientPolicy {
         &self.client
@@ -49,16 +56,30 @@ impl TlsPolicy {
     pub(super) fn config(&self, alpn_overlaps: bool, honour_tickets: bool) -> &Arc<ServerConfig> {
         &self.configs[usize::from(alpn_overlaps)][usize::from(honour_tickets)]
     }
+}
 
-    /// The certificate that this client gets, the same that rustls will ask for. `None`: alert unrecognized_name.
-    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
-        choose(&self.names, &self.suites, hello)
+impl TlsPolicy {
+    /// The settings of this number, which came from [`TlsPolicy::choose`] of the same policy.
+    pub(super) fn entry(&self, number: usize) -> &EntryPolicy {
+        &self.entries[number]
+    }
+
+    /// The certificate that this client gets, the same that rustls will ask for, and the settings that go with it. `None`:
+    /// alert unrecognized_name.
+    pub(super) fn choose(&self, wish: Wish<'_>) -> Option<Chosen<'_>> {
+        self.names.choose(wish, &self.suites)
     }
 
     /// Lines for the log: certificates, CAs, CRLs.
     pub fn describe(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.names.credentials().iter().map(|credential| credential.describe()).collect();
-        lines.extend(self.client.verifier().into_iter().flat_map(|verifier| verifier.trust().describe()));
+        let verifiers = self.entries.iter().filter_map(|entry| entry.client.verifier());
+        for line in verifiers.flat_map(|verifier| verifier.trust().describe()) {
+            // Entries may share their CAs.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
         lines
     }
 }
@@ -78,39 +99,74 @@ pub fn build(
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
     let at = bind.crt.first().map_or(&nowhere, |crt| &crt.file.at);
-    let provider = Arc::new(provider(bind));
+    let base = Arc::new(provider(bind));
     let known = before.map_or(&[][..], |before| before.names.credentials());
-    let (credentials, mut diagnostics) = credential::load(bind, files, &provider, now, known);
+    let (listed, mut diagnostics) = credential::load(bind, files, &base, now, known);
     if bind.crt.is_empty() {
         diagnostics.push(Diagnostic::error("E228", at, format!("no 'crt' for {listener}")));
     }
-    let (names, shadows) = SniTable::build(credentials, bind.sni, at);
-    diagnostics.extend(shadows);
-    let client = client_policy(bind, files, &provider, listener, now, at, &mut diagnostics);
-    let (Some(client), false) = (client, diagnostics.iter().any(Diagnostic::is_error)) else {
-        return (None, diagnostics);
-    };
-    let names = Arc::new(names);
-    let suites = provider.cipher_suites.clone();
-    let config = |alpn: &[Vec<u8>], honoured| {
-        let ticketer = Ticketer::new(tickets.clone(), client.digest().0, lifetime, honoured);
-        let resolver = Resolver { names: names.clone(), suites: suites.clone() };
-        server_config(bind, &provider, &client, resolver, ticketer, alpn).map(Arc::new)
-    };
-    let configs = || -> Result<_, rustls::Error> {
-        let alpn = &bind.alpn;
-        Ok([[config(&[], false)?, config(&[], true)?], [config(alpn, false)?, config(alpn, true)?]])
-    };
-    match configs() {
-        Ok(configs) => {
-            let alpn = bind.alpn.clone();
-            (Some(TlsPolicy { names, client, alpn, suites, configs }), diagnostics)
-        }
-        Err(error) => {
-            diagnostics.push(Diagnostic::error("E250", at, format!("TLS cannot be set up: {error}")));
-            (None, diagnostics)
+    // In the order in which the table of names counts them.
+    let mut settings = vec![(bind.clone(), listener.to_owned())];
+    for listed in &listed {
+        if let Some(tls) = &listed.role.tls {
+            settings.push(((**tls).clone(), entry_name(listener, listed, tls)));
         }
     }
+    diagnostics.extend(different_demands(bind, &listed, at));
+    let (names, shadows) = SniTable::build(listed, bind.sni, at);
+    diagnostics.extend(shadows);
+    let mut clients = Vec::new();
+    for (tls, name) in &settings {
+        let provider = Arc::new(provider(tls));
+        if let Some(client) = client_policy(tls, files, &provider, name, now, at, &mut diagnostics) {
+            clients.push((tls, provider, client));
+        }
+    }
+    if clients.len() < settings.len() || diagnostics.iter().any(Diagnostic::is_error) {
+        return (None, diagnostics);
+    }
+    let names = Arc::new(names);
+    let suites: Arc<[_]> = clients.iter().map(|(_, provider, _)| provider.cipher_suites.clone()).collect();
+    let mut entries = Vec::new();
+    for (number, (tls, provider, client)) in clients.into_iter().enumerate() {
+        let config = |alpn: &[Vec<u8>], honoured| {
+            let ticketer = Ticketer::new(tickets.clone(), client.digest().0, lifetime, honoured);
+            let resolver = Resolver { names: names.clone(), suites: suites.clone(), entry: number };
+            server_config(tls, &provider, &client, resolver, ticketer, alpn).map(Arc::new)
+        };
+        let configs = || -> Result<_, rustls::Error> {
+            let alpn = &tls.alpn;
+            Ok([[config(&[], false)?, config(&[], true)?], [config(alpn, false)?, config(alpn, true)?]])
+        };
+        match configs() {
+            Ok(configs) => entries.push(EntryPolicy { alpn: tls.alpn.clone(), configs, client }),
+            Err(error) => {
+                diagnostics.push(Diagnostic::error("E250", at, format!("TLS cannot be set up: {error}")));
+                return (None, diagnostics);
+            }
+        }
+    }
+    (Some(TlsPolicy { names, suites, entries }), diagnostics)
+}
+
+/// A client that may choose the name that it asks for may choose the entry that demands the least.
+fn different_demands(bind: &BindTls, listed: &[Listed], at: &Location) -> Option<Diagnostic> {
+    let mut demands = listed.iter().map(|listed| listed.role.tls.as_ref().map_or(bind.verify, |tls| tls.verify));
+    let first = demands.next()?;
+    demands.any(|other| other != first).then(|| {
+        let message = "entries of the list demand different client certificates, and a client chooses its entry by the \
+                       name that it asks for";
+        let note = "all of them lead to the same backend; where that matters use a 'bind' line for each";
+        Diagnostic::notice("N213", at, message).note(note)
+    })
+}
+
+/// What tells the sessions of an entry from those of the line and of every other entry: all that it says.
+fn entry_name(listener: &str, listed: &Listed, tls: &BindTls) -> String {
+    let Role { default, names, excluded, .. } = &listed.role;
+    let BindTls { alpn, min_version, max_version, suites12, suites13, groups, .. } = tls;
+    let certificate = (listed.credential.path(), names, excluded, default);
+    format!("{listener} {:?}", (certificate, alpn, min_version, max_version, suites12, suites13, groups))
 }
 
 /// Client authentication of the line; `None` after an error.
@@ -249,29 +305,29 @@ fn server_config(
     Ok(config)
 }
 
-fn choose<'a>(
-    names: &'a SniTable,
-    suites: &[SupportedCipherSuite],
-    hello: &ClientHello<'_>,
-) -> Option<&'a Arc<Credential>> {
-    let wish = Wish {
+/// What a ClientHello says about the certificate that it asks for.
+pub(super) fn wish<'a>(hello: &'a ClientHello<'_>) -> Wish<'a> {
+    Wish {
         sni: hello.server_name(),
         signature_schemes: hello.signature_schemes(),
         cipher_suites: hello.cipher_suites(),
-    };
-    names.choose(wish, suites)
+    }
 }
 
 /// The choice of the certificate, for rustls.
 #[derive(Debug)]
 struct Resolver {
     names: Arc<SniTable>,
-    suites: Vec<SupportedCipherSuite>,
+    suites: Arc<[Vec<SupportedCipherSuite>]>,
+    entry: usize,
 }
 
 impl ResolvesServerCert for Resolver {
+    /// `None` if the certificate goes with other settings than those of this configuration: a second ClientHello, after a
+    /// HelloRetryRequest, must not get by its wishes what the first one was not judged for.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        choose(&self.names, &self.suites, &hello).map(|credential| credential.certified().clone())
+        let chosen = self.names.choose(wish(&hello), &self.suites)?;
+        (chosen.entry == self.entry).then(|| chosen.credential.certified().clone())
     }
 }
 

@@ -12,7 +12,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::conf::ciphers::{Group, Suite12, Suite13};
-use crate::conf::model::{At, BindTls, Crt, Location, SniPolicy, TlsVersion, Verify};
+use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, SniPolicy, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -193,8 +193,10 @@ pub(crate) fn add_file(files: &mut Files, path: &str, bytes: Vec<u8>, mode: u32)
 /// A `bind` line with these certificates and nothing else.
 pub(crate) fn bind(crt: &[&str]) -> BindTls {
     BindTls {
-        crt: crt.iter().map(|path| Crt { file: at(PathBuf::from(path)), default: false }).collect(),
+        crt: crt.iter().map(|path| Crt { file: at(PathBuf::from(path)), kind: CrtKind::Plain }).collect(),
         verify: Verify::None,
+        crt_base: None,
+        ca_base: None,
         ca_file: None,
         crl_file: None,
         alpn: Vec::new(),

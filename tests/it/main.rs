@@ -6,6 +6,7 @@ mod harness;
 mod hitch;
 mod hostile;
 mod identity;
+mod lists;
 mod names;
 mod processes;
 mod proxy_in;

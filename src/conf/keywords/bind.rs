@@ -3,7 +3,7 @@
 use super::super::address;
 use super::super::diagnostic::Diagnostics;
 use super::super::draft::{BindDraft, Proxy};
-use super::super::model::{At, BindAddress, Crt, Verify};
+use super::super::model::{At, BindAddress, Crt, CrtKind, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
 use super::{Action, Class, Keyword, Line, Places, Table, global, lists, log, not_yet, parameters};
@@ -64,6 +64,20 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             crt,
             "As 'crt', and the certificate is also for clients that ask for no name or for an unknown one: one of each kind of key \
              (ECDSA, RSA), the first certificate of the line among them.",
+        )
+    },
+    Keyword {
+        repeats: true,
+        ..parameter(
+            "crt-list",
+            "<file>",
+            1,
+            crt,
+            "A file with a certificate on each line: '<file> [<option> …] <name> …'. The names stand in the place of those in the \
+             certificate; '!<name>' is not meant by a wildcard of the line, '*' makes it a default certificate. The options, in \
+             brackets, stand in the place of those of the 'bind' line: verify, ca-file, crl-file, alpn, no-alpn, ssl-min-ver, \
+             ssl-max-ver, ciphers, ciphersuites, curves. The client chooses the entry, and so the options, by the name that it \
+             asks for: where 'verify' differs it may ask for the name with the laxest one and speak to the same backend.",
         )
     },
     parameter(
@@ -220,6 +234,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 const ABOUT_TLS: &[&str] = &[
     "crt",
     "default-crt",
+    "crt-list",
     "ca-file",
     "crl-file",
     "verify",
@@ -315,7 +330,12 @@ fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
-    bind.crt.push(Crt { file: path(line), default: line.keyword.name == "default-crt" });
+    let kind = match line.keyword.name {
+        "crt-list" => CrtKind::List,
+        "default-crt" => CrtKind::Default,
+        _ => CrtKind::Plain,
+    };
+    bind.crt.push(Crt { file: path(line), kind });
 }
 
 fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {

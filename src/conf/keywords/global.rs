@@ -108,7 +108,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<directory>",
         class: Class::Must,
-        doc: "Put in front of relative paths of 'crt' and 'default-crt'.",
+        doc: "Put in front of relative paths of 'crt' and 'default-crt', and of the certificates in a 'crt-list'.",
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(|global, line, _| global.crt_base = Some(value::path(&line.arguments[0]))),

@@ -14,7 +14,6 @@ const NO_TLS_TO_SERVERS: &str = "it is about TLS towards servers, which this pro
 const B: Places = Places::BIND;
 
 pub(super) static BIND: &[Keyword] = &[
-    with(1, must("crt-list", B, "write a 'crt' for each file")),
     with(1, should("ca-verify-file", B, "put all authorities into 'ca-file'")),
     with(0, should("no-ca-names", B, REMOVE)),
     with(1, should("crt-ignore-err", B, "remove it; no error of a certificate is ignored")),

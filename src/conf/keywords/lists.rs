@@ -28,7 +28,7 @@ pub(super) fn of_bind(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut D
 }
 
 /// One notice for all that a `bind` line names in vain.
-pub(super) fn tell_dropped(bind: &BindDraft, diagnostics: &mut Diagnostics) {
+pub(crate) fn tell_dropped(bind: &BindDraft, diagnostics: &mut Diagnostics) {
     if let Some((at, name, _)) = bind.dropped.first() {
         let words = bind.dropped.iter().flat_map(|(_, _, words)| words);
         diagnostics.push(notice(at, name, words));

@@ -20,7 +20,7 @@ use super::draft::{BindDraft, Global, Proxy, ProxyOptions};
 use super::token::Word;
 use super::words::{self, Kind};
 
-pub(crate) use lists::Dropped;
+pub(crate) use lists::{Dropped, tell_dropped};
 
 /// Sections and lines in which a keyword may stand: a set of the constants below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{HEAD, TAIL, codes, frontend, model};
-use crate::conf::model::{Bind, BindAddress, LogFraming, LogSink, SniPolicy, TlsVersion, Verify};
+use crate::conf::model::{Bind, BindAddress, CrtKind, LogFraming, LogSink, SniPolicy, TlsVersion, Verify};
 
 #[test]
 fn global_settings() {
@@ -263,8 +263,8 @@ fn tickets_and_default_certificates() {
         binds_of(&text).remove(0).tls.expect("ssl").tickets
     };
     assert!(!global("") && global("tls-tickets"));
-    let crt: Vec<_> = tls("default-crt /y crt z").crt.into_iter().map(|crt| (crt.file.value, crt.default)).collect();
-    assert_eq!(crt, [("x".into(), false), ("/y".into(), true), ("z".into(), false)]);
+    let crt: Vec<_> = tls("default-crt /y crt z").crt.into_iter().map(|crt| (crt.file.value, crt.kind)).collect();
+    assert_eq!(crt, [("x".into(), CrtKind::Plain), ("/y".into(), CrtKind::Default), ("z".into(), CrtKind::Plain)]);
     let said = |words: &str| codes(&frontend(&format!("    bind :1 {words}\n")));
     assert_eq!(said("ssl default-crt x"), [""; 0]);
     assert_eq!(said("default-crt x"), ["E210"]);

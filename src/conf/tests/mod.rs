@@ -87,3 +87,9 @@ fn rendered(text: &str, environment: &[(&str, &str)]) -> String {
     let parsed = read_with(text, environment);
     render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())])
 }
+
+/// TLS of a `bind` line with these words.
+#[track_caller]
+pub(super) fn tls_of(words: &str) -> super::model::BindTls {
+    model(&frontend(&format!("    bind :1 ssl crt x {words}\n"))).frontends.remove(0).binds.remove(0).tls.expect("ssl")
+}

@@ -141,7 +141,6 @@ fn words_by_class() {
     assert_eq!(in_frontend("timeout cleint 5s"), ["E101"]);
     assert_eq!(in_frontend("timeout queue 5s"), ["E120"]);
     assert_eq!(in_frontend("clitimeout 5s"), ["E205"], "HAProxy's, removed");
-    assert_eq!(on_bind("crt-list x"), ["E120"]);
     assert_eq!(on_bind("sigalgs RSA+SHA256"), ["E120"]);
     assert_eq!(on_bind("npn h2"), ["E205"]);
     assert_eq!(on_bind("force-tlsv10"), ["E301"]);

@@ -39,7 +39,7 @@ fn policy(verify: Verify, ca: &str, crl: Option<&str>) -> ClientPolicy {
         diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect::<Vec<_>>(),
         [] as [&Diagnostic; 0]
     );
-    policy.unwrap().client().clone()
+    policy.unwrap().entry(0).client().clone()
 }
 
 fn judged(policy: &ClientPolicy, chain: &[CertificateDer<'static>]) -> Result<Verdict, Refusal> {

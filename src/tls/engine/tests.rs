@@ -26,6 +26,7 @@ use crate::tls::policy;
 use crate::tls::test_pki::{self, *};
 use crate::tls::tickets::TicketKeys;
 
+mod entries;
 mod failures;
 mod records;
 mod resumption;

@@ -7,12 +7,13 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::*;
-use crate::conf::model::{At, Crt, SniPolicy};
+use crate::conf::model::{At, Crt, CrtKind, SniPolicy};
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
 use crate::tls::test_pki::{self, *};
 use crate::tls::tickets::Scope;
 
+mod entries;
 mod resumption;
 
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -157,14 +158,15 @@ fn a_refused_client_gets_the_alert_and_leaves_its_name() {
     ];
     for version in VERSIONS {
         for (issued, reason, alert) in &cases {
-            let outcome = connect(&world.client(version, Some(issued)), policy.config(false, true), world.at(0));
+            let outcome =
+                connect(&world.client(version, Some(issued)), policy.entry(0).config(false, true), world.at(0));
             outcome.server_result.unwrap_err();
             assert_eq!(outcome.client_result, Err(Error::AlertReceived(*alert)), "{version:?} {reason:?}");
             let refusal = client_auth::take_refusal().unwrap();
             assert_eq!(refusal.reason, *reason);
             assert!(refusal.subject.unwrap().starts_with("/O=Example/CN="));
         }
-        let anonymous = connect(&world.client(version, None), policy.config(false, true), world.at(0));
+        let anonymous = connect(&world.client(version, None), policy.entry(0).config(false, true), world.at(0));
         anonymous.server_result.unwrap();
         assert_eq!(client_auth::take_refusal(), None);
     }
@@ -175,7 +177,7 @@ fn a_required_certificate_that_is_missing_is_answered_so() {
     let world = World::new();
     let policy = world.policy(Verify::Required);
     for version in VERSIONS {
-        let outcome = connect(&world.client(version, None), policy.config(false, true), world.at(0));
+        let outcome = connect(&world.client(version, None), policy.entry(0).config(false, true), world.at(0));
         assert_eq!(outcome.server_result, Err(Error::NoCertificatesPresented));
         let alert = AlertDescription::CertificateRequired;
         assert_eq!(outcome.client_result, Err(Error::AlertReceived(alert)));
@@ -196,7 +198,7 @@ fn a_stolen_certificate_is_refused() {
         let key = key.load_private_key(PrivatePkcs8KeyDer::from(thief.key.serialize_der()).into()).unwrap();
         let certified = Arc::new(CertifiedKey::new(vec![thief.der.clone()], key));
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
-        let outcome = connect(&Arc::new(config), policy.config(false, true), world.at(0));
+        let outcome = connect(&Arc::new(config), policy.entry(0).config(false, true), world.at(0));
         outcome.server_result.unwrap_err();
         let refusal = client_auth::take_refusal().unwrap();
         assert_eq!((refusal.reason, refusal.subject.unwrap().as_str()), (Reason::BadSignature, "/O=Example/CN=alice"));
@@ -205,7 +207,12 @@ fn a_stolen_certificate_is_refused() {
 
 /// What the engine sees of a client before it chooses.
 fn accepted(config: &Arc<ClientConfig>) -> rustls::server::Accepted {
-    let name = ServerName::try_from("s.example").unwrap();
+    accepted_by(config, "s.example")
+}
+
+/// What a client sends that asks for `name`.
+fn accepted_by(config: &Arc<ClientConfig>, name: &str) -> rustls::server::Accepted {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(config.clone(), name).unwrap();
     let mut wire = Vec::new();
     client.write_tls(&mut wire).unwrap();
@@ -226,8 +233,8 @@ fn alpn_without_overlap_goes_on_without_alpn() {
     };
     let negotiated = |protocols: &[&[u8]]| {
         let client = offering(protocols);
-        let overlaps = policy.alpn_overlaps(&accepted(&client).client_hello());
-        let outcome = connect(&client, policy.config(overlaps, true), world.at(0));
+        let overlaps = policy.entry(0).alpn_overlaps(&accepted(&client).client_hello());
+        let outcome = connect(&client, policy.entry(0).config(overlaps, true), world.at(0));
         outcome.server_result.unwrap();
         outcome.server.alpn_protocol().map(<[u8]>::to_vec)
     };
@@ -236,7 +243,7 @@ fn alpn_without_overlap_goes_on_without_alpn() {
     assert_eq!(negotiated(&[b"http/1.1"]), None);
     assert_eq!(negotiated(&[]), None);
     // Without the choice rustls refuses.
-    let refused = connect(&offering(&[b"http/1.1"]), policy.config(true, true), world.at(0));
+    let refused = connect(&offering(&[b"http/1.1"]), policy.entry(0).config(true, true), world.at(0));
     assert_eq!(refused.server_result, Err(Error::NoApplicationProtocol));
 }
 
@@ -257,11 +264,11 @@ fn the_engine_and_rustls_choose_the_same_certificate() {
     let only_rsa = client(&rustls::version::TLS12, &[cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]);
     for (client, expected) in [(modern, "/s/ec.pem"), (only_rsa, "/s/rsa.pem")] {
         let accepted = accepted(&client);
-        let chosen = policy.choose(&accepted.client_hello()).unwrap();
-        assert_eq!(chosen.path().to_str(), Some(expected));
-        let outcome = connect(&client, policy.config(false, true), world.at(0));
+        let chosen = policy.choose(wish(&accepted.client_hello())).unwrap();
+        assert_eq!(chosen.credential.path().to_str(), Some(expected));
+        let outcome = connect(&client, policy.entry(0).config(false, true), world.at(0));
         outcome.server_result.unwrap();
-        assert_eq!(outcome.client.peer_certificates().unwrap()[0], chosen.certified().cert[0]);
+        assert_eq!(outcome.client.peer_certificates().unwrap()[0], chosen.credential.certified().cert[0]);
     }
 }
 
@@ -275,10 +282,10 @@ fn strict_sni_has_no_certificate_for_strangers() {
     add_file(&mut other, "/s/ec.pem", server.combined().into_bytes(), 0o600);
     let world = World { files: other, ..world };
     let lax = world.policy(Verify::None);
-    assert!(lax.choose(&accepted.client_hello()).is_some());
+    assert!(lax.choose(wish(&accepted.client_hello())).is_some());
     let strict = world.build(&BindTls { sni: SniPolicy::Strict, ..world.bind(Verify::None) }, "bind");
-    assert!(strict.choose(&accepted.client_hello()).is_none());
-    assert!(connect(&client, strict.config(false, true), world.at(0)).server_result.is_err());
+    assert!(strict.choose(wish(&accepted.client_hello())).is_none());
+    assert!(connect(&client, strict.entry(0).config(false, true), world.at(0)).server_result.is_err());
 }
 
 #[test]
@@ -286,14 +293,15 @@ fn versions_and_suites_are_ours() {
     let world = World::new();
     let [tls12, tls13] = VERSIONS.map(|version| world.client(version, None));
     let policy = world.policy(Verify::None);
-    let suite = |client, policy: &TlsPolicy| connect(client, policy.config(false, true), world.at(0)).suite();
+    let suite = |client, policy: &TlsPolicy| connect(client, policy.entry(0).config(false, true), world.at(0)).suite();
     assert_eq!(suite(&tls12, &policy), CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256);
     assert_eq!(suite(&tls13, &policy), CipherSuite::TLS13_AES_256_GCM_SHA384);
     let only = |version| {
         let bind = BindTls { min_version: version, max_version: version, ..world.bind(Verify::None) };
         world.build(&bind, "bind")
     };
-    let alert = |client, policy: &TlsPolicy| connect(client, policy.config(false, true), world.at(0)).client_result;
+    let alert =
+        |client, policy: &TlsPolicy| connect(client, policy.entry(0).config(false, true), world.at(0)).client_result;
     let refused = Err(Error::AlertReceived(AlertDescription::ProtocolVersion));
     assert_eq!(alert(&tls12, &only(TlsVersion::Tls13)), refused);
     assert_eq!(alert(&tls13, &only(TlsVersion::Tls12)), refused);
@@ -314,7 +322,7 @@ fn errors_leave_no_policy() {
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     let missing = || At { value: PathBuf::from("/missing"), at: location() };
-    let missing_crt = || Crt { file: missing(), default: false };
+    let missing_crt = || Crt { file: missing(), kind: CrtKind::Plain };
     assert_eq!(code(&BindTls { crt: vec![], ..world.bind(Verify::None) }), ["E228"]);
     assert_eq!(code(&BindTls { crt: vec![missing_crt()], ..world.bind(Verify::None) }), ["E221"]);
     assert_eq!(code(&BindTls { ca_file: None, ..world.bind(Verify::Required) }), ["E211"]);

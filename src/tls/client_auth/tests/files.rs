@@ -80,9 +80,9 @@ fn cas_come_from_a_directory_and_are_sent_as_hints() {
     assert_eq!(diagnostics, []);
     let policy = policy.unwrap();
     for ca in [&one, &two] {
-        assert!(judged(policy.client(), &[ca.client("alice", |_| ()).der]).is_ok());
+        assert!(judged(policy.entry(0).client(), &[ca.client("alice", |_| ()).der]).is_ok());
     }
-    assert_eq!(policy.client().verifier().unwrap().root_hint_subjects().len(), 2);
+    assert_eq!(policy.entry(0).client().verifier().unwrap().root_hint_subjects().len(), 2);
     assert_eq!(policy.describe().iter().filter(|line| line.starts_with("client CA \"/O=Example/CN=")).count(), 2);
     collected.entries.insert("/t/ca.pem".into(), Entry::Directory(vec!["README".to_owned()]));
     assert_eq!(build(Verify::Required, false, &collected).1[0].code, "E231");

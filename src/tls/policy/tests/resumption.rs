@@ -12,14 +12,14 @@ fn a_session_resumes_under_the_same_policy() {
         for verify in [Verify::None, Verify::Optional, Verify::Required] {
             let client = world.client(version, Some(&alice));
             let policy = world.policy(verify);
-            assert!(FULL.contains(&connect(&client, policy.config(false, true), world.at(0)).kind()));
+            assert!(FULL.contains(&connect(&client, policy.entry(0).config(false, true), world.at(0)).kind()));
             // As after a reload that changed nothing, or on another loop.
             let policy = world.policy(verify);
-            let second = connect(&client, policy.config(false, true), world.at(1));
+            let second = connect(&client, policy.entry(0).config(false, true), world.at(1));
             assert_eq!(second.kind(), HandshakeKind::Resumed, "{version:?} {verify:?}");
             let chain = second.server.peer_certificates();
             assert_eq!(chain.is_some(), verify != Verify::None);
-            let verdict = judge(policy.client(), chain, Handshake::Resumed, now()).unwrap();
+            let verdict = judge(policy.entry(0).client(), chain, Handshake::Resumed, now()).unwrap();
             assert_eq!(matches!(verdict.client(), Client::Verified { resumed: true, .. }), verify != Verify::None);
         }
     }
@@ -50,11 +50,11 @@ fn a_session_does_not_resume_under_another_policy() {
         for (index, (from, to, certificate, refused)) in cases.iter().enumerate() {
             let client = world.client(version, *certificate);
             let from = world.build(&from.0, from.1);
-            connect(&client, from.config(false, true), world.at(0)).kind();
+            connect(&client, from.entry(0).config(false, true), world.at(0)).kind();
             // The ticket is good where it comes from.
-            assert_eq!(connect(&client, from.config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
+            assert_eq!(connect(&client, from.entry(0).config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
             let to = world.build(&to.0, to.1);
-            let second = connect(&client, to.config(false, true), world.at(2));
+            let second = connect(&client, to.entry(0).config(false, true), world.at(2));
             assert_ne!(second.server.handshake_kind(), Some(HandshakeKind::Resumed), "{version:?} case {index}");
             match refused {
                 None => second.server_result.unwrap(),
@@ -78,7 +78,7 @@ fn resumption_ends_with_the_lifetime_of_the_first_authentication() {
     for version in VERSIONS {
         let client = world.client(version, Some(&alice));
         let resumed = |second| {
-            let kind = connect(&client, policy.config(false, true), world.at(second)).kind();
+            let kind = connect(&client, policy.entry(0).config(false, true), world.at(second)).kind();
             kind == HandshakeKind::Resumed
         };
         assert!(!resumed(10));
@@ -97,10 +97,10 @@ fn refused_tickets_lead_to_a_full_handshake_and_a_new_ticket() {
     let policy = world.policy(Verify::Required);
     for version in VERSIONS {
         let client = world.client(version, Some(&alice));
-        connect(&client, policy.config(false, true), world.at(0)).kind();
-        let full = connect(&client, policy.config(false, false), world.at(1));
+        connect(&client, policy.entry(0).config(false, true), world.at(0)).kind();
+        let full = connect(&client, policy.entry(0).config(false, false), world.at(1));
         assert!(FULL.contains(&full.kind()));
-        assert_eq!(connect(&client, policy.config(false, true), world.at(2)).kind(), HandshakeKind::Resumed);
+        assert_eq!(connect(&client, policy.entry(0).config(false, true), world.at(2)).kind(), HandshakeKind::Resumed);
     }
 }
 
@@ -108,7 +108,7 @@ fn refused_tickets_lead_to_a_full_handshake_and_a_new_ticket() {
 fn without_a_scope_there_are_no_tickets() {
     let world = World::new();
     let policy = world.policy(Verify::None);
-    let ticketer = &policy.config(false, true).ticketer;
+    let ticketer = &policy.entry(0).config(false, true).ticketer;
     assert!(ticketer.enabled() && ticketer.encrypt(b"state").is_none());
 }
 
@@ -117,7 +117,7 @@ fn there_is_one_mechanism_of_resumption_and_no_early_data() {
     let world = World::new();
     for verify in [Verify::None, Verify::Required] {
         let policy = world.policy(verify);
-        for config in policy.configs.iter().flatten() {
+        for config in policy.entry(0).configs.iter().flatten() {
             assert!(!config.session_storage.can_cache());
             assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
             assert_eq!((config.send_tls13_tickets, config.max_tls13_tickets), (1, 0));
@@ -134,14 +134,14 @@ fn without_tickets_nothing_is_resumed() {
     for version in VERSIONS {
         let client = world.client(version, None);
         for second in 0..3 {
-            let outcome = connect(&client, without.config(false, true), world.at(second));
+            let outcome = connect(&client, without.entry(0).config(false, true), world.at(second));
             assert!(FULL.contains(&outcome.kind()), "{version:?}");
         }
         // A session of the time before is worth nothing either.
         let client = world.client(version, None);
         let with = world.policy(Verify::None);
-        connect(&client, with.config(false, true), world.at(0)).kind();
-        assert_eq!(connect(&client, with.config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
-        assert!(FULL.contains(&connect(&client, without.config(false, true), world.at(2)).kind()));
+        connect(&client, with.entry(0).config(false, true), world.at(0)).kind();
+        assert_eq!(connect(&client, with.entry(0).config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
+        assert!(FULL.contains(&connect(&client, without.entry(0).config(false, true), world.at(2)).kind()));
     }
 }
