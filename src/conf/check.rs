@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
 use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
 use super::header;
 use super::keywords::nearest;
 use super::model::{
-    At, Backend, Bind, BindAddress, BindTls, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
+    At, Backend, Bind, BindAddress, BindTls, Crt, Frontend, Location, LogTarget, Model, Server, TlsVersion, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -245,17 +246,48 @@ impl Check<'_> {
         }
         let verify = draft.verify.as_ref().map_or(Verify::None, |verify| verify.value);
         let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
+        let groups = self.groups(draft);
+        if min_version == TlsVersion::Tls12 && !groups.iter().any(|group| group.is_of_tls12()) {
+            let message = "no group is left for TLS 1.2: clients without TLS 1.3 are refused";
+            let warning = Diagnostic::warning("W303", ssl_at, message).span(*ssl_length);
+            self.diagnostics.push(warning.help("add X25519 or P-256 to 'curves', or say 'ssl-min-ver TLSv1.3'"));
+        }
         let Global { crt_base, ca_base, bind_options, .. } = self.global;
         Some(BindTls {
-            crt: draft.crt.iter().map(|path| based(crt_base.as_deref(), path)).collect(),
+            crt: draft
+                .crt
+                .iter()
+                .map(|crt| Crt { file: based(crt_base.as_deref(), &crt.file), default: crt.default })
+                .collect(),
             verify,
             ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             alpn: draft.alpn.clone(),
             min_version,
             max_version,
+            suites12: or_default(&draft.options.suites12, &bind_options.suites12, &Suite12::DEFAULT),
+            suites13: or_default(&draft.options.suites13, &bind_options.suites13, &Suite13::DEFAULT),
+            groups,
+            prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
+            tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
             sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
         })
+    }
+
+    /// A list of the line, else of `global`, else `ecdhe`: HAProxy's order.
+    fn groups(&mut self, draft: &BindDraft) -> Vec<Group> {
+        let listed = draft.options.groups.as_ref().or(self.global.bind_options.groups.as_ref());
+        match (listed, &draft.ecdhe) {
+            (Some(listed), Some(At { at, .. })) => {
+                let wins = if draft.options.groups.is_some() { "curves" } else { "ssl-default-bind-curves" };
+                let message = format!("'ecdhe' has no effect: '{wins}' goes before it");
+                self.diagnostics.push(Diagnostic::warning("W302", at, message).span(saturated("ecdhe".len())));
+                listed.clone()
+            }
+            (Some(listed), None) => listed.clone(),
+            (None, Some(single)) => single.value.clone(),
+            (None, None) => Group::DEFAULT.to_vec(),
+        }
     }
 
     /// What is missing on a line with `ssl`.
@@ -295,11 +327,14 @@ impl Check<'_> {
         let defaults = &self.global.bind_options;
         let min = options.min.or(defaults.min).unwrap_or(TlsVersion::Tls12);
         let max = options.max.or(defaults.max).unwrap_or(TlsVersion::Tls13);
+        // HAProxy forgets these words beside 'ssl-min-ver' and 'ssl-max-ver', with a warning.
+        let min = if options.no_tls12 || defaults.no_tls12 { TlsVersion::Tls13 } else { min };
+        let max = if options.no_tls13 || defaults.no_tls13 { TlsVersion::Tls12 } else { max };
         if min > max {
             let message = "no version of TLS is left: the lowest is TLS 1.3 and the highest TLS 1.2";
             let error = Diagnostic::error("E301", at, message).span(length);
-            self.diagnostics
-                .push(error.help("look at 'ssl-min-ver' and 'ssl-max-ver' here and in 'ssl-default-bind-options'"));
+            let words = "'ssl-min-ver', 'ssl-max-ver', 'force-tlsv1…' and 'no-tlsv1…'";
+            self.diagnostics.push(error.help(format!("look at {words} here and in 'ssl-default-bind-options'")));
         }
         (min, max)
     }
@@ -361,6 +396,11 @@ fn addresses_once(frontends: &[Frontend], diagnostics: &mut Diagnostics) {
             }
         }
     }
+}
+
+/// The list of the line, else that of `global`, else the built-in one.
+fn or_default<T: Clone>(own: &Option<Vec<T>>, global: &Option<Vec<T>>, built_in: &[T]) -> Vec<T> {
+    own.as_ref().or(global.as_ref()).map_or_else(|| built_in.to_vec(), Vec::clone)
 }
 
 /// A path below its base, unless it is absolute.

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::Diagnostic;
 use super::expr::Format;
+use super::keywords::Dropped;
 use super::model::{
-    At, BindAddress, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions, Verify,
+    At, BindAddress, Crt, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions, Verify,
 };
 
 /// `global`.
@@ -21,7 +23,7 @@ pub(crate) struct Global {
     pub(crate) crt_base: Option<PathBuf>,
     /// `ca-base`.
     pub(crate) ca_base: Option<PathBuf>,
-    /// `ssl-default-bind-options`.
+    /// `ssl-default-bind-…`.
     pub(crate) bind_options: TlsOptions,
     /// `zero-warning`.
     pub(crate) zero_warning: Option<Location>,
@@ -29,7 +31,7 @@ pub(crate) struct Global {
     pub(crate) seen: HashMap<&'static str, u32>,
 }
 
-/// TLS settings that stand on a `bind` line or in `ssl-default-bind-options`.
+/// TLS settings that stand on a `bind` line or in `ssl-default-bind-…`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
     /// `ssl-min-ver`.
@@ -38,6 +40,20 @@ pub(crate) struct TlsOptions {
     pub(crate) max: Option<TlsVersion>,
     /// `strict-sni`, `no-strict-sni` or `sni-nomatch-abort`.
     pub(crate) sni: Option<SniPolicy>,
+    /// `no-tlsv12`.
+    pub(crate) no_tls12: bool,
+    /// `no-tlsv13`.
+    pub(crate) no_tls13: bool,
+    /// `tls-tickets` or `no-tls-tickets`.
+    pub(crate) tickets: Option<bool>,
+    /// `prefer-client-ciphers`.
+    pub(crate) prefer_client_ciphers: bool,
+    /// `ciphers`.
+    pub(crate) suites12: Option<Vec<Suite12>>,
+    /// `ciphersuites`.
+    pub(crate) suites13: Option<Vec<Suite13>>,
+    /// `curves`.
+    pub(crate) groups: Option<Vec<Group>>,
 }
 
 /// Which section a proxy is.
@@ -156,7 +172,7 @@ pub(crate) struct BindDraft {
     pub(crate) broken: bool,
     /// The first parameter that is about TLS, for when `ssl` is missing.
     pub(crate) tls_parameter: Option<(&'static str, Location)>,
-    pub(crate) crt: Vec<At<PathBuf>>,
+    pub(crate) crt: Vec<Crt>,
     pub(crate) verify: Option<At<Verify>>,
     pub(crate) ca_file: Option<At<PathBuf>>,
     /// The word `ca-file`, and bytes to mark.
@@ -165,6 +181,10 @@ pub(crate) struct BindDraft {
     /// The word `crl-file`, and bytes to mark.
     pub(crate) crl_file_at: Option<(Location, u32)>,
     pub(crate) alpn: Vec<Vec<u8>>,
+    /// `ecdhe`.
+    pub(crate) ecdhe: Option<At<Vec<Group>>>,
+    /// Words of `ciphers`, `ciphersuites`, `curves` and `ecdhe` that name nothing here.
+    pub(crate) dropped: Vec<Dropped>,
     pub(crate) options: TlsOptions,
 }
 
@@ -191,6 +211,8 @@ impl BindDraft {
             crl_file: None,
             crl_file_at: None,
             alpn: Vec::new(),
+            ecdhe: None,
+            dropped: Vec::new(),
             options: TlsOptions::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ciphers::{Group, Suite12, Suite13};
 use super::expr::Format;
 
 /// A place in a configuration file, for messages.
@@ -219,8 +220,8 @@ pub struct UnixPermissions {
 /// TLS on a `bind` line. Paths are complete: `crt-base` and `ca-base` are applied.
 #[derive(Clone, Debug)]
 pub struct BindTls {
-    /// `crt`: files or directories in the order written; the first certificate is the default.
-    pub crt: Vec<At<PathBuf>>,
+    /// `crt` and `default-crt` in the order written; the first certificate is the default.
+    pub crt: Vec<Crt>,
     /// `verify`.
     pub verify: Verify,
     /// `ca-file`: file or directory.
@@ -233,8 +234,27 @@ pub struct BindTls {
     pub min_version: TlsVersion,
     /// Highest version.
     pub max_version: TlsVersion,
+    /// Suites of TLS 1.2 in order of preference: `ciphers`, `ssl-default-bind-ciphers`, or [`Suite12::DEFAULT`]. Not empty.
+    pub suites12: Vec<Suite12>,
+    /// Suites of TLS 1.3 in order of preference: `ciphersuites`, its default, or [`Suite13::DEFAULT`]. Not empty.
+    pub suites13: Vec<Suite13>,
+    /// Groups: `curves`, its default, `ecdhe`, or [`Group::DEFAULT`]. Not empty. Among them the client's order counts.
+    pub groups: Vec<Group>,
+    /// `prefer-client-ciphers`: among the suites the client's order counts.
+    pub prefer_client_ciphers: bool,
+    /// `tls-tickets`, or not `no-tls-tickets`: sessions may be resumed.
+    pub tickets: bool,
     /// Who gets no certificate.
     pub sni: SniPolicy,
+}
+
+/// Where a `bind` line has its certificates from.
+#[derive(Clone, Debug)]
+pub struct Crt {
+    /// A file or a directory.
+    pub file: At<PathBuf>,
+    /// `default-crt`: also for clients whose name no certificate has.
+    pub default: bool,
 }
 
 /// Which clients get the default certificate; the others get alert `unrecognized_name`.

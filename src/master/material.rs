@@ -245,7 +245,7 @@ impl FileReading<'_> {
         self.stamps.clear();
         self.skipped.clear();
         for tls in model.frontends.iter().flat_map(|frontend| &frontend.binds).filter_map(|bind| bind.tls.as_ref()) {
-            for crt in &tls.crt {
+            for crt in tls.crt.iter().map(|crt| &crt.file) {
                 self.read_named(crt);
                 if let Some(Entry::File(_)) = self.files.entry(&crt.value) {
                     for extension in [".key", ".ocsp"] {

@@ -1,8 +1,9 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{
-    Backend, Bind, BindTls, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
+    Backend, Bind, BindTls, Crt, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
 };
 
 fn location() -> Location {
@@ -15,13 +16,18 @@ fn at<T>(value: T) -> At<T> {
 
 fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
     let tls = BindTls {
-        crt: crt.iter().map(|path| at(path.to_path_buf())).collect(),
+        crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), default: false }).collect(),
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
         crl_file: None,
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
+        suites12: Suite12::DEFAULT.to_vec(),
+        suites13: Suite13::DEFAULT.to_vec(),
+        groups: Group::DEFAULT.to_vec(),
+        prefer_client_ciphers: false,
+        tickets: true,
         sni: SniPolicy::Lenient,
     };
     let bind = Bind {

@@ -12,7 +12,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Location, SniPolicy};
+use crate::conf::model::{BindTls, Crt, Location, SniPolicy};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
@@ -123,6 +123,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
+/// A certificate of a `bind` line.
+pub(super) struct Listed {
+    pub credential: Arc<Credential>,
+    /// `default-crt` named it.
+    pub default: bool,
+}
+
 /// Loads everything that the `crt` words of `bind` name, in their order. What did not change since `before` is taken from
 /// there without parsing it again.
 pub(super) fn load(
@@ -131,31 +138,32 @@ pub(super) fn load(
     provider: &CryptoProvider,
     now: UnixTime,
     before: &[Arc<Credential>],
-) -> (Vec<Arc<Credential>>, Vec<Diagnostic>) {
+) -> (Vec<Listed>, Vec<Diagnostic>) {
     let before: HashMap<&Path, &Arc<Credential>> = before.iter().map(|known| (known.path(), known)).collect();
     let mut credentials = Vec::new();
     let mut diagnostics = Vec::new();
-    let mut load_file = |path: &Path, file: &FileBytes, at: &Location, diagnostics: &mut Vec<Diagnostic>| {
-        let source = Source { path, file, files, at };
-        match source.load(provider, before.get(path).copied()) {
-            Ok(credential) => {
-                diagnostics.extend(credential.warnings(at, now));
-                diagnostics.extend(source.unused_staple());
-                credentials.push(credential);
+    let mut load_file =
+        |path: &Path, file: &FileBytes, (at, default): (&Location, bool), diagnostics: &mut Vec<Diagnostic>| {
+            let source = Source { path, file, files, at };
+            match source.load(provider, before.get(path).copied()) {
+                Ok(credential) => {
+                    diagnostics.extend(credential.warnings(at, now));
+                    diagnostics.extend(source.unused_staple());
+                    credentials.push(Listed { credential, default });
+                }
+                Err(diagnostic) => diagnostics.push(*diagnostic),
             }
-            Err(diagnostic) => diagnostics.push(*diagnostic),
-        }
-    };
-    for crt in &bind.crt {
+        };
+    for Crt { file: crt, default } in &bind.crt {
         match files.entry(&crt.value) {
-            Some(Entry::File(file)) => load_file(&crt.value, file, &crt.at, &mut diagnostics),
+            Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, *default), &mut diagnostics),
             Some(Entry::Directory(names)) => {
                 let mut empty = true;
                 for name in names.iter().filter(|name| is_certificate_name(name)) {
                     empty = false;
                     let path = crt.value.join(name);
                     match files.entry(&path) {
-                        Some(Entry::File(file)) => load_file(&path, file, &crt.at, &mut diagnostics),
+                        Some(Entry::File(file)) => load_file(&path, file, (&crt.at, *default), &mut diagnostics),
                         other => diagnostics.push(unreadable(&path, other, &crt.at)),
                     }
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 
-use super::credential::Credential;
+use super::credential::{Credential, Listed};
 use super::x509::KeyType;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{Location, SniPolicy};
@@ -58,13 +58,11 @@ impl Candidates {
 }
 
 impl SniTable {
-    /// `credentials` in the order of the configuration: the first one is the default, and for a name that is in several the
+    /// `listed` is in the order of the configuration: the first one is the default, and for a name that is in several the
     /// first one counts. `policy`: who gets the default.
-    pub(super) fn build(
-        credentials: Vec<Arc<Credential>>,
-        policy: SniPolicy,
-        at: &Location,
-    ) -> (Self, Vec<Diagnostic>) {
+    pub(super) fn build(listed: Vec<Listed>, policy: SniPolicy, at: &Location) -> (Self, Vec<Diagnostic>) {
+        let (credentials, marked): (Vec<_>, Vec<_>) =
+            listed.into_iter().map(|listed| (listed.credential, listed.default)).unzip();
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut duplicates = Pairs::default();
@@ -83,7 +81,7 @@ impl SniTable {
                 }
             }
         }
-        let default = default_candidates(&credentials);
+        let (default, unused) = default_candidates(&credentials, &marked);
         let table = Self { credentials, exact, wildcard, default, policy };
         let mut diagnostics = duplicates.diagnostics(
             |later, first, names| {
@@ -105,6 +103,13 @@ impl SniTable {
             &table.credentials,
         );
         diagnostics.extend(shadowed);
+        if policy != SniPolicy::Strict {
+            diagnostics.extend(unused.into_iter().map(|(later, first)| {
+                let [later, first] = [later, first].map(|index| table.credentials[index].path().display());
+                let message = format!("'{later}' is no default: '{first}', with the same kind of key, comes first");
+                Diagnostic::warning("W132", at, message).note("there is one default for each kind of key")
+            }));
+        }
         (table, diagnostics)
     }
 
@@ -173,26 +178,34 @@ fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite
     suites.iter().any(usable) && credential.suits(wish.signature_schemes)
 }
 
-/// The first certificate, and for the other kinds of key the first one with the same names.
-fn default_candidates(credentials: &[Arc<Credential>]) -> Candidates {
+/// The first certificate and those that are `marked`; for the kinds of key that are left the first one with the names of the
+/// first certificate. Also the marked ones that are not needed, each with the one that has its place.
+fn default_candidates(credentials: &[Arc<Credential>], marked: &[bool]) -> (Candidates, Vec<(usize, usize)>) {
     let mut default = Candidates::default();
+    let mut unused = Vec::new();
+    for (index, credential) in credentials.iter().enumerate().filter(|(index, _)| *index == 0 || marked[*index]) {
+        match default.of(credential.facts().key_type) {
+            Some(first) => unused.push((index, *first)),
+            free => *free = Some(index),
+        }
+    }
     let sorted_names = |credential: &Credential| {
         let mut names = credential.facts().names.clone();
         names.sort();
         names
     };
     let Some(first) = credentials.first() else {
-        return default;
+        return (default, unused);
     };
     let names = sorted_names(first);
     for (index, credential) in credentials.iter().enumerate() {
         let free = default.of(credential.facts().key_type);
         let is_twin = || credential.facts().names.len() == names.len() && sorted_names(credential) == names;
-        if index == 0 || (free.is_none() && is_twin()) {
+        if free.is_none() && is_twin() {
             *free = Some(index);
         }
     }
-    default
+    (default, unused)
 }
 
 /// Names by pairs of certificates, so that a thousand names make one message.
@@ -237,6 +250,15 @@ mod tests {
 
     /// A table of certificates named like their file, each with these names and kind of key.
     fn table(policy: SniPolicy, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
+        table_with(policy, certificates, &[])
+    }
+
+    /// `defaults`: places of those that 'default-crt' names.
+    fn table_with(
+        policy: SniPolicy,
+        certificates: &[(&str, &[&str], rcgen::KeyPair)],
+        defaults: &[usize],
+    ) -> (SniTable, Vec<Diagnostic>) {
         let ca = Ca::root("Root");
         let issued = certificates.iter().map(|(path, names, key)| {
             let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
@@ -245,7 +267,9 @@ mod tests {
         let files = files(issued.collect::<Vec<_>>());
         let paths: Vec<&str> = certificates.iter().map(|(path, ..)| *path).collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let (credentials, diagnostics) = credential::load(&bind(&paths), &files, &provider, now(), &[]);
+        let mut bind = bind(&paths);
+        defaults.iter().for_each(|index| bind.crt[*index].default = true);
+        let (credentials, diagnostics) = credential::load(&bind, &files, &provider, now(), &[]);
         assert_eq!(diagnostics, []);
         SniTable::build(credentials, policy, &location())
     }
@@ -323,6 +347,37 @@ mod tests {
         let (table, _) =
             table(SniPolicy::Lenient, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
         assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
+    }
+
+    #[test]
+    fn each_kind_of_key_may_have_a_default_of_its_own() {
+        let certificates = || {
+            [
+                ("/c/first", &["a.example"][..], rsa_key()),
+                ("/c/other", &["b.example"][..], ec_key()),
+                ("/c/ec", &["c.example"][..], ec_key()),
+                ("/c/rsa", &["d.example"][..], rsa_key()),
+                ("/c/twin", &["a.example"][..], ec_key()),
+            ]
+        };
+        let (only_first, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[0]);
+        assert_eq!(diagnostics, []);
+        assert_eq!(chosen(&only_first, None, MODERN), Some("/c/twin"));
+        let (named, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[2]);
+        assert_eq!(diagnostics, []);
+        for sni in [None, Some("nobody.example")] {
+            assert_eq!(chosen(&named, sni, MODERN), Some("/c/ec"));
+            assert_eq!(chosen(&named, sni, ONLY_RSA), Some("/c/first"));
+        }
+        assert_eq!(chosen(&named, Some("b.example"), MODERN), Some("/c/other"));
+        assert_eq!(chosen(&named, Some("c.example"), MODERN), Some("/c/ec"), "found by its name too");
+        // The first of the line keeps its place.
+        let (named, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[2, 3]);
+        let message = "'/c/rsa' is no default: '/c/first', with the same kind of key, comes first";
+        assert_eq!(diagnostics.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W132", message)]);
+        assert_eq!(chosen(&named, None, ONLY_RSA), Some("/c/first"));
+        let (strict, diagnostics) = table_with(SniPolicy::Strict, &certificates(), &[2, 3]);
+        assert_eq!((diagnostics, chosen(&strict, None, MODERN)), (vec![], None));
     }
 
     #[test]

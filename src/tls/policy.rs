@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -16,6 +16,7 @@ use super::names::{SniTable, Wish};
 use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
 use super::x509;
+use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{BindTls, Location, TlsVersion, Verify};
 use crate::material::Files;
@@ -76,7 +77,7 @@ pub fn build(
     before: Option<&TlsPolicy>,
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
-    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.at);
+    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.file.at);
     let provider = Arc::new(provider(bind));
     let known = before.map_or(&[][..], |before| before.names.credentials());
     let (credentials, mut diagnostics) = credential::load(bind, files, &provider, now, known);
@@ -165,22 +166,36 @@ fn digest(listener: &str, verify: Verify, trust: &[u8; 32]) -> PolicyDigest {
     PolicyDigest(x509::sha256(&all))
 }
 
-/// Our order of cipher suites counts, as in HAProxy. TLS 1.3 prefers AES-256 like OpenSSL. TLS 1.2 prefers ChaCha20: rustls
-/// ends a TLS 1.2 connection after 2^24 records under one AES-GCM key, which a long tunnel of small records does reach (1.6
-/// GB in records of 100 bytes), and ChaCha20 has no such limit.
-const SUITES_TLS13: [SupportedCipherSuite; 3] = [
-    cipher_suite::TLS13_AES_256_GCM_SHA384,
-    cipher_suite::TLS13_AES_128_GCM_SHA256,
-    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-];
-const SUITES_TLS12: [SupportedCipherSuite; 6] = [
-    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-];
+fn suite12(suite: Suite12) -> SupportedCipherSuite {
+    match suite {
+        Suite12::EcdsaAes256 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        Suite12::RsaAes256 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        Suite12::EcdsaChaCha20 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        Suite12::RsaChaCha20 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        Suite12::EcdsaAes128 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        Suite12::RsaAes128 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    }
+}
+
+fn suite13(suite: Suite13) -> SupportedCipherSuite {
+    match suite {
+        Suite13::Aes256 => cipher_suite::TLS13_AES_256_GCM_SHA384,
+        Suite13::ChaCha20 => cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        Suite13::Aes128 => cipher_suite::TLS13_AES_128_GCM_SHA256,
+    }
+}
+
+fn group(group: Group) -> &'static dyn SupportedKxGroup {
+    match group {
+        Group::X25519MlKem768 => kx_group::X25519MLKEM768,
+        Group::X25519 => kx_group::X25519,
+        Group::P256 => kx_group::SECP256R1,
+        Group::P384 => kx_group::SECP384R1,
+        Group::P256MlKem768 => kx_group::SECP256R1MLKEM768,
+        Group::MlKem768 => kx_group::MLKEM768,
+        Group::MlKem1024 => kx_group::MLKEM1024,
+    }
+}
 
 fn allows(bind: &BindTls, version: TlsVersion) -> bool {
     (bind.min_version..=bind.max_version).contains(&version)
@@ -189,12 +204,13 @@ fn allows(bind: &BindTls, version: TlsVersion) -> bool {
 fn provider(bind: &BindTls) -> CryptoProvider {
     let mut suites = Vec::new();
     if allows(bind, TlsVersion::Tls13) {
-        suites.extend(SUITES_TLS13);
+        suites.extend(bind.suites13.iter().copied().map(suite13));
     }
     if allows(bind, TlsVersion::Tls12) {
-        suites.extend(SUITES_TLS12);
+        suites.extend(bind.suites12.iter().copied().map(suite12));
     }
-    CryptoProvider { cipher_suites: suites, ..aws_lc_rs::default_provider() }
+    let kx_groups = bind.groups.iter().copied().map(group).collect();
+    CryptoProvider { cipher_suites: suites, kx_groups, ..aws_lc_rs::default_provider() }
 }
 
 fn server_config(
@@ -216,14 +232,16 @@ fn server_config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.time_provider = Arc::new(ScopeTime);
-    config.ignore_client_order = true;
+    config.ignore_client_order = !bind.prefer_client_ciphers;
     config.alpn_protocols = alpn.to_vec();
     // One mechanism of resumption, and that one is ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(ticketer);
     // A ticket carries the client's chain. Each connection brings a new one, so a client that comes back never runs dry;
     // one that opens several connections at once does full handshakes for the others.
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = usize::from(bind.tickets);
+    if bind.tickets {
+        config.ticketer = Arc::new(ticketer);
+    }
     // Early data can be replayed, and half-RTT data goes to somebody who has proved nothing.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;

@@ -11,7 +11,8 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use crate::conf::model::{At, BindTls, Location, SniPolicy, TlsVersion, Verify};
+use crate::conf::ciphers::{Group, Suite12, Suite13};
+use crate::conf::model::{At, BindTls, Crt, Location, SniPolicy, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -192,13 +193,18 @@ pub(crate) fn add_file(files: &mut Files, path: &str, bytes: Vec<u8>, mode: u32)
 /// A `bind` line with these certificates and nothing else.
 pub(crate) fn bind(crt: &[&str]) -> BindTls {
     BindTls {
-        crt: crt.iter().map(|path| at(PathBuf::from(path))).collect(),
+        crt: crt.iter().map(|path| Crt { file: at(PathBuf::from(path)), default: false }).collect(),
         verify: Verify::None,
         ca_file: None,
         crl_file: None,
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
         max_version: TlsVersion::Tls13,
+        suites12: Suite12::DEFAULT.to_vec(),
+        suites13: Suite13::DEFAULT.to_vec(),
+        groups: Group::DEFAULT.to_vec(),
+        prefer_client_ciphers: false,
+        tickets: true,
         sni: SniPolicy::Lenient,
     }
 }

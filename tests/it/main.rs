@@ -16,5 +16,6 @@ mod reload;
 mod resources;
 mod resumption;
 mod stopping;
+mod suites;
 mod support;
 mod tidy;

@@ -80,6 +80,16 @@ both_versions! {
         named.assert_shows(&client().no_sni(), &named.first);
     }
 
+    fn default_crt_is_the_default_of_its_kind_of_key(version) {
+        let named = named("default-crt {dir}/both-rsa.pem");
+        let client = || Client::new(version).sni("nobody.test");
+        named.assert_shows(&client().only_ecdsa(false), &named.both_rsa);
+        named.assert_shows(&client().only_ecdsa(true), &named.first);
+        named.assert_shows(&client(), &named.first);
+        named.assert_shows(&client().no_sni().only_ecdsa(false), &named.both_rsa);
+        named.assert_shows(&client().sni("exact.test"), &named.exact);
+    }
+
     fn strict_sni_refuses_names_that_no_certificate_has(version) {
         let named = named("strict-sni");
         let unknown = Ending::Alert(AlertDescription::UnrecognisedName);

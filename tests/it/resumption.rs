@@ -70,6 +70,24 @@ both_versions! {
         }
     }
 
+    fn without_tickets_every_visit_is_a_full_handshake(version) {
+        let backend = Scripted::start();
+        let config = Config::new()
+            .global("ssl-default-bind-options no-tls-tickets")
+            .bind_mtls("")
+            .bind("with", "ssl crt {dir}/server.pem tls-tickets")
+            .server(backend.address(), IDENTITY);
+        let bowline = serve(&config);
+        let client = Client::new(version).identity(&pki().good);
+        for _ in 0..3 {
+            let header = first_visit(&client, bowline.main(), &backend);
+            assert_known(&header, FULL, &pki().good, "alice");
+        }
+        let client = Client::new(version);
+        first_visit(&client, bowline.address("with"), &backend);
+        assert!(visit(&client, bowline.address("with"), &backend).0, "the line says that there are tickets");
+    }
+
     fn survives_a_reload_that_changes_no_policy(version) {
         let backend = Scripted::start();
         let bowline = serve(&Config::new().bind_mtls("").server(backend.address(), IDENTITY));

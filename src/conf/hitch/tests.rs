@@ -216,8 +216,8 @@ fn what_the_model_gets() {
         (tls(1).min_version, tls(1).sni, tls(1).verify),
         (TlsVersion::Tls12, SniPolicy::NomatchAbort, Verify::Required)
     );
-    assert_eq!(tls(1).crt[0].value.to_str(), Some("it's.pem"));
-    assert_eq!(tls(2).crt[1].value.to_str(), Some("./@first.pem"));
+    assert_eq!(tls(1).crt[0].file.value.to_str(), Some("it's.pem"));
+    assert_eq!(tls(2).crt[1].file.value.to_str(), Some("./@first.pem"));
     assert_eq!((first.timeout_client, first.keepalive_idle.map(|idle| idle.as_secs())), (None, Some(60)));
     assert_eq!(second.binds[0].addresses.len(), 1);
     let both: Vec<&BindAddress> = third.binds[0].addresses.iter().map(|address| &address.value).collect();
@@ -234,7 +234,7 @@ fn places_are_those_of_the_operator() {
     let threads = model.process.threads.expect("threads");
     assert_eq!((threads.value, place(&threads.at)), (3, (COMMAND_LINE.to_owned(), 1, 4)));
     let bind = &model.frontends[0].binds[0];
-    assert_eq!(place(&bind.tls.as_ref().expect("tls").crt[0].at), (FILE.to_owned(), 14, 12));
+    assert_eq!(place(&bind.tls.as_ref().expect("tls").crt[0].file.at), (FILE.to_owned(), 14, 12));
     assert_eq!(place(&model.backends[0].servers[0].address.at), (FILE.to_owned(), 6, 11));
     // What only the other front-end finds is told about the place in hitch.conf.
     let twice = "pem-file = \"a\"\nfrontend = \"[*]:1\"\nfrontend = \"[*]:1\"\nuser = \"u\"\nworkers = 5000\n";

@@ -3,10 +3,10 @@
 use super::super::address;
 use super::super::diagnostic::Diagnostics;
 use super::super::draft::{BindDraft, Proxy};
-use super::super::model::{At, BindAddress, Verify};
+use super::super::model::{At, BindAddress, Crt, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
-use super::{Action, Class, Keyword, Line, Places, Table, global, log, not_yet, parameters};
+use super::{Action, Class, Keyword, Line, Places, Table, global, lists, log, not_yet, parameters};
 
 /// Longest protocol name (RFC 7301, 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -55,6 +55,17 @@ pub(super) static KEYWORDS: &[Keyword] = &[
              name or for an unknown one, unless 'strict-sni' is set.",
         )
     },
+    Keyword {
+        repeats: true,
+        ..parameter(
+            "default-crt",
+            "<file or directory>",
+            1,
+            crt,
+            "As 'crt', and the certificate is also for clients that ask for no name or for an unknown one: one of each kind of key \
+             (ECDSA, RSA), the first certificate of the line among them.",
+        )
+    },
     parameter(
         "ca-file",
         "<file or directory>",
@@ -91,6 +102,60 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     parameter("no-sslv3", "", 0, switch, "Without effect: SSL 3 does not exist here."),
     parameter("no-tlsv10", "", 0, switch, "Without effect: TLS 1.0 does not exist here."),
     parameter("no-tlsv11", "", 0, switch, "Without effect: TLS 1.1 does not exist here."),
+    parameter("no-tlsv12", "", 0, switch, "No TLS 1.2, whatever the other parameters say."),
+    parameter("no-tlsv13", "", 0, switch, "No TLS 1.3, whatever the other parameters say."),
+    parameter(
+        "no-tls-tickets",
+        "",
+        0,
+        switch,
+        "No session tickets. Sessions are kept in tickets only, so every connection is then a full handshake.",
+    ),
+    parameter(
+        "tls-tickets",
+        "",
+        0,
+        switch,
+        "Session tickets (this is the default): undo 'no-tls-tickets' of 'global'.",
+    ),
+    parameter(
+        "ciphers",
+        "<list>",
+        1,
+        lists::of_bind,
+        "Cipher suites of TLS 1.2 in order of preference, as OpenSSL's cipher strings name them: suites, words such as ECDHE+AESGCM \
+         or HIGH, and what to leave out, such as !aRSA. What does not exist here is left out.",
+    ),
+    parameter(
+        "ciphersuites",
+        "<suite>[:<suite>]…",
+        1,
+        lists::of_bind,
+        "Cipher suites of TLS 1.3 in order of preference: TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, \
+         TLS_CHACHA20_POLY1305_SHA256.",
+    ),
+    parameter(
+        "curves",
+        "<group>[:<group>]…",
+        1,
+        lists::of_bind,
+        "Groups of the key exchange: X25519MLKEM768, X25519, P-256, P-384 (these are the default), SecP256r1MLKEM768, MLKEM768, \
+         MLKEM1024. Of those in the list, the one that the client names first is taken.",
+    ),
+    parameter(
+        "ecdhe",
+        "<group>",
+        1,
+        lists::of_bind,
+        "One group, where neither the line nor 'global' has a list of them.",
+    ),
+    parameter(
+        "prefer-client-ciphers",
+        "",
+        0,
+        switch,
+        "Of the suites that both sides know take the one that the client prefers, not the first of 'ciphers' and 'ciphersuites'.",
+    ),
     parameter(
         "strict-sni",
         "",
@@ -148,6 +213,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 /// Parameters without meaning on a plaintext socket.
 const ABOUT_TLS: &[&str] = &[
     "crt",
+    "default-crt",
     "ca-file",
     "crl-file",
     "verify",
@@ -160,6 +226,15 @@ const ABOUT_TLS: &[&str] = &[
     "no-sslv3",
     "no-tlsv10",
     "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "no-tls-tickets",
+    "tls-tickets",
+    "ciphers",
+    "ciphersuites",
+    "curves",
+    "ecdhe",
+    "prefer-client-ciphers",
     "strict-sni",
     "no-strict-sni",
     "sni-nomatch-abort",
@@ -181,6 +256,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
             apply(&mut bind, line, diagnostics);
         }
     });
+    lists::tell_dropped(&bind, diagnostics);
     let only = match (bind.v6only, bind.v4v6) {
         (true, _) => Some(true),
         (false, true) => Some(false),
@@ -227,11 +303,13 @@ fn path(line: &Line<'_>) -> At<std::path::PathBuf> {
 
 fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     if line.arguments[0].text.starts_with(b"@") {
-        diagnostics
-            .push(not_yet("crt @<store>/<name>", &line.arguments[0]).help("until then: write the path of the file"));
+        diagnostics.push(
+            not_yet(&format!("{} @<store>/<name>", line.keyword.name), &line.arguments[0])
+                .help("until then: write the path of the file"),
+        );
         return;
     }
-    bind.crt.push(path(line));
+    bind.crt.push(Crt { file: path(line), default: line.keyword.name == "default-crt" });
 }
 
 fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {

@@ -6,7 +6,7 @@ use super::super::model::{At, SniPolicy, TlsVersion};
 use super::super::token::Word;
 use super::super::value::{self, Unit};
 use super::super::words;
-use super::{Action, Class, Keyword, Line, Places, log, nearest};
+use super::{Action, Class, Keyword, Line, Places, lists, log, nearest};
 
 /// HAProxy's limit of threads in all groups.
 const THREADS_MAX: u32 = 1024;
@@ -108,7 +108,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<directory>",
         class: Class::Must,
-        doc: "Put in front of relative paths of 'crt'.",
+        doc: "Put in front of relative paths of 'crt' and 'default-crt'.",
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(|global, line, _| global.crt_base = Some(value::path(&line.arguments[0]))),
@@ -165,11 +165,23 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         usage: "<option> …",
         class: Class::Must,
         doc: "Defaults for all 'bind … ssl' lines: ssl-min-ver <version>, ssl-max-ver <version>, force-tlsv12, force-tlsv13, strict-sni, \
-              no-strict-sni, sni-nomatch-abort, no-sslv3, no-tlsv10, no-tlsv11. The line itself overrides them.",
+              no-strict-sni, sni-nomatch-abort, prefer-client-ciphers, no-tls-tickets, tls-tickets, \
+              no-sslv3, no-tlsv10, no-tlsv11, no-tlsv12, no-tlsv13. The line itself overrides them.",
         arguments: 1..=usize::MAX,
         repeats: false,
         action: Action::Global(default_bind_options),
     },
+    default_list("ssl-default-bind-ciphers", "<list>", "'ciphers' of all 'bind … ssl' lines that have none."),
+    default_list(
+        "ssl-default-bind-ciphersuites",
+        "<suite>[:<suite>]…",
+        "'ciphersuites' of all 'bind … ssl' lines that have none.",
+    ),
+    default_list(
+        "ssl-default-bind-curves",
+        "<group>[:<group>]…",
+        "'curves' of all 'bind … ssl' lines that have none. Goes before 'ecdhe' of a line.",
+    ),
     Keyword {
         name: "zero-warning",
         places: Places::GLOBAL,
@@ -184,6 +196,20 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         }),
     },
 ];
+
+/// A list that `bind` lines without one of their own take.
+const fn default_list(name: &'static str, usage: &'static str, doc: &'static str) -> Keyword {
+    Keyword {
+        name,
+        places: Places::GLOBAL,
+        usage,
+        class: Class::Must,
+        doc,
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(lists::of_global),
+    }
+}
 
 fn user(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     account(&mut global.process.user, line, diagnostics);
@@ -246,9 +272,14 @@ const BIND_OPTIONS: &[&str] = &[
     "strict-sni",
     "no-strict-sni",
     "sni-nomatch-abort",
+    "prefer-client-ciphers",
     "no-sslv3",
     "no-tlsv10",
     "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "no-tls-tickets",
+    "tls-tickets",
 ];
 
 fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
@@ -273,9 +304,7 @@ fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut 
 fn unknown_bind_option(word: &Word, name: &str) -> Diagnostic {
     match name {
         "force-sslv3" | "force-tlsv10" | "force-tlsv11" => super::refusal(super::Subject::TlsVersion, name, word, ""),
-        "no-tlsv12" | "no-tlsv13" | "no-tls-tickets" | "tls-tickets" | "prefer-client-ciphers" | "allow-0rtt" => {
-            super::not_yet(name, word).help("until then: remove it")
-        }
+        "allow-0rtt" => super::refusal(super::Subject::Other, name, word, "early data can be replayed; remove it"),
         _ => {
             let error = word.error("E101", format!("unknown word {} in 'ssl-default-bind-options'", word.quoted()));
             match nearest(name, BIND_OPTIONS.iter().copied().chain(words::all(words::Kind::Bind))) {
@@ -292,8 +321,13 @@ pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
         "strict-sni" => options.sni = Some(SniPolicy::Strict),
         "no-strict-sni" => options.sni = Some(SniPolicy::Lenient),
         "sni-nomatch-abort" => options.sni = Some(SniPolicy::NomatchAbort),
+        "prefer-client-ciphers" => options.prefer_client_ciphers = true,
         "force-tlsv12" => (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12)),
         "force-tlsv13" => (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13)),
+        "no-tlsv12" => options.no_tls12 = true,
+        "no-tlsv13" => options.no_tls13 = true,
+        "tls-tickets" => options.tickets = Some(true),
+        "no-tls-tickets" => options.tickets = Some(false),
         // They are off already.
         "no-sslv3" | "no-tlsv10" | "no-tlsv11" => {}
         _ => return false,

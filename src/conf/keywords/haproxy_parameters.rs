@@ -14,7 +14,6 @@ const NO_TLS_TO_SERVERS: &str = "it is about TLS towards servers, which this pro
 const B: Places = Places::BIND;
 
 pub(super) static BIND: &[Keyword] = &[
-    with(1, should("default-crt", B, "write the default certificate first, with 'crt'")),
     with(1, must("crt-list", B, "write a 'crt' for each file")),
     with(1, should("ca-verify-file", B, "put all authorities into 'ca-file'")),
     with(0, should("no-ca-names", B, REMOVE)),
@@ -24,17 +23,8 @@ pub(super) static BIND: &[Keyword] = &[
     with(0, never("force-sslv3", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv10", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv11", B, Subject::TlsVersion, "")),
-    with(0, should("no-tlsv12", B, "write 'ssl-min-ver TLSv1.3'")),
-    with(0, should("no-tlsv13", B, "write 'ssl-max-ver TLSv1.2'")),
-    with(1, must("ciphers", B, "remove it; the suites are ECDHE with AES-GCM or ChaCha20-Poly1305")),
-    with(1, must("ciphersuites", B, "remove it; the suites are those of TLS 1.3")),
-    with(1, must("curves", B, "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384")),
-    with(1, should("ecdhe", B, "remove it; the groups are X25519MLKEM768, X25519, P-256, P-384")),
     with(1, later("sigalgs", B, REMOVE)),
     with(1, later("client-sigalgs", B, REMOVE)),
-    with(0, should("prefer-client-ciphers", B, REMOVE)),
-    with(0, must("no-tls-tickets", B, REMOVE)),
-    with(0, must("tls-tickets", B, REMOVE)),
     with(1, should("tls-ticket-keys", B, "remove it; keys of tickets are made at the start")),
     with(0, never("allow-0rtt", B, Subject::Other, "early data can be replayed; remove it")),
     with(0, never("generate-certificates", B, Subject::Other, REMOVE)),

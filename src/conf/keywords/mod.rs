@@ -5,6 +5,7 @@ mod bind;
 mod global;
 mod haproxy;
 mod haproxy_parameters;
+mod lists;
 mod log;
 mod proxy;
 mod server;
@@ -18,6 +19,8 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::draft::{BindDraft, Global, Proxy, ProxyOptions};
 use super::token::Word;
 use super::words::{self, Kind};
+
+pub(crate) use lists::Dropped;
 
 /// Sections and lines in which a keyword may stand: a set of the constants below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

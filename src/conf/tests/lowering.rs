@@ -103,7 +103,12 @@ fn bad_values_in_global() {
 /// The bind lines of a frontend.
 #[track_caller]
 fn binds(line: &str) -> Vec<Bind> {
-    model(&frontend(&format!("    bind {line}\n"))).frontends.remove(0).binds
+    binds_of(&frontend(&format!("    bind {line}\n")))
+}
+
+#[track_caller]
+fn binds_of(text: &str) -> Vec<Bind> {
+    model(text).frontends.remove(0).binds
 }
 
 #[track_caller]
@@ -187,7 +192,7 @@ fn tls_of_bind() {
     let model = model(&text);
     let [first, second, plain] = model.frontends[0].binds.as_slice() else { panic!() };
     let tls = first.tls.as_ref().expect("ssl");
-    let crt: Vec<&Path> = tls.crt.iter().map(|at| at.value.as_path()).collect();
+    let crt: Vec<&Path> = tls.crt.iter().map(|crt| crt.file.value.as_path()).collect();
     assert_eq!(crt, [Path::new("/crt/a.pem"), Path::new("/b.pem")]);
     assert_eq!(tls.ca_file.as_ref().map(|at| at.value.as_path()), Some(Path::new("/ca/c.pem")));
     assert_eq!(tls.crl_file.as_ref().map(|at| at.value.as_path()), Some(Path::new("/ca/d.pem")));
@@ -232,6 +237,40 @@ fn versions_of_tls() {
     assert_eq!(said("ssl-min-ver TLSv1.3 ssl-max-ver TLSv1.2"), ["E301"]);
     assert_eq!(said("ssl-min-ver 1.2"), ["E103"]);
     assert_eq!(said("ssl-min-ver SSLv3"), ["W301"]);
+    assert_eq!(versions("no-tlsv12"), (v13, v13));
+    assert_eq!(versions("no-tlsv13"), (v12, v12));
+    assert_eq!(versions("no-tlsv12 ssl-min-ver TLSv1.2"), (v13, v13), "what is forbidden stays so");
+    assert_eq!(said("no-tlsv12 no-tlsv13"), ["E301"]);
+    assert_eq!(said("force-tlsv12 no-tlsv12"), ["E301"]);
+    let with_global = |options: &str, words: &str| {
+        format!(
+            "global\n    ssl-default-bind-options {options}\n{}",
+            frontend(&format!("    bind :1 ssl crt x {words}\n"))
+        )
+    };
+    let inherited = binds_of(&with_global("no-tlsv13", "")).remove(0).tls.expect("ssl");
+    assert_eq!((inherited.min_version, inherited.max_version), (v12, v12));
+    assert_eq!(codes(&with_global("no-tlsv12", "no-tlsv13")), ["E301"]);
+}
+
+#[test]
+fn tickets_and_default_certificates() {
+    let tls = |words: &str| binds(&format!(":1 ssl crt x {words}")).remove(0).tls.expect("ssl");
+    assert!(tls("").tickets && tls("tls-tickets").tickets && !tls("no-tls-tickets").tickets);
+    let global = |words: &str| {
+        let text = frontend(&format!("    bind :1 ssl crt x {words}\n"));
+        let text = format!("global\n    ssl-default-bind-options no-tls-tickets\n{text}");
+        binds_of(&text).remove(0).tls.expect("ssl").tickets
+    };
+    assert!(!global("") && global("tls-tickets"));
+    let crt: Vec<_> = tls("default-crt /y crt z").crt.into_iter().map(|crt| (crt.file.value, crt.default)).collect();
+    assert_eq!(crt, [("x".into(), false), ("/y".into(), true), ("z".into(), false)]);
+    let said = |words: &str| codes(&frontend(&format!("    bind :1 {words}\n")));
+    assert_eq!(said("ssl default-crt x"), [""; 0]);
+    assert_eq!(said("default-crt x"), ["E210"]);
+    assert_eq!(said("ssl default-crt @store/x"), ["E120"]);
+    let based = format!("global\n    crt-base /base\n{}", frontend("    bind :1 ssl default-crt x\n"));
+    assert_eq!(binds_of(&based)[0].tls.as_ref().expect("ssl").crt[0].file.value.to_str(), Some("/base/x"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod refusals;
 mod robustness;
 mod servers;
 mod table;
+mod tls_lists;
 
 use std::collections::BTreeMap;
 

@@ -127,7 +127,7 @@ fn words_by_class() {
     assert_eq!(in_global("lua-load x"), ["E204"]);
     assert_eq!(in_global("ssl-engine x"), ["E303"]);
     assert_eq!(in_global("master-worker"), ["N001"]);
-    assert_eq!(in_global("ssl-default-bind-options no-tls-tickets"), ["E120"]);
+    assert_eq!(in_global("ssl-default-bind-options allow-0rtt"), ["E205"]);
     assert_eq!(in_frontend("acl x src 1.2.3.4"), ["E120"]);
     assert_eq!(in_frontend("tcp-request connection reject"), ["E120"]);
     assert_eq!(in_frontend("use_backend app if TRUE"), ["E120"]);
@@ -142,7 +142,7 @@ fn words_by_class() {
     assert_eq!(in_frontend("timeout queue 5s"), ["E120"]);
     assert_eq!(in_frontend("clitimeout 5s"), ["E205"], "HAProxy's, removed");
     assert_eq!(on_bind("crt-list x"), ["E120"]);
-    assert_eq!(on_bind("ciphers HIGH"), ["E120"]);
+    assert_eq!(on_bind("sigalgs RSA+SHA256"), ["E120"]);
     assert_eq!(on_bind("npn h2"), ["E205"]);
     assert_eq!(on_bind("force-tlsv10"), ["E301"]);
     assert_eq!(on_bind("nice 5 level admin"), ["N001", "E120"]);

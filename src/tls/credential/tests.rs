@@ -7,7 +7,8 @@ fn provider() -> CryptoProvider {
 }
 
 fn load_from(files: &Files, crt: &[&str]) -> (Vec<Arc<Credential>>, Vec<Diagnostic>) {
-    load(&bind(crt), files, &provider(), now(), &[])
+    let (listed, diagnostics) = load(&bind(crt), files, &provider(), now(), &[]);
+    (listed.into_iter().map(|listed| listed.credential).collect(), diagnostics)
 }
 
 /// The only diagnostic, which must be an error that leaves nothing loaded.
@@ -162,6 +163,6 @@ fn what_did_not_change_is_not_parsed_again() {
     let first = load_from(&all, &["/c/a.pem", "/c/b.pem"]).0;
     add_file(&mut all, "/c/b.pem", file("b.example").into_bytes(), 0o600);
     let second = load(&bind(&["/c/a.pem", "/c/b.pem"]), &all, &provider(), now(), &first).0;
-    assert!(Arc::ptr_eq(&first[0], &second[0]));
-    assert!(!Arc::ptr_eq(&first[1], &second[1]));
+    assert!(Arc::ptr_eq(&first[0], &second[0].credential));
+    assert!(!Arc::ptr_eq(&first[1], &second[1].credential));
 }

@@ -7,7 +7,7 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::*;
-use crate::conf::model::{At, SniPolicy};
+use crate::conf::model::{At, Crt, SniPolicy};
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
 use crate::tls::test_pki::{self, *};
@@ -243,7 +243,7 @@ fn alpn_without_overlap_goes_on_without_alpn() {
 #[test]
 fn the_engine_and_rustls_choose_the_same_certificate() {
     let world = World::new();
-    let crt = vec![at(PathBuf::from("/s/rsa.pem")), at(PathBuf::from("/s/ec.pem"))];
+    let crt = test_pki::bind(&["/s/rsa.pem", "/s/ec.pem"]).crt;
     let policy = world.build(&BindTls { crt, ..world.bind(Verify::None) }, "bind");
     let client = |version, suites: &[SupportedCipherSuite]| {
         let mut roots = RootCertStore::empty();
@@ -253,7 +253,7 @@ fn the_engine_and_rustls_choose_the_same_certificate() {
         let builder = builder.with_protocol_versions(&[version]).unwrap();
         Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
     };
-    let modern = client(&rustls::version::TLS13, &SUITES_TLS13);
+    let modern = client(&rustls::version::TLS13, &Suite13::DEFAULT.map(suite13));
     let only_rsa = client(&rustls::version::TLS12, &[cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]);
     for (client, expected) in [(modern, "/s/ec.pem"), (only_rsa, "/s/rsa.pem")] {
         let accepted = accepted(&client);
@@ -314,13 +314,15 @@ fn errors_leave_no_policy() {
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     let missing = || At { value: PathBuf::from("/missing"), at: location() };
+    let missing_crt = || Crt { file: missing(), default: false };
     assert_eq!(code(&BindTls { crt: vec![], ..world.bind(Verify::None) }), ["E228"]);
-    assert_eq!(code(&BindTls { crt: vec![missing()], ..world.bind(Verify::None) }), ["E221"]);
+    assert_eq!(code(&BindTls { crt: vec![missing_crt()], ..world.bind(Verify::None) }), ["E221"]);
     assert_eq!(code(&BindTls { ca_file: None, ..world.bind(Verify::Required) }), ["E211"]);
     assert_eq!(code(&BindTls { ca_file: Some(missing()), ..world.bind(Verify::Optional) }), ["E221"]);
     assert_eq!(code(&BindTls { crl_file: Some(missing()), ..world.bind(Verify::Required) }), ["E221"]);
     // All of them in one run.
-    let all = BindTls { crt: vec![missing(), missing()], ca_file: Some(missing()), ..world.bind(Verify::Required) };
+    let all =
+        BindTls { crt: vec![missing_crt(), missing_crt()], ca_file: Some(missing()), ..world.bind(Verify::Required) };
     assert_eq!(code(&all), ["E221", "E221", "E221"]);
 }
 
@@ -335,4 +337,27 @@ fn certificates_that_did_not_change_are_kept() {
     let lines = after.describe();
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("certificate \"/CN=s.example\" serial 07 expires "), "{lines:?}");
+}
+
+/// Every name of the configuration is the suite or the group that bears it.
+#[test]
+fn names_mean_the_suites_and_groups_of_these_names() {
+    let plain =
+        |name: &str| name.replace("TLS_", "").replace("TLS13_", "").replace("WITH_", "").replace(['_', '-'], "");
+    for suite in Suite12::DEFAULT {
+        let ours = format!("{:?}", suite12(suite).suite());
+        let (ours, name) = (plain(&ours), plain(suite.name()));
+        // OpenSSL leaves out the hash of ChaCha20.
+        assert!(ours == name || ours == format!("{name}SHA256"), "{ours} {name}");
+        // OpenSSL writes AES128 where the standard has AES_128.
+    }
+    for suite in Suite13::DEFAULT {
+        assert_eq!(plain(&format!("{:?}", suite13(suite).suite())), plain(suite.name()));
+    }
+    let groups = Group::DEFAULT.map(|known| group(known).name());
+    let defaults: Vec<_> = aws_lc_rs::default_provider().kx_groups.iter().map(|group| group.name()).collect();
+    assert_eq!(groups.to_vec(), defaults);
+    let others =
+        [Group::P256MlKem768, Group::MlKem768, Group::MlKem1024].map(|known| format!("{:?}", group(known).name()));
+    assert_eq!(others, ["secp256r1MLKEM768", "MLKEM768", "MLKEM1024"]);
 }

@@ -8,15 +8,22 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, SupportedProtocolVersion};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, SupportedCipherSuite,
+    SupportedProtocolVersion,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::certs::{Identity, pki};
 use super::sessions::Sessions;
 use super::trust::{Always, AnyServer, provider};
 use super::{DEADLINE, assert_same_bytes};
+
+/// A group of the key exchange, as rustls has it.
+pub(crate) type Group = &'static dyn SupportedKxGroup;
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +84,19 @@ impl Client {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[version.supported()])
             .expect("suites for every version")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer::with_any_key()))
+            .with_no_client_auth();
+        Self::with(config)
+    }
+
+    /// As [`Client::new`], but it offers these suites and groups, in this order.
+    pub(crate) fn offering(version: Version, suites: &[SupportedCipherSuite], groups: &[Group]) -> Self {
+        let provider =
+            CryptoProvider { cipher_suites: suites.to_vec(), kx_groups: groups.to_vec(), ..(*provider()).clone() };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version.supported()])
+            .expect("suites and groups for the version")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServer::with_any_key()))
             .with_no_client_auth();

@@ -126,3 +126,22 @@ fn there_is_one_mechanism_of_resumption_and_no_early_data() {
         }
     }
 }
+
+#[test]
+fn without_tickets_nothing_is_resumed() {
+    let world = World::new();
+    let without = world.build(&BindTls { tickets: false, ..world.bind(Verify::None) }, "bind");
+    for version in VERSIONS {
+        let client = world.client(version, None);
+        for second in 0..3 {
+            let outcome = connect(&client, without.config(false, true), world.at(second));
+            assert!(FULL.contains(&outcome.kind()), "{version:?}");
+        }
+        // A session of the time before is worth nothing either.
+        let client = world.client(version, None);
+        let with = world.policy(Verify::None);
+        connect(&client, with.config(false, true), world.at(0)).kind();
+        assert_eq!(connect(&client, with.config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
+        assert!(FULL.contains(&connect(&client, without.config(false, true), world.at(2)).kind()));
+    }
+}
