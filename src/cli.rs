@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod hitch;
 mod panic;
 mod text;
 
@@ -25,6 +26,10 @@ pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == ipc::WORKER_ARGUMENT) {
         return worker::run();
+    }
+    let name = std::env::args_os().next().unwrap_or_default();
+    if let Some(words) = hitch::words(&name, &words) {
+        return hitch::run(words);
     }
     let arguments = match arguments::parse(words) {
         Ok(arguments) => arguments,
@@ -84,7 +89,7 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
         }
         sources.push(DEFAULT_CONFIGURATION.to_owned());
     }
-    Ok(Request { sources, directory })
+    Ok(Request { sources, hitch: None, directory })
 }
 
 /// Standard output may be a closed pipe (`| head`); that is no reason to panic.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use crate::conf::hitch::Lowered;
 use crate::conf::model::BindAddress;
 
 /// All that a generation is built from. Building is a pure function of it.
@@ -19,6 +20,8 @@ pub struct Material {
     pub read_at: u64,
     /// The configuration files in order: name as the operator gave it, and text.
     pub sources: Vec<(String, Vec<u8>)>,
+    /// What the sources mean in HAProxy's language, where they are Hitch's.
+    pub lowered: Option<Lowered>,
     /// The master's environment variables that the text may name.
     pub environment: BTreeMap<String, String>,
     /// Files and directories that the configuration names.

@@ -74,6 +74,8 @@ pub struct Frontend {
     pub dontlognull: bool,
     /// SO_KEEPALIVE towards clients.
     pub keepalive: bool,
+    /// TCP_KEEPIDLE towards clients; `None`: the system's.
+    pub keepalive_idle: Option<Duration>,
     /// Counters.
     pub counters: Arc<FrontendCounters>,
     maxconn: Option<u32>,
@@ -127,7 +129,10 @@ pub struct Built {
 /// # Errors
 /// Every error, and the warnings with them.
 pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) -> Result<Built, Vec<Diagnostic>> {
-    let parsed = conf::parse(&material.sources, &material.environment);
+    let parsed = match &material.lowered {
+        Some(lowered) => conf::hitch::parse(lowered),
+        None => conf::parse(&material.sources, &material.environment),
+    };
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(material.read_at));
@@ -141,6 +146,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
             tcplog: frontend.tcplog,
             dontlognull: frontend.dontlognull,
             keepalive: frontend.keepalive,
+            keepalive_idle: frontend.keepalive_idle,
             counters: shared.stats.frontend(&frontend.name),
             maxconn: frontend.maxconn,
         });

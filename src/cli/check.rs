@@ -33,7 +33,7 @@ pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
     if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
+pub(super) fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
     let mut collected = match collect(request, None) {
         Ok(collected) => collected,
         Err(report) => return report,

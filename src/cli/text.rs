@@ -10,6 +10,7 @@ is there with a PROXY protocol header. It reads the language of HAProxy.
 Usage: bowline [-f FILE]... [OPTION]...
        bowline -c [-f FILE]...
        bowline demo [--port N]
+       bowline hitch [OPTION]... [PEM]...
 
 Configuration
   -f FILE          read FILE, or every *.cfg of a directory; may be repeated
@@ -28,6 +29,8 @@ Process
   -q               say errors only (with -c: nothing)
 
 Other
+  hitch            run Hitch's command line and hitch.conf; with --dump, print
+                   the same in HAProxy's language ('bowline hitch --help')
   demo             try it: certificates, an echo backend and a listener
   -v, -vv          version; with those of the libraries and the sandbox
   -h, --help       this text

@@ -136,6 +136,7 @@ impl Check<'_> {
             tcplog: *tcplog,
             dontlognull: *dontlognull,
             keepalive: settings.clitcpka || settings.tcpka,
+            keepalive_idle: settings.clitcpka_idle,
             accept_tls_eof: *accept_tls_eof,
         })
     }
@@ -275,7 +276,7 @@ impl Check<'_> {
             groups,
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
             tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
-            strict_sni: draft.options.strict_sni.or(bind_options.strict_sni).unwrap_or(false),
+            sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
         })
     }
 

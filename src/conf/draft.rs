@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::expr::Format;
 use super::keywords::Dropped;
 use super::model::{
-    At, BindAddress, Crt, Location, LogTarget, Process, ServerAddress, TlsVersion, UnixPermissions, Verify,
+    At, BindAddress, Crt, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions, Verify,
 };
 
 /// `global`.
@@ -38,8 +38,8 @@ pub(crate) struct TlsOptions {
     pub(crate) min: Option<TlsVersion>,
     /// `ssl-max-ver`.
     pub(crate) max: Option<TlsVersion>,
-    /// `strict-sni` or `no-strict-sni`.
-    pub(crate) strict_sni: Option<bool>,
+    /// `strict-sni`, `no-strict-sni` or `sni-nomatch-abort`.
+    pub(crate) sni: Option<SniPolicy>,
     /// `no-tlsv12`.
     pub(crate) no_tls12: bool,
     /// `no-tlsv13`.
@@ -126,6 +126,7 @@ pub(crate) struct Settings {
     pub(crate) tcplog: bool,
     pub(crate) dontlognull: bool,
     pub(crate) clitcpka: bool,
+    pub(crate) clitcpka_idle: Option<Duration>,
     pub(crate) srvtcpka: bool,
     pub(crate) tcpka: bool,
     pub(crate) accept_tls_eof: bool,
@@ -242,6 +243,9 @@ pub(crate) struct ProxyOptions {
     pub(crate) ssl_group: bool,
     pub(crate) ssl_sig_scheme: bool,
     pub(crate) cert_fingerprint: bool,
+    pub(crate) client_cert_pem: bool,
+    /// `send-client-ip`, and where.
+    pub(crate) client_ip: Option<Location>,
     /// `set-proxy-v2-tlv-fmt`, in order.
     pub(crate) custom: Vec<(u8, Format)>,
     /// The last parameter that matters for version 2 only, for when no `send-proxy-v2` is there.

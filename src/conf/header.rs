@@ -35,6 +35,17 @@ pub(crate) fn proxy_out(options: &ProxyOptions, mut report: impl FnMut(Diagnosti
             );
         }
     }
+    if let (true, true, Some((name, at))) = (options.client_cert_pem, options.cert_fingerprint, &options.v2_parameter) {
+        let message = "'client-cert-pem' and 'cert-fingerprint' have the same type of field, 0xE0: choose one";
+        report(Diagnostic::error("E231", at, message).span(saturated(name.len())));
+    }
+    if let Some(at) = &options.client_ip {
+        if v1 || options.v2 {
+            let message = "'send-client-ip' can not go with a PROXY protocol header: a server reads one or the other";
+            report(Diagnostic::error("E231", at, message).span(saturated("send-client-ip".len())));
+        }
+        return Some(ProxyOut { version: ProxyVersion::ClientIp, tlvs: Vec::new() });
+    }
     match (v1, options.v2) {
         (_, true) => Some(ProxyOut { version: ProxyVersion::V2, tlvs: tlvs(options) }),
         (true, false) => Some(ProxyOut { version: ProxyVersion::V1, tlvs: Vec::new() }),
@@ -52,6 +63,7 @@ fn tlvs(options: &ProxyOptions) -> Vec<Tlv> {
         (options.authority, Tlv::Authority),
         (options.unique_id, Tlv::UniqueId),
         (options.cert_fingerprint, Tlv::CertFingerprint),
+        (options.client_cert_pem, Tlv::ClientCertPem),
     ];
     tlvs.extend(standard.into_iter().filter(|(wanted, _)| *wanted).map(|(_, tlv)| tlv));
     if options.ssl {

@@ -2,12 +2,13 @@
 //!
 //! The layers in reading order: [`token`] makes words of lines, [`conditions`] decides which lines count, [`keywords`] is the
 //! table of what a word means, [`mod@parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
-//! them. [`diagnostic`] is how all of them speak.
+//! them. [`diagnostic`] is how all of them speak. [`hitch`] is a second front-end, which makes text for this one.
 
 pub mod ciphers;
 pub mod crt_list;
 pub mod diagnostic;
 pub mod expr;
+pub mod hitch;
 pub mod keywords;
 pub mod model;
 

@@ -149,6 +149,8 @@ pub struct Frontend {
     pub dontlognull: bool,
     /// `option clitcpka` or `option tcpka`: SO_KEEPALIVE towards clients.
     pub keepalive: bool,
+    /// `clitcpka-idle`: silence before the first probe, TCP_KEEPIDLE; `None`: the system's.
+    pub keepalive_idle: Option<Duration>,
     /// `option accept-tls-eof` (extension): a client's FIN without close_notify counts as its end of stream.
     pub accept_tls_eof: bool,
 }
@@ -246,8 +248,8 @@ pub struct BindTls {
     pub prefer_client_ciphers: bool,
     /// `tls-tickets`, or not `no-tls-tickets`: sessions may be resumed.
     pub tickets: bool,
-    /// `strict-sni`: no certificate for a name that none has.
-    pub strict_sni: bool,
+    /// Who gets no certificate.
+    pub sni: SniPolicy,
 }
 
 /// Where a `bind` line has its certificates from.
@@ -268,6 +270,18 @@ pub enum CrtKind {
     Default,
     /// `crt-list`: a file that names certificates, for [`super::crt_list::parse`].
     List,
+}
+
+/// Which clients get the default certificate; the others get alert `unrecognized_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SniPolicy {
+    /// Those that send no name, and those that send one that no certificate has.
+    #[default]
+    Lenient,
+    /// `sni-nomatch-abort` (extension): those that send no name.
+    NomatchAbort,
+    /// `strict-sni`: nobody.
+    Strict,
 }
 
 /// `verify` of a `bind` line.
@@ -370,6 +384,9 @@ pub enum ProxyVersion {
     V1,
     /// The binary form (proxy-protocol.txt, 2.2).
     V2,
+    /// `send-client-ip` (extension): Hitch's `write-ip`, which is no PROXY protocol. One byte with the number of the address
+    /// family (AF_INET, AF_INET6), then the client's address in network byte order, without a port.
+    ClientIp,
 }
 
 /// One TLV to send, named as in proxy-protocol.txt 2.2.
@@ -392,6 +409,9 @@ pub enum Tlv {
     UniqueId,
     /// `cert-fingerprint` (extension): TLV 0xE0, lower-case hex SHA-256 of the client certificate. Required if a certificate was verified.
     CertFingerprint,
+    /// `client-cert-pem` (extension): TLV 0xE0 as Hitch's `proxy-client-cert` writes it, the client certificate in PEM with the
+    /// label `TRUSTED CERTIFICATE`. Required if a certificate was verified.
+    ClientCertPem,
     /// PP2_TYPE_SSL with these sub-TLVs in the order of the wire. PP2_SUBTYPE_SSL_VERSION is always first.
     Ssl(Vec<SslTlv>),
 }

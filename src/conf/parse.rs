@@ -26,14 +26,28 @@ pub(crate) struct Drafts {
     pub(crate) incomplete: bool,
 }
 
+/// Moves a word to the place that it comes from, where the text was made from another.
+pub(crate) type Translate<'a> = &'a dyn Fn(&mut Word);
+
 /// Reads all files.
 pub(crate) fn read(
     sources: &[(String, Vec<u8>)],
     environment: &BTreeMap<String, String>,
     diagnostics: &mut Diagnostics,
 ) -> Drafts {
+    read_translated(sources, environment, None, diagnostics)
+}
+
+/// Reads all files; `translate` sees every word first.
+pub(crate) fn read_translated(
+    sources: &[(String, Vec<u8>)],
+    environment: &BTreeMap<String, String>,
+    translate: Option<Translate<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> Drafts {
     let mut reader = Reader {
         environment,
+        translate,
         diagnostics,
         drafts: Drafts::default(),
         defaults: Vec::new(),
@@ -95,6 +109,7 @@ enum Branch {
 /// Goes through the files line by line.
 pub(super) struct Reader<'a> {
     environment: &'a BTreeMap<String, String>,
+    translate: Option<Translate<'a>>,
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) drafts: Drafts,
     pub(super) defaults: Vec<Defaults>,
@@ -166,7 +181,7 @@ impl Reader<'_> {
             return;
         }
         let environment = self.environment;
-        let words = match token::split(line, file, number, &mut |name| environment.get(name).cloned()) {
+        let mut words = match token::split(line, file, number, &mut |name| environment.get(name).cloned()) {
             Ok(words) => words,
             Err(error) => {
                 // A broken condition must not let the lines of a branch pass by accident.
@@ -177,6 +192,9 @@ impl Reader<'_> {
                 return;
             }
         };
+        if let Some(translate) = self.translate {
+            words.iter_mut().for_each(translate);
+        }
         let Some(word) = words.first() else { return };
         if structure {
             self.structure(first, Some(&words), &word.at);

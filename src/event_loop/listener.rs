@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockRef};
+use socket2::{Domain, SockRef, TcpKeepalive};
 
 use super::stream::Stream;
 use crate::material::ListenerKey;
@@ -54,6 +54,9 @@ impl Listener {
             let socket = SockRef::from(listener);
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(self.bind.frontend.keepalive)?;
+            if let Some(idle) = self.bind.frontend.keepalive_idle.filter(|_| self.bind.frontend.keepalive) {
+                socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+            }
         }
         Ok(())
     }

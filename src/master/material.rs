@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
-use crate::conf;
 use crate::conf::crt_list;
 use crate::conf::diagnostic::Diagnostic;
+use crate::conf::hitch::{self, Lowered};
 use crate::conf::model::{At, BindTls, CrtKind, Model, ServerAddress};
+use crate::conf::{self, Parsed};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
 use crate::sys::reason;
@@ -31,6 +32,8 @@ const RESOLVERS: usize = 16;
 pub struct Request {
     /// The arguments of `-f`: files, or directories whose `*.cfg` are read in the order of their bytes.
     pub sources: Vec<String>,
+    /// The words behind `bowline hitch`; `sources` is empty then, they name the file.
+    pub hitch: Option<Vec<String>>,
     /// Absolute; relative names are below it, whatever the current directory becomes later.
     pub directory: PathBuf,
 }
@@ -52,14 +55,11 @@ pub struct Collected {
 /// # Errors
 /// The reasons, rendered: a configuration file cannot be read or has errors, or a host name has no address.
 pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collected, Vec<ReportLine>> {
-    let sources = read_sources(request, previous.is_some())
-        .map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
-    let names: BTreeSet<String> = sources.iter().flat_map(|(_, text)| conf::variables(text)).collect();
-    let environment = names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)));
-    let environment: BTreeMap<String, String> = environment.collect();
-
-    let parsed = conf::parse(&sources, &environment);
-    let mut report = report::render(&parsed.diagnostics, &sources);
+    let Reading { sources, environment, lowered, parsed, mut report } = match &request.hitch {
+        Some(words) => read_hitch(words, &request.directory, previous.is_some())?,
+        None => read_haproxy(request, previous.is_some())?,
+    };
+    report.extend(report::render(&parsed.diagnostics, &sources));
     let Some(model) = parsed.model else {
         return Err(report);
     };
@@ -73,8 +73,75 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
     }
     // A clock before 1970 is one that was never set; certificates say so themselves.
     let read_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let material = Material { read_at, sources, environment, files, names, ..Material::default() };
+    let material = Material { read_at, sources, lowered, environment, files, names, ..Material::default() };
     Ok(Collected { material, model, report })
+}
+
+/// A configuration that was read, whether it makes sense or not.
+struct Reading {
+    sources: Vec<(String, Vec<u8>)>,
+    environment: BTreeMap<String, String>,
+    lowered: Option<Lowered>,
+    parsed: Parsed,
+    /// What was found before parsing.
+    report: Vec<ReportLine>,
+}
+
+fn read_haproxy(request: &Request, again: bool) -> Result<Reading, Vec<ReportLine>> {
+    let sources = read_sources(request, again).map_err(|reason| vec![ReportLine::new(ReportLevel::Error, reason)])?;
+    let names: BTreeSet<String> = sources.iter().flat_map(|(_, text)| conf::variables(text)).collect();
+    let environment = names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)));
+    let environment: BTreeMap<String, String> = environment.collect();
+    let parsed = conf::parse(&sources, &environment);
+    Ok(Reading { sources, environment, lowered: None, parsed, report: Vec::new() })
+}
+
+fn read_hitch(words: &[String], directory: &Path, again: bool) -> Result<Reading, Vec<ReportLine>> {
+    let Hitch { sources, lowered, report } = lower_hitch(words, directory, again)?;
+    let parsed = conf::hitch::parse(&lowered);
+    Ok(Reading { sources, environment: BTreeMap::new(), lowered: Some(lowered), parsed, report })
+}
+
+/// What Hitch's command line asks for, in HAProxy's language.
+pub struct Hitch {
+    /// The file, if there is one, and the command line.
+    pub sources: Vec<(String, Vec<u8>)>,
+    /// What they mean.
+    pub lowered: Lowered,
+    /// Warnings and notices.
+    pub report: Vec<ReportLine>,
+}
+
+/// Reads the file that Hitch's command line names, and lowers both. Relative names are below `directory`.
+///
+/// # Errors
+/// Why not, rendered.
+pub fn lower_hitch(words: &[String], directory: &Path, again: bool) -> Result<Hitch, Vec<ReportLine>> {
+    let line = (hitch::COMMAND_LINE.to_owned(), words.join(" ").into_bytes());
+    let command_line = hitch::parse_command_line(words)
+        .map_err(|diagnostic| report::render(&[*diagnostic], std::slice::from_ref(&line)))?;
+    let file = match command_line.config.as_deref() {
+        None => None,
+        Some(name) => {
+            let path = if matches!(name, "" | "-") { "/dev/stdin" } else { name };
+            let text = read_source(&directory.join(path), again).map_err(|error| {
+                let text = format!("Unable to open configuration file '{name}': {}", reason(&error));
+                vec![ReportLine::new(ReportLevel::Error, text)]
+            })?;
+            Some((path.to_owned(), text))
+        }
+    };
+    let list = |path: &str| {
+        let names = file_names(&directory.join(path)).map_err(|error| reason(&error))?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    };
+    let (lowered, diagnostics) = hitch::lower(&command_line, file.as_ref(), &list);
+    let sources: Vec<_> = file.into_iter().chain([line]).collect();
+    let report = report::render(&diagnostics, &sources);
+    match lowered {
+        Some(lowered) => Ok(Hitch { sources, lowered, report }),
+        None => Err(report),
+    }
 }
 
 /// Name as given and text of every configuration file.
@@ -121,7 +188,7 @@ fn read_source(path: &Path, again: bool) -> io::Result<Vec<u8>> {
 /// Reads every file that the model names, and all again if one changed meanwhile: a certificate and its key have to be of one
 /// generation, and they are replaced one after the other.
 fn read_files(model: &Model, directory: &Path, report: &mut Vec<ReportLine>) -> Files {
-    let mut reading = Reading { directory, files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
+    let mut reading = FileReading { directory, files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
     for attempt in 0.. {
         reading.read_all(model);
         let Some(changed) = reading.find_changed() else {
@@ -165,7 +232,7 @@ impl Stamp {
     }
 }
 
-struct Reading<'a> {
+struct FileReading<'a> {
     directory: &'a Path,
     files: Files,
     /// By absolute path, what was there when it was read.
@@ -173,7 +240,7 @@ struct Reading<'a> {
     skipped: Vec<String>,
 }
 
-impl Reading<'_> {
+impl FileReading<'_> {
     fn read_all(&mut self, model: &Model) {
         self.files = Files::default();
         self.stamps.clear();

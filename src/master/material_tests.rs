@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{
-    Backend, Bind, BindTls, Crt, CrtKind, Frontend, Location, Server, TlsVersion, UnixPermissions, Verify,
+    Backend, Bind, BindTls, Crt, CrtKind, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
 };
 
 fn location() -> Location {
@@ -30,7 +30,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         groups: Group::DEFAULT.to_vec(),
         prefer_client_ciphers: false,
         tickets: true,
-        strict_sni: false,
+        sni: SniPolicy::Lenient,
     };
     let bind = Bind {
         at: location(),
@@ -56,6 +56,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         tcplog: false,
         dontlognull: false,
         keepalive: false,
+        keepalive_idle: None,
         accept_tls_eof: false,
     };
     let server = server.map(|host| Server {
@@ -196,7 +197,7 @@ fn a_file_that_was_replaced_or_has_appeared_counts_as_changed() {
     let crt = folder.path().join("a.pem");
     std::fs::write(&crt, "old").unwrap();
     let mut reading =
-        Reading { directory: folder.path(), files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
+        FileReading { directory: folder.path(), files: Files::default(), stamps: BTreeMap::new(), skipped: Vec::new() };
     let model = model(&[&crt], None, None);
 
     reading.read_all(&model);
@@ -250,6 +251,7 @@ fn sources_are_files_and_the_cfg_files_of_directories() {
     }
     std::fs::write(folder.path().join("main"), "main").unwrap();
     let request = |sources: &[&str]| Request {
+        hitch: None,
         sources: sources.iter().map(ToString::to_string).collect(),
         directory: folder.path().to_owned(),
     };

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use ppp::v2::{Addresses, Builder, Command, Protocol, Type, TypeLengthValue, Version, WriteToHeader};
 use rustls::pki_types::DnsName;
@@ -33,6 +34,10 @@ pub const CLIENT_SSL: u8 = 0x01;
 pub const CLIENT_CERT_CONN: u8 = 0x02;
 /// PP2_CLIENT_CERT_SESS: it sent a certificate at least once in this TLS session.
 pub const CLIENT_CERT_SESS: u8 = 0x04;
+
+/// AF_INET and AF_INET6 of Linux: `send-client-ip` is for a server on the same system.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// Longest PP2_TYPE_UNIQUE_ID (proxy-protocol.txt, 2.2.5).
 pub const UNIQUE_ID_LIMIT: usize = 128;
@@ -69,6 +74,8 @@ pub enum HeaderError {
     },
     /// A certificate was verified on a connection that has no TLS session: nothing true could be said about it.
     Identity,
+    /// `send-client-ip` for a client that has no IP address.
+    NoAddress,
 }
 
 impl fmt::Display for HeaderError {
@@ -77,6 +84,7 @@ impl fmt::Display for HeaderError {
             Self::TooLong { what, length, limit } => {
                 write!(f, "{what} of {length} bytes does not fit in a PROXY header (at most {limit})")
             }
+            Self::NoAddress => f.write_str("the client has no IP address that could be sent"),
             Self::Identity => f.write_str("a verified certificate without a TLS session"),
         }
     }
@@ -94,6 +102,7 @@ pub fn encode(out: &ProxyOut, header: &Header<'_>, buffer: &mut Vec<u8>) -> Resu
             line(&header.endpoints, buffer);
             Ok(())
         }
+        ProxyVersion::ClientIp => client_ip(&header.endpoints, buffer),
         ProxyVersion::V2 => {
             let client = header.verdict.client();
             if header.session.is_none() && matches!(client, Client::Verified { .. }) {
@@ -121,6 +130,24 @@ fn line(endpoints: &Endpoints, buffer: &mut Vec<u8>) {
         ),
     };
     buffer.extend_from_slice(text.as_bytes());
+}
+
+/// Hitch's `write-ip`: the number of the address family as the system knows it, and the address.
+fn client_ip(endpoints: &Endpoints, buffer: &mut Vec<u8>) -> Result<(), HeaderError> {
+    let Endpoint::Inet(source) = endpoints.source else {
+        return Err(HeaderError::NoAddress);
+    };
+    match source.ip() {
+        IpAddr::V4(address) => {
+            buffer.push(AF_INET);
+            buffer.extend_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            buffer.push(AF_INET6);
+            buffer.extend_from_slice(&address.octets());
+        }
+    }
+    Ok(())
 }
 
 /// Version 2 (proxy-protocol.txt, 2.2): the fixed part, the addresses, then the TLVs, with the checksum filled in.
@@ -182,6 +209,10 @@ fn tlvs<'a>(
             Tlv::UniqueId => unique_id(header)?,
             Tlv::CertFingerprint => match source.der() {
                 Some(der) => Some(value(CERT_FINGERPRINT, "the fingerprint", sample::fingerprint(der))?),
+                None => None,
+            },
+            Tlv::ClientCertPem => match source.der() {
+                Some(der) => Some(value(CERT_FINGERPRINT, "the certificate", trusted_certificate(der))?),
                 None => None,
             },
             Tlv::Ssl(wanted) => Some(ssl(wanted, header, source)?),
@@ -253,6 +284,27 @@ fn client_and_verify(session: Option<&TlsSession>, client: &Client) -> (u8, u32)
         (Some(_), Client::Verified { resumed: true, .. }) => (CLIENT_SSL | CLIENT_CERT_SESS, 0),
         (Some(_), Client::Verified { resumed: false, .. }) => (CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0),
     }
+}
+
+/// A certificate as OpenSSL's `PEM_write_bio_X509_AUX` writes it when no trust settings are attached to it.
+fn trusted_certificate(der: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    /// Bytes in front of 64 characters.
+    const LINE: usize = 48;
+    let mut pem = b"-----BEGIN TRUSTED CERTIFICATE-----\n".to_vec();
+    for line in der.chunks(LINE) {
+        for group in line.chunks(3) {
+            let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or_default());
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for character in 0..4 {
+                let letter = ALPHABET[(bits >> (18 - 6 * character) & 63) as usize];
+                pem.push(if character <= group.len() { letter } else { b'=' });
+            }
+        }
+        pem.push(b'\n');
+    }
+    pem.extend_from_slice(b"-----END TRUSTED CERTIFICATE-----\n");
+    pem
 }
 
 /// One sub-TLV, if there is something to write. The version is always written, first, by the caller.

@@ -205,6 +205,39 @@ fn the_fingerprint_is_lower_case_hex_sha256() {
 }
 
 #[test]
+fn the_certificate_in_pem_is_that_of_openssl() {
+    let session = session();
+    let pem = |der: &'static [u8]| {
+        let verdict = verified(CertificateDer::from(der));
+        let tlvs = read(&encoded(&v2(&[Tlv::ClientCertPem]), &header(Some(&session), &verdict))).3;
+        String::from_utf8(found(&tlvs, 0xe0).unwrap().to_vec()).unwrap()
+    };
+    let framed = |body: &str| format!("-----BEGIN TRUSTED CERTIFICATE-----\n{body}-----END TRUSTED CERTIFICATE-----\n");
+    assert_eq!(pem(b"a"), framed("YQ==\n"));
+    assert_eq!(pem(b"ab"), framed("YWI=\n"));
+    assert_eq!(pem(b"abc"), framed("YWJj\n"));
+    assert_eq!(pem(b"\xff\xfe\xfb"), framed("//77\n"));
+    assert_eq!(pem(&[0; 48]), framed(&format!("{}\n", "A".repeat(64))));
+    assert_eq!(pem(&[0; 49]), framed(&format!("{}\nAA==\n", "A".repeat(64))));
+    for verdict in [Verdict::plaintext(), anonymous()] {
+        assert_eq!(read(&encoded(&v2(&[Tlv::ClientCertPem]), &header(Some(&session), &verdict))).3, []);
+    }
+}
+
+#[test]
+fn the_address_alone_as_hitch_writes_it() {
+    let (session, verdict) = (session(), anonymous());
+    let out = ProxyOut { version: ProxyVersion::ClientIp, tlvs: Vec::new() };
+    let mut header = header(Some(&session), &verdict);
+    assert_eq!(encoded(&out, &header), [2, 192, 0, 2, 7]);
+    header.endpoints = between("[2001:db8::7]:1", "[2001:db8::8]:2");
+    let bytes = encoded(&out, &header);
+    assert_eq!((bytes.len(), bytes[0], &bytes[1..5], bytes[16]), (17, 10, &[0x20, 1, 0x0d, 0xb8][..], 7));
+    header.endpoints = unix();
+    assert_eq!(refused(&out, &header), HeaderError::NoAddress);
+}
+
+#[test]
 fn a_common_name_without_a_value_is_left_out() {
     let session = session();
     let out = v2(&[Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Cn])]);

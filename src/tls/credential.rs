@@ -13,7 +13,7 @@ use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
 use crate::conf::crt_list;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Crt, CrtKind, Location};
+use crate::conf::model::{BindTls, Crt, CrtKind, Location, SniPolicy};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
@@ -182,7 +182,7 @@ pub(super) fn load(
                         other => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
                     }
                 }
-                if nothing && !bind.strict_sni {
+                if nothing && bind.sni != SniPolicy::Strict {
                     let message = format!("no certificate in the list '{}'", crt.value.display());
                     let strict = "an empty list is accepted with 'strict-sni'";
                     diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(strict));
@@ -200,7 +200,7 @@ pub(super) fn load(
                         other => diagnostics.push(unreadable(&path, other, &crt.at)),
                     }
                 }
-                if empty && !bind.strict_sni {
+                if empty && bind.sni != SniPolicy::Strict {
                     let message = format!("no certificate in the directory '{}'", crt.value.display());
                     let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
                     let strict = "an empty directory is accepted with 'strict-sni'";

@@ -10,7 +10,7 @@ use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 use super::credential::{Credential, Listed, Role};
 use super::x509::KeyType;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::Location;
+use crate::conf::model::{Location, SniPolicy};
 
 /// Names to certificates. Immutable; a look-up costs two hash look-ups.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct SniTable {
     /// By certificate, the number of its settings: 0 for those of the `bind` line.
     entries: Vec<usize>,
     default: Candidates,
-    strict: bool,
+    policy: SniPolicy,
 }
 
 /// What a client told about itself in its ClientHello, as far as it decides on the certificate.
@@ -80,8 +80,8 @@ impl Candidates {
 
 impl SniTable {
     /// `listed` is in the order of the configuration: the first one is the default, and for a name that is in several the
-    /// first one counts. `strict`: no default.
-    pub(super) fn build(listed: Vec<Listed>, strict: bool, at: &Location) -> (Self, Vec<Diagnostic>) {
+    /// first one counts. `policy`: who gets the default.
+    pub(super) fn build(listed: Vec<Listed>, policy: SniPolicy, at: &Location) -> (Self, Vec<Diagnostic>) {
         let (credentials, roles): (Vec<_>, Vec<_>) =
             listed.into_iter().map(|listed| (listed.credential, listed.role)).unzip();
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
@@ -119,7 +119,7 @@ impl SniTable {
         });
         let entries = entries.collect();
         let excluded = roles.into_iter().map(|role| role.excluded).collect();
-        let table = Self { credentials, exact, wildcard, excluded, entries, default, strict };
+        let table = Self { credentials, exact, wildcard, excluded, entries, default, policy };
         let mut diagnostics = duplicates.diagnostics(
             |later, first, names| {
                 let message = format!("{names} of '{later}' is served by '{first}', which comes first");
@@ -140,7 +140,7 @@ impl SniTable {
             &table.credentials,
         );
         diagnostics.extend(shadowed);
-        if !strict {
+        if policy != SniPolicy::Strict {
             diagnostics.extend(unused.into_iter().map(|(later, first)| {
                 let [later, first] = [later, first].map(|index| table.credentials[index].path().display());
                 let message = format!("'{later}' is no default: '{first}', with the same kind of key, comes first");
@@ -155,12 +155,16 @@ impl SniTable {
         &self.credentials
     }
 
-    /// The certificate for this client. `None` with `strict-sni`, if the client sent no name or a name that no certificate
-    /// has, and if there is no certificate at all: alert unrecognized_name (RFC 6066, 3). `suites` are ours,
-    /// by the number of the settings.
+    /// The certificate for this client. `None`: the policy has no default for it, or there is no certificate at all; alert
+    /// unrecognized_name (RFC 6066, 3). `suites` are ours, by the number of the settings.
     pub(super) fn choose(&self, wish: Wish<'_>, suites: &Suites) -> Option<Chosen<'_>> {
         let named = wish.sni.map_or(Candidates::default(), |sni| self.named(sni));
-        let default = if self.strict { Candidates::default() } else { self.default };
+        let has_default = match self.policy {
+            SniPolicy::Lenient => true,
+            SniPolicy::NomatchAbort => wish.sni.is_none(),
+            SniPolicy::Strict => false,
+        };
+        let default = if has_default { self.default } else { Candidates::default() };
         self.pick(named, wish, suites).or_else(|| self.pick(default, wish, suites))
     }
 
@@ -291,13 +295,13 @@ mod tests {
     const TLS13: &[CipherSuite] = &[CipherSuite::TLS13_AES_128_GCM_SHA256];
 
     /// A table of certificates named like their file, each with these names and kind of key.
-    fn table(strict: bool, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
-        table_with(strict, certificates, &[])
+    fn table(policy: SniPolicy, certificates: &[(&str, &[&str], rcgen::KeyPair)]) -> (SniTable, Vec<Diagnostic>) {
+        table_with(policy, certificates, &[])
     }
 
     /// `defaults`: places of those that 'default-crt' names.
     fn table_with(
-        strict: bool,
+        policy: SniPolicy,
         certificates: &[(&str, &[&str], rcgen::KeyPair)],
         defaults: &[usize],
     ) -> (SniTable, Vec<Diagnostic>) {
@@ -313,7 +317,7 @@ mod tests {
         defaults.iter().for_each(|index| bind.crt[*index].kind = CrtKind::Default);
         let (credentials, diagnostics) = credential::load(&bind, &files, &provider, now(), &[]);
         assert_eq!(diagnostics, []);
-        SniTable::build(credentials, strict, &location())
+        SniTable::build(credentials, policy, &location())
     }
 
     fn ours() -> Vec<SupportedCipherSuite> {
@@ -328,7 +332,7 @@ mod tests {
     #[test]
     fn exact_before_wildcard_before_default() {
         let (table, diagnostics) = table(
-            false,
+            SniPolicy::Lenient,
             &[
                 ("/c/default", &["default.example"], ec_key()),
                 ("/c/wild", &["*.example"], ec_key()),
@@ -350,19 +354,28 @@ mod tests {
 
     #[test]
     fn strict_has_no_default() {
-        let (table, _) = table(true, &[("/c/a", &["a.example"], ec_key())]);
+        let (table, _) = table(SniPolicy::Strict, &[("/c/a", &["a.example"], ec_key())]);
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
         assert_eq!(chosen(&table, None, MODERN), None);
-        let (empty, _) = SniTable::build(Vec::new(), false, &location());
+        let (empty, _) = SniTable::build(Vec::new(), SniPolicy::Lenient, &location());
         assert_eq!(chosen(&empty, None, MODERN), None);
+    }
+
+    #[test]
+    fn nomatch_abort_has_a_default_for_those_without_a_name() {
+        let (table, _) = table(SniPolicy::NomatchAbort, &[("/c/a", &["a.example"], ec_key())]);
+        assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
+        assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
+        assert_eq!(chosen(&table, None, MODERN), Some("/c/a"));
     }
 
     #[test]
     fn ecdsa_before_rsa_as_far_as_the_client_knows_it() {
         let names: &[&str] = &["a.example", "b.example"];
         let reversed: &[&str] = &["b.example", "a.example"];
-        let (table, diagnostics) = table(false, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
+        let (table, diagnostics) =
+            table(SniPolicy::Lenient, &[("/c/rsa", names, rsa_key()), ("/c/ec", reversed, ec_key())]);
         assert_eq!(diagnostics, []);
         for sni in [Some("a.example"), Some("unknown.example"), None] {
             assert_eq!(chosen(&table, sni, MODERN), Some("/c/ec"));
@@ -377,7 +390,8 @@ mod tests {
 
     #[test]
     fn the_default_of_the_other_kind_must_have_the_same_names() {
-        let (table, _) = table(false, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
+        let (table, _) =
+            table(SniPolicy::Lenient, &[("/c/rsa", &["a.example"], rsa_key()), ("/c/ec", &["b.example"], ec_key())]);
         assert_eq!(chosen(&table, None, MODERN), Some("/c/rsa"));
     }
 
@@ -392,10 +406,10 @@ mod tests {
                 ("/c/twin", &["a.example"][..], ec_key()),
             ]
         };
-        let (only_first, diagnostics) = table_with(false, &certificates(), &[0]);
+        let (only_first, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[0]);
         assert_eq!(diagnostics, []);
         assert_eq!(chosen(&only_first, None, MODERN), Some("/c/twin"));
-        let (named, diagnostics) = table_with(false, &certificates(), &[2]);
+        let (named, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[2]);
         assert_eq!(diagnostics, []);
         for sni in [None, Some("nobody.example")] {
             assert_eq!(chosen(&named, sni, MODERN), Some("/c/ec"));
@@ -404,18 +418,20 @@ mod tests {
         assert_eq!(chosen(&named, Some("b.example"), MODERN), Some("/c/other"));
         assert_eq!(chosen(&named, Some("c.example"), MODERN), Some("/c/ec"), "found by its name too");
         // The first of the line keeps its place.
-        let (named, diagnostics) = table_with(false, &certificates(), &[2, 3]);
+        let (named, diagnostics) = table_with(SniPolicy::Lenient, &certificates(), &[2, 3]);
         let message = "'/c/rsa' is no default: '/c/first', with the same kind of key, comes first";
         assert_eq!(diagnostics.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W132", message)]);
         assert_eq!(chosen(&named, None, ONLY_RSA), Some("/c/first"));
-        let (strict, diagnostics) = table_with(true, &certificates(), &[2, 3]);
+        let (strict, diagnostics) = table_with(SniPolicy::Strict, &certificates(), &[2, 3]);
         assert_eq!((diagnostics, chosen(&strict, None, MODERN)), (vec![], None));
     }
 
     #[test]
     fn wildcard_ecdsa_shadows_exact_rsa_with_a_warning() {
-        let (table, diagnostics) =
-            table(false, &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())]);
+        let (table, diagnostics) = table(
+            SniPolicy::Lenient,
+            &[("/c/exact", &["a.example"], rsa_key()), ("/c/wild", &["*.example"], ec_key())],
+        );
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/wild"));
         assert_eq!(chosen(&table, Some("a.example"), ONLY_RSA), Some("/c/exact"));
         assert_eq!(diagnostics.len(), 1);
@@ -429,7 +445,7 @@ mod tests {
     #[test]
     fn of_two_certificates_for_a_name_the_first_counts() {
         let (table, diagnostics) = table(
-            false,
+            SniPolicy::Lenient,
             &[
                 ("/c/1", &["a.example", "b.example", "*.c.example"], ec_key()),
                 ("/c/2", &["*.c.example", "b.example", "a.example", "d.example"], ec_key()),
@@ -446,7 +462,7 @@ mod tests {
     fn ten_thousand_names_are_found() {
         let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.example")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (table, diagnostics) = table(true, &[("/c/many", &names, ec_key())]);
+        let (table, diagnostics) = table(SniPolicy::Strict, &[("/c/many", &names, ec_key())]);
         assert_eq!(diagnostics, []);
         assert!(names.iter().all(|name| chosen(&table, Some(name), MODERN) == Some("/c/many")));
         assert_eq!(chosen(&table, Some("n10000.example"), MODERN), None);

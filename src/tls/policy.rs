@@ -113,7 +113,7 @@ pub fn build(
         }
     }
     diagnostics.extend(different_demands(bind, &listed, at));
-    let (names, shadows) = SniTable::build(listed, bind.strict_sni, at);
+    let (names, shadows) = SniTable::build(listed, bind.sni, at);
     diagnostics.extend(shadows);
     let mut clients = Vec::new();
     for (tls, name) in &settings {

@@ -12,7 +12,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::conf::ciphers::{Group, Suite12, Suite13};
-use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, TlsVersion, Verify};
+use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, SniPolicy, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -207,6 +207,6 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         groups: Group::DEFAULT.to_vec(),
         prefer_client_ciphers: false,
         tickets: true,
-        strict_sni: false,
+        sni: SniPolicy::Lenient,
     }
 }

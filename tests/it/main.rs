@@ -3,6 +3,7 @@ mod broken;
 mod closing;
 mod faults;
 mod harness;
+mod hitch;
 mod hostile;
 mod identity;
 mod lists;

@@ -177,6 +177,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         switch,
         "A client that asks for no name, or for one that no certificate has, is refused (alert 112).",
     ),
+    parameter(
+        "sni-nomatch-abort",
+        "",
+        0,
+        switch,
+        "Extension, Hitch's word: a client that asks for a name that no certificate has is refused (alert 112); one that asks for no \
+         name gets the first certificate.",
+    ),
     parameter("no-strict-sni", "", 0, switch, "Undo 'strict-sni' of 'ssl-default-bind-options'."),
     parameter(
         "accept-proxy",
@@ -244,6 +252,7 @@ const ABOUT_TLS: &[&str] = &[
     "prefer-client-ciphers",
     "strict-sni",
     "no-strict-sni",
+    "sni-nomatch-abort",
 ];
 
 /// `bind <address>[,…] [parameter …]`.

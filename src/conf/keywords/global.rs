@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::{Diagnostic, Diagnostics};
 use super::super::draft::{Global, TlsOptions};
-use super::super::model::{At, TlsVersion};
+use super::super::model::{At, SniPolicy, TlsVersion};
 use super::super::token::Word;
 use super::super::value::{self, Unit};
 use super::super::words;
@@ -165,7 +165,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         usage: "<option> …",
         class: Class::Must,
         doc: "Defaults for all 'bind … ssl' lines: ssl-min-ver <version>, ssl-max-ver <version>, force-tlsv12, force-tlsv13, strict-sni, \
-              no-strict-sni, prefer-client-ciphers, no-tls-tickets, tls-tickets, \
+              no-strict-sni, sni-nomatch-abort, prefer-client-ciphers, no-tls-tickets, tls-tickets, \
               no-sslv3, no-tlsv10, no-tlsv11, no-tlsv12, no-tlsv13. The line itself overrides them.",
         arguments: 1..=usize::MAX,
         repeats: false,
@@ -271,6 +271,7 @@ const BIND_OPTIONS: &[&str] = &[
     "force-tlsv13",
     "strict-sni",
     "no-strict-sni",
+    "sni-nomatch-abort",
     "prefer-client-ciphers",
     "no-sslv3",
     "no-tlsv10",
@@ -317,8 +318,9 @@ fn unknown_bind_option(word: &Word, name: &str) -> Diagnostic {
 /// A word without argument; false if it is none of these.
 pub(super) fn switch(options: &mut TlsOptions, name: &str) -> bool {
     match name {
-        "strict-sni" => options.strict_sni = Some(true),
-        "no-strict-sni" => options.strict_sni = Some(false),
+        "strict-sni" => options.sni = Some(SniPolicy::Strict),
+        "no-strict-sni" => options.sni = Some(SniPolicy::Lenient),
+        "sni-nomatch-abort" => options.sni = Some(SniPolicy::NomatchAbort),
         "prefer-client-ciphers" => options.prefer_client_ciphers = true,
         "force-tlsv12" => (options.min, options.max) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls12)),
         "force-tlsv13" => (options.min, options.max) = (Some(TlsVersion::Tls13), Some(TlsVersion::Tls13)),

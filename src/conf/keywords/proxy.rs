@@ -220,6 +220,18 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "TCP keep-alive towards clients.",
     ),
     keyword(
+        "clitcpka-idle",
+        DEFAULTS_FRONTEND,
+        "<time>",
+        1,
+        |proxy, line, diagnostics| {
+            let idle = value::duration("clitcpka-idle", &line.arguments[0], Unit::Seconds, diagnostics);
+            proxy.settings.clitcpka_idle = idle.filter(|idle| !idle.is_zero());
+        },
+        "With 'option clitcpka': after how much silence the first probe is sent. A number without unit is in seconds; default: the \
+         system's.",
+    ),
+    keyword(
         "option srvtcpka",
         DEFAULTS_BACKEND,
         "",

@@ -62,6 +62,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         send_ssl,
         "As 'send-proxy-v2-ssl', with the common name of the client certificate.",
     ),
+    parameter(
+        "send-client-ip",
+        "",
+        0,
+        |options, line, _| options.client_ip = Some(line.word.at.clone()),
+        "Extension, Hitch's 'write-ip': send one byte with the number of the address family, then the client's address, 4 or 16 bytes. \
+         Not together with a PROXY protocol header.",
+    ),
     parameter("no-send-proxy", "", 0, |options, _, _| options.v1 = false, "Undo 'send-proxy' of 'default-server'."),
     parameter("no-send-proxy-v2", "", 0, no_send_v2, "Undo 'send-proxy-v2' of 'default-server'."),
     parameter("no-send-proxy-v2-ssl", "", 0, no_send_ssl, "Undo 'send-proxy-v2-ssl' of 'default-server'."),
@@ -75,7 +83,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             options,
             "What the version 2 header tells besides addresses: ssl (TLS version, verification), cert-cn, ssl-cipher, cert-sig, cert-key, \
              authority (the server name that the client asked for), crc32c, unique-id. Extensions: client-cert (the certificate, DER), \
-             ssl-group, ssl-sig-scheme, cert-fingerprint (SHA-256 of the certificate, hexadecimal, type 0xE0). Needs 'send-proxy-v2'.",
+             ssl-group, ssl-sig-scheme, cert-fingerprint (SHA-256 of the certificate, hexadecimal, type 0xE0), client-cert-pem (the \
+             certificate as Hitch writes it, PEM, type 0xE0). Needs 'send-proxy-v2'.",
         )
     },
     Keyword {
@@ -202,6 +211,7 @@ const OPTIONS: &[&str] = &[
     "ssl-group",
     "ssl-sig-scheme",
     "cert-fingerprint",
+    "client-cert-pem",
 ];
 
 fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
@@ -231,6 +241,10 @@ fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagno
             }
             b"cert-fingerprint" => {
                 options.cert_fingerprint = true;
+                continue;
+            }
+            b"client-cert-pem" => {
+                options.client_cert_pem = true;
                 continue;
             }
             _ => {

@@ -1,7 +1,7 @@
 //! The shipped configuration and the examples: free of errors, and free of warnings.
 
 use super::{codes_of, read, read_with};
-use crate::conf::model::{Model, ServerAddress, Tlv, Verify};
+use crate::conf::model::{Model, ServerAddress, SniPolicy, Tlv, Verify};
 
 /// No finding at all.
 #[track_caller]
@@ -46,7 +46,7 @@ fn minimal() {
 fn mtls_gateway() {
     let model = clean(include_bytes!("../../../conf/examples/mtls-gateway.cfg"), &[]);
     let tls = model.frontends[0].binds[0].tls.as_ref().expect("ssl");
-    assert!(tls.strict_sni && tls.verify == Verify::Required && tls.crl_file.is_some());
+    assert!(tls.sni == SniPolicy::Strict && tls.verify == Verify::Required && tls.crl_file.is_some());
     let tlvs = &model.backends[0].servers[0].proxy.as_ref().expect("a header").tlvs;
     assert!(matches!(tlvs[..2], [Tlv::Custom { id: 0xE1, .. }, Tlv::Custom { id: 0xE2, .. }]));
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{HEAD, TAIL, codes, frontend, model};
-use crate::conf::model::{Bind, BindAddress, CrtKind, LogFraming, LogSink, TlsVersion, Verify};
+use crate::conf::model::{Bind, BindAddress, CrtKind, LogFraming, LogSink, SniPolicy, TlsVersion, Verify};
 
 #[test]
 fn global_settings() {
@@ -198,11 +198,26 @@ fn tls_of_bind() {
     assert_eq!(tls.crl_file.as_ref().map(|at| at.value.as_path()), Some(Path::new("/ca/d.pem")));
     assert_eq!(tls.verify, Verify::Optional);
     assert_eq!(tls.alpn, [b"h2".to_vec(), b"http/1.1".to_vec()]);
-    assert_eq!((tls.min_version, tls.max_version, tls.strict_sni), (TlsVersion::Tls13, TlsVersion::Tls13, true));
+    assert_eq!((tls.min_version, tls.max_version, tls.sni), (TlsVersion::Tls13, TlsVersion::Tls13, SniPolicy::Strict));
     let tls = second.tls.as_ref().expect("ssl");
-    assert_eq!((tls.min_version, tls.max_version, tls.strict_sni), (TlsVersion::Tls12, TlsVersion::Tls12, false));
+    assert_eq!((tls.min_version, tls.max_version, tls.sni), (TlsVersion::Tls12, TlsVersion::Tls12, SniPolicy::Lenient));
     assert!(tls.alpn.is_empty());
     assert!(plain.tls.is_none());
+    let abort = binds(":1 ssl crt x sni-nomatch-abort").remove(0).tls.expect("ssl");
+    assert_eq!(abort.sni, SniPolicy::NomatchAbort);
+}
+
+#[test]
+fn idle_time_of_keep_alive() {
+    let idle = |lines: &str| {
+        let frontend = model(&frontend(&format!("    bind :1\n{lines}"))).frontends.remove(0);
+        (frontend.keepalive, frontend.keepalive_idle)
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(idle("    option clitcpka\n    clitcpka-idle 7\n"), (true, seconds(7)), "seconds");
+    assert_eq!(idle("    clitcpka-idle 2m\n"), (false, seconds(120)));
+    assert_eq!(idle("    option clitcpka\n"), (true, None));
+    assert_eq!(idle("    clitcpka-idle 0\n"), (false, None));
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn plaintext_by_mistake() {
         "crl-file a",
         "alpn h2",
         "strict-sni",
+        "sni-nomatch-abort",
         "ssl-min-ver TLSv1.2",
         "force-tlsv13",
     ] {

@@ -78,6 +78,21 @@ fn proxy_header() {
     assert_eq!(v2, Some(ProxyVersion::V2), "as in HAProxy");
 }
 
+#[test]
+fn what_hitch_sends() {
+    assert_eq!(
+        order("send-proxy-v2 proxy-v2-options ssl-cipher,client-cert-pem,authority"),
+        "Alpn Authority ClientCertPem [Version, Cipher]"
+    );
+    assert_eq!(proxy("send-client-ip").map(|out| out.version), Some(ProxyVersion::ClientIp));
+    let said = |words: &str| codes(&backend(&format!("    server s 127.0.0.1:80 {words}\n")));
+    for words in ["send-client-ip send-proxy", "send-proxy-v2 send-client-ip", "send-client-ip proxy-v2-options ssl"] {
+        assert!(said(words).contains(&"E231"), "{words}");
+    }
+    assert_eq!(said("send-proxy-v2 proxy-v2-options client-cert-pem,cert-fingerprint"), ["E231"]);
+    assert_eq!(said("send-client-ip"), [""; 0]);
+}
+
 /// The version that is sent, and codes. The expectations were observed with HAProxy 2.6.12.
 fn inherited(default: &str, words: &str) -> (Option<ProxyVersion>, Vec<&'static str>) {
     let text = backend(&format!("    default-server {default}\n    server s 127.0.0.1:80 {words}\n"));

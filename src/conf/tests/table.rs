@@ -8,7 +8,7 @@ use crate::conf::words::{self, Kind};
 const PROXIES: Places = Places::DEFAULTS.and(Places::FRONTEND).and(Places::BACKEND);
 
 /// Words of this program's own; HAProxy must not have them.
-const EXTENSIONS: &[&str] = &["option accept-tls-eof"];
+const EXTENSIONS: &[&str] = &["option accept-tls-eof", "sni-nomatch-abort", "send-client-ip"];
 
 #[test]
 fn one_row_for_each_keyword() {
@@ -60,8 +60,13 @@ fn rows_are_haproxys_words_or_extensions() {
         }
     }
     for name in EXTENSIONS {
-        let name = name.strip_prefix("option ").expect("an option");
-        assert!(!words::knows(Kind::Option, name), "HAProxy has '{name}' now: its meaning wins");
+        let (kinds, name) = match name.strip_prefix("option ") {
+            Some(name) => (&[Kind::Option][..], name),
+            None => (&[Kind::Bind, Kind::Server][..], *name),
+        };
+        for kind in kinds {
+            assert!(!words::knows(*kind, name), "HAProxy has '{name}' now: its meaning wins");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::conf::model::SniPolicy;
 use crate::tls::test_pki::*;
 
 fn provider() -> CryptoProvider {
@@ -150,7 +151,7 @@ fn directories_are_read_in_name_order_without_companions() {
     assert_eq!(diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>(), ["N224"]);
     all.entries.insert("/d".into(), Entry::Directory(vec![".hidden.pem".to_owned()]));
     assert_eq!(refusal(&all, "/d").code, "E228");
-    let strict = BindTls { strict_sni: true, ..bind(&["/d"]) };
+    let strict = BindTls { sni: SniPolicy::Strict, ..bind(&["/d"]) };
     assert_eq!(load(&strict, &all, &provider(), now(), &[]).1, []);
 }
 

@@ -7,7 +7,7 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::*;
-use crate::conf::model::{At, Crt, CrtKind};
+use crate::conf::model::{At, Crt, CrtKind, SniPolicy};
 use crate::tls::client_auth::{self, Handshake, Reason, judge};
 use crate::tls::identity::Client;
 use crate::tls::test_pki::{self, *};
@@ -283,7 +283,7 @@ fn strict_sni_has_no_certificate_for_strangers() {
     let world = World { files: other, ..world };
     let lax = world.policy(Verify::None);
     assert!(lax.choose(wish(&accepted.client_hello())).is_some());
-    let strict = world.build(&BindTls { strict_sni: true, ..world.bind(Verify::None) }, "bind");
+    let strict = world.build(&BindTls { sni: SniPolicy::Strict, ..world.bind(Verify::None) }, "bind");
     assert!(strict.choose(wish(&accepted.client_hello())).is_none());
     assert!(connect(&client, strict.entry(0).config(false, true), world.at(0)).server_result.is_err());
 }

@@ -258,11 +258,24 @@ impl Bowline {
         let path = site.configure(text);
         let mut words = prefix.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
         words.push(program().into());
+        words.extend(["-f".into(), path.into(), "-db".into()]);
+        Self::run(site, &words)
+    }
+
+    /// Starts `bowline hitch` with these words, in which `{dir}` and `{port:NAME}` are replaced.
+    #[track_caller]
+    pub(crate) fn hitch(site: Site, words: &[&str]) -> Self {
+        let mut command = vec![program().into(), "hitch".into()];
+        command.extend(words.iter().map(|word| site.fill_in(word).into()));
+        match Self::run(site, &command) {
+            Ok(bowline) => bowline,
+            Err(failure) => panic!("bowline hitch did not start: {:?}\n{}", failure.status, failure.log),
+        }
+    }
+
+    fn run(site: Site, words: &[std::ffi::OsString]) -> Result<Self, StartFailure> {
         let mut child = Command::new(&words[0])
             .args(&words[1..])
-            .arg("-f")
-            .arg(path)
-            .arg("-db")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

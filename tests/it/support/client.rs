@@ -347,6 +347,8 @@ impl Tls {
                 Err(error) => panic!("the server broke TLS: {error}"),
             },
             Err(error) if timed_out(&error) => panic!("nothing from the server in {DEADLINE:?}"),
+            // A signal, or a machine that was stopped for a moment: with SO_RCVTIMEO the system does not go on by itself.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
             Err(_) => Some(Ending::Reset),
         }
     }

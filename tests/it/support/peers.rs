@@ -31,7 +31,9 @@ impl Server {
         let dir = TempDir::new().expect("a directory");
         let port = Port::reserve();
         let fill = |text: &str| {
-            text.replace("{dir}", dir.path().to_str().expect("UTF-8")).replace("{address}", &port.address().to_string())
+            let hitch = format!("[{}]:{}", port.address().ip(), port.address().port());
+            let text = text.replace("{dir}", dir.path().to_str().expect("UTF-8")).replace("{hitch-address}", &hitch);
+            text.replace("{address}", &port.address().to_string())
         };
         fs::write(dir.path().join(file), fill(content)).expect("a configuration");
         let mut child = Command::new(program)
@@ -126,6 +128,13 @@ sub vcl_synth {
             "{dir}/seen.vcl",
         ];
         Self::start("varnishd", "seen.vcl", vcl, &arguments)
+    }
+
+    /// Hitch with this configuration, in which `{address}` is where it listens, in Hitch's form.
+    #[track_caller]
+    pub(crate) fn hitch(config: &str) -> Self {
+        let config = config.replace("{address}", "{hitch-address}");
+        Self::start("hitch", "hitch.conf", &config, &["--config={dir}/hitch.conf"])
     }
 
     /// Where it listens.

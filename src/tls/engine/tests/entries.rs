@@ -1,12 +1,13 @@
 //! Connections under entries of a `crt-list` with settings of their own. The client asks for `s.example`.
 
 use super::*;
-use crate::conf::model::{Crt, CrtKind};
+use crate::conf::model::{Crt, CrtKind, SniPolicy};
 
 fn policy(world: &mut World, list: &str, strict_sni: bool) -> Arc<TlsPolicy> {
     add_file(&mut world.files, "/s/list", list.as_bytes().to_vec(), 0o644);
     let crt = vec![Crt { file: at(PathBuf::from("/s/list")), kind: CrtKind::List }];
-    world.build(&BindTls { crt, strict_sni, ..world.bind(Verify::None) })
+    let sni = if strict_sni { SniPolicy::Strict } else { SniPolicy::Lenient };
+    world.build(&BindTls { crt, sni, ..world.bind(Verify::None) })
 }
 
 #[test]

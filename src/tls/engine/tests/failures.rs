@@ -103,7 +103,7 @@ fn what_is_not_in_common_is_named() {
 fn a_name_without_certificate_is_answered_with_unrecognized_name() {
     let world = World::new();
     for version in VERSIONS {
-        let bind = BindTls { strict_sni: true, ..test_pki::bind(&["/s/ec.pem"]) };
+        let bind = BindTls { sni: crate::conf::model::SniPolicy::Strict, ..test_pki::bind(&["/s/ec.pem"]) };
         let policy = world.build(&bind);
         // It has this one.
         connect(&world.client(version, None), &policy, world.at(0));

@@ -1,0 +1,454 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::conf;
+use crate::conf::model::{BindAddress, Model, ProxyVersion, SniPolicy, TlsVersion, Verify};
+
+const FILE: &str = "hitch.conf";
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn list(directory: &str) -> Result<Vec<String>, String> {
+    match directory {
+        "/d" | "/d/" => Ok(["a.pem", "b.pem", "b.pem.key", "readme"].map(str::to_owned).to_vec()),
+        _ => Err("No such file or directory".to_owned()),
+    }
+}
+
+fn lowered(text: &str, line: &str) -> (Option<Lowered>, Vec<Diagnostic>) {
+    let command_line = parse_command_line(&words(line)).expect("a good command line");
+    let file = (!text.is_empty()).then(|| (FILE.to_owned(), text.as_bytes().to_vec()));
+    lower(&command_line, file.as_ref(), &list)
+}
+
+/// The text, for a configuration without a finding.
+#[track_caller]
+fn dump(text: &str, line: &str) -> String {
+    let (lowered, diagnostics) = lowered(text, line);
+    assert_eq!(diagnostics, [], "{text} {line}");
+    lowered.expect("no error").text().to_owned()
+}
+
+#[track_caller]
+fn model(text: &str, line: &str) -> Model {
+    let (lowered, diagnostics) = lowered(text, line);
+    let parsed = parse(&lowered.unwrap_or_else(|| panic!("{diagnostics:?}")));
+    parsed.model.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
+}
+
+/// `line:column code` of everything that is found; the command line is line 0.
+fn findings(text: &str, line: &str) -> Vec<String> {
+    let (lowered, mut diagnostics) = lowered(text, line);
+    diagnostics.extend(lowered.iter().flat_map(|lowered| parse(lowered).diagnostics));
+    let place = |at: &Location| if &*at.file == FILE { at.line } else { 0 };
+    diagnostics.iter().map(|d| format!("{}:{} {}", place(&d.at), d.at.column, d.code)).collect()
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    let (lowered, mut diagnostics) = lowered(text, "");
+    diagnostics.extend(lowered.iter().flat_map(|lowered| parse(lowered).diagnostics));
+    diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+/// The line of the dump that starts with these words.
+#[track_caller]
+fn line_of(dump: &str, start: &str) -> String {
+    let line = dump.lines().find(|line| line.trim_start().starts_with(start));
+    line.unwrap_or_else(|| panic!("no line '{start}' in\n{dump}")).trim().to_owned()
+}
+
+const EXAMPLE: &str = r#"# The example of Debian's package.
+frontend = {
+    host = "*"
+    port = "443"
+}
+backend = "[127.0.0.1]:6086"    # 6086 is the default Varnish PROXY port.
+workers = 4                     # number of CPU cores
+
+daemon = on
+user = "hitch"
+group = "hitch"
+# alpn-protos = "h2, http/1.1"
+write-proxy-v2 = on             # Write PROXY header
+pem-file = "/etc/ssl/a.pem"
+"#;
+
+#[test]
+fn the_shipped_example() {
+    let expected = "\
+# What a Hitch configuration means in HAProxy's language.
+global
+    nbthread 4
+    user hitch
+    group hitch
+    daemon
+    log stderr format raw daemon warning
+
+defaults
+    mode tcp
+    log global
+    option tcplog
+    option dontlognull
+    timeout connect 30s
+    timeout client-hs 30s
+    backlog 100
+    option clitcpka
+    clitcpka-idle 3600
+
+frontend hitch-1
+    bind *:443,[::]:443 v6only ssl crt /etc/ssl/a.pem
+    default_backend hitch-backend
+
+backend hitch-backend
+    server backend 127.0.0.1:6086 send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority
+";
+    assert_eq!(dump(EXAMPLE, ""), expected);
+}
+
+const EVERYTHING: &str = r#"
+frontend = { host = "192.0.2.1" port = "443"
+    pem-file = "own one.pem" pem-file = { cert = "own2.pem" private-key = "own2.pem.key" ocsp-resp-file = "own2.pem.ocsp" }
+    match-global-certs = on client-verify = optional client-verify-ca = "own ca.pem"
+    tls-protos = TLSv1.3 sni-nomatch-abort = off prefer-server-ciphers = on ciphersuites = "" ciphers = ""
+}
+frontend = "[2001:db8::1]:8443+it's.pem"
+frontend = "[*]:9443"
+backend = "[backend.example]:8080"; backend-refresh = 0
+backend-connect-timeout = 5 ssl-handshake-timeout = 6
+pem-file = "@first.pem" pem-file = "last.pem" pem-dir = "/d/" pem-dir-glob = "*.pem"
+ocsp-dir = "" ocsp-verify-staple = off
+client-verify = required client-verify-ca = "/ca.pem"
+alpn-protos = "h2, http/1.1,"
+ciphers = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH" ciphersuites = "" ecdh-curve = "auto"
+tls-protos = TLSv1.2, TLSv1.3
+sni-nomatch-abort = yes
+write-proxy-v2 = on proxy-proxy = off write-ip = off write-proxy-v1 = off
+proxy-tlv = on proxy-authority = off proxy-client-cert = on
+workers = auto backlog = 7 keepalive = 60 tcp-fastopen = off recv-bufsize = -1 send-bufsize = -1
+chroot = "" user = "u" group = g daemon = "off"
+syslog = on syslog-facility = "authpriv" log-filename = "" log-level = 2
+ssl-engine = "" session-cache = 0 shared-cache-listen = "" shared-cache-peer = "" shared-cache-if = ""
+"#;
+
+#[test]
+fn every_option_that_can_be_honoured() {
+    let text = dump(EVERYTHING, "--pidfile=/run/h.pid");
+    let expected = "\
+# What a Hitch configuration means in HAProxy's language.
+global
+    user u
+    group g
+    pidfile /run/h.pid
+    log stderr format raw daemon debug
+    log /dev/log auth2 debug
+
+defaults
+    mode tcp
+    log global
+    option tcplog
+    option dontlognull
+    timeout connect 5s
+    timeout client-hs 6s
+    backlog 7
+    option clitcpka
+    clitcpka-idle 60
+
+frontend hitch-1
+    bind 192.0.2.1:443 ssl crt own2.pem crt 'own one.pem' crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
+ssl-min-ver TLSv1.3 ca-file 'own ca.pem' verify optional alpn h2,http/1.1
+    default_backend hitch-backend
+
+frontend hitch-2
+    bind [2001:db8::1]:8443 v6only ssl crt 'it'\\''s.pem' ca-file /ca.pem verify required alpn h2,http/1.1 sni-nomatch-abort
+    default_backend hitch-backend
+
+frontend hitch-3
+    bind *:9443,[::]:9443 v6only ssl crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
+ca-file /ca.pem verify required alpn h2,http/1.1 sni-nomatch-abort
+    default_backend hitch-backend
+
+backend hitch-backend
+    server backend backend.example:8080 send-proxy-v2 proxy-v2-options ssl,ssl-cipher,client-cert-pem
+";
+    assert_eq!(text, expected);
+}
+
+/// The model as text without the places.
+fn without_places(model: &Model) -> String {
+    let text = format!("{model:?}");
+    let mut parts = text.split("Location {");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str(part.split_once('}').expect("the end of a location").1);
+    }
+    kept
+}
+
+#[test]
+fn a_dump_means_the_same() {
+    for (text, line) in [
+        (EXAMPLE, ""),
+        (EVERYTHING, "--pidfile=/x"),
+        ("", "cert.pem --write-ip -b /run/b.sock"),
+        ("pem-file = \"#\\\"", "--write-proxy-v1 -q"),
+    ] {
+        let source = (FILE.to_owned(), dump(text, line).into_bytes());
+        let again = conf::parse(&[source], &BTreeMap::new());
+        let again = again.model.unwrap_or_else(|| panic!("{:?}", again.diagnostics));
+        assert_eq!(without_places(&again), without_places(&model(text, line)), "{text} {line}");
+    }
+}
+
+#[test]
+fn what_the_model_gets() {
+    let model = model(EVERYTHING, "");
+    let [first, second, third] = &model.frontends[..] else { panic!("three frontends") };
+    let tls = |index: usize| model.frontends[index].binds[0].tls.as_ref().expect("tls");
+    assert_eq!(
+        (tls(0).min_version, tls(0).sni, tls(0).verify),
+        (TlsVersion::Tls13, SniPolicy::Lenient, Verify::Optional)
+    );
+    assert_eq!(
+        (tls(1).min_version, tls(1).sni, tls(1).verify),
+        (TlsVersion::Tls12, SniPolicy::NomatchAbort, Verify::Required)
+    );
+    assert_eq!(tls(1).crt[0].file.value.to_str(), Some("it's.pem"));
+    assert_eq!(tls(2).crt[1].file.value.to_str(), Some("./@first.pem"));
+    assert_eq!((first.timeout_client, first.keepalive_idle.map(|idle| idle.as_secs())), (None, Some(60)));
+    assert_eq!(second.binds[0].addresses.len(), 1);
+    let both: Vec<&BindAddress> = third.binds[0].addresses.iter().map(|address| &address.value).collect();
+    assert!(
+        matches!(both[..], [_, BindAddress::Inet { address, v6only: Some(true) }] if address.is_ipv6()),
+        "{both:?}"
+    );
+}
+
+#[test]
+fn places_are_those_of_the_operator() {
+    let model = model(EXAMPLE, "-n 3");
+    let place = |at: &Location| (at.file.to_string(), at.line, at.column);
+    let threads = model.process.threads.expect("threads");
+    assert_eq!((threads.value, place(&threads.at)), (3, (COMMAND_LINE.to_owned(), 1, 4)));
+    let bind = &model.frontends[0].binds[0];
+    assert_eq!(place(&bind.tls.as_ref().expect("tls").crt[0].file.at), (FILE.to_owned(), 14, 12));
+    assert_eq!(place(&model.backends[0].servers[0].address.at), (FILE.to_owned(), 6, 11));
+    // What only the other front-end finds is told about the place in hitch.conf.
+    let twice = "pem-file = \"a\"\nfrontend = \"[*]:1\"\nfrontend = \"[*]:1\"\nuser = \"u\"\nworkers = 5000\n";
+    assert!(findings(twice, "").contains(&"5:11 E103".to_owned()), "{:?}", findings(twice, ""));
+    let twice = twice.replace("5000", "5");
+    assert!(findings(&twice, "").iter().all(|finding| finding.starts_with("3:12 ")), "{:?}", findings(&twice, ""));
+    assert!(!findings(&twice, "").is_empty());
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let line = "-n 2 --backlog=3 -k9 -b [192.0.2.9]:1 -u other -g2 --tls-protos=TLSv1.2 -sq x.pem --daemon=off --alpn-protos h2 -- -y.pem";
+    let text = dump(EXAMPLE, line);
+    for (start, expected) in [
+        ("nbthread", "nbthread 2"),
+        ("backlog", "backlog 3"),
+        ("clitcpka-idle", "clitcpka-idle 9"),
+        ("user", "user other"),
+        ("group", "group 2"),
+        ("log /dev/log", "log /dev/log daemon emerg"),
+        ("log stderr", "log stderr format raw daemon emerg"),
+        ("server", "server backend 192.0.2.9:1 send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority"),
+        ("bind", "bind *:443,[::]:443 v6only ssl crt -y.pem crt x.pem crt /etc/ssl/a.pem ssl-max-ver TLSv1.2 alpn h2"),
+    ] {
+        assert_eq!(line_of(&text, start), expected);
+    }
+    assert!(!text.contains("    daemon\n"));
+    let alone = dump(
+        "",
+        "-f [127.0.0.1]:1+a.pem -f [::1]:2 --sni -O b.pem --write-proxy --backend-conn=1 --ssl-hand 2 -L 2 --quiet=off",
+    );
+    assert_eq!(line_of(&alone, "bind 127"), "bind 127.0.0.1:1 ssl crt a.pem sni-nomatch-abort");
+    assert_eq!(line_of(&alone, "bind [::1]"), "bind [::1]:2 v6only ssl crt b.pem sni-nomatch-abort");
+    assert_eq!(line_of(&alone, "log stderr"), "log stderr format raw daemon warning", "the last of the two counts");
+    assert_eq!(line_of(&alone, "timeout connect"), "timeout connect 1s");
+    let version = |line: &str| model("", line).backends[0].servers[0].proxy.as_ref().map(|out| out.version);
+    assert_eq!(version("a.pem"), None);
+    assert_eq!(version("a.pem --write-proxy-v1"), Some(ProxyVersion::V1));
+    assert_eq!(version("a.pem --write-ip=on"), Some(ProxyVersion::ClientIp));
+    assert_eq!(version("a.pem --write-proxy-v2 --write-proxy-v2=off"), None);
+}
+
+#[test]
+fn tasks() {
+    for (line, task) in [
+        ("a.pem", Task::Serve),
+        ("-t", Task::Test),
+        ("--test x", Task::Test),
+        ("--dump --config=x", Task::Dump),
+        ("-V --nonsense", Task::Version),
+        ("--vers", Task::Version),
+        ("-h", Task::Help),
+    ] {
+        assert_eq!(parse_command_line(&words(line)).map(|line| line.task), Ok(task), "{line}");
+    }
+    let config = |line: &str| parse_command_line(&words(line)).expect("good").config;
+    assert_eq!(config("x.pem --config a.conf"), Some("a.conf".to_owned()));
+    assert_eq!(config("--config="), Some(String::new()));
+    assert!(USAGE.lines().all(|line| line.len() <= 80));
+}
+
+#[test]
+fn errors_of_the_command_line() {
+    for (line, column, message) in [
+        ("--nonsense", 1, "unknown option '--nonsense'"),
+        ("a.pem -z", 7, "unknown option '-z'"),
+        ("--write", 1, "'--write' can be --write-ip, --write-proxy, --write-proxy-v1, --write-proxy-v2"),
+        ("--daemon=1", 1, "Invalid argument '1' for option 'daemon': expected one of 'on' or 'off'"),
+        ("-n x", 1, "'workers' takes a number without quotes, or auto, not 'x'"),
+        ("--backlog", 1, "'backlog' needs a value"),
+        ("--proxy-tlv=on", 1, "'proxy-tlv' exists only in hitch.conf"),
+        ("--tls-protos=TLSv9", 1, "'tls-protos' takes versions without quotes: tls-protos = TLSv1.2 TLSv1.3"),
+        ("--client", 1, "'--client': this program does not speak TLS towards servers; use stunnel"),
+        ("--dbg-listen=x", 1, "'--dbg-listen' is valid Hitch but not implemented yet"),
+        ("--test=on", 1, "'--test' takes no value"),
+    ] {
+        let error = parse_command_line(&words(line)).expect_err(line);
+        assert_eq!((error.at.column, error.message.as_str()), (column, message), "{line}");
+    }
+}
+
+#[test]
+fn errors_of_the_grammar() {
+    let with = |text: &str| format!("pem-file = \"a\"\n{text}\n");
+    for (text, expected) in [
+        ("frontend = { host = \"*\" port = 443 }", "2:32 H101"),
+        ("workers = \"4\"", "2:11 H101"),
+        ("frontend = [*]:8443", "2:12 H101"),
+        ("pidfile = \"/run/x.pid\"", "2:1 H102"),
+        ("port = \"443\"", "2:1 H102"),
+        ("frontend = { backend = \"[::1]:1\" port = \"1\" }", "2:14 H102"),
+        ("pem-file = { user = \"x\" cert = \"y\" }", "2:14 H102"),
+        ("nonsense = { a = \"b\" { } }", "2:1 H101"),
+        ("ring-slots = 4", "2:1 H101"),
+        ("daemon = maybe", "2:10 H101"),
+        ("daemon on", "2:1 H100"),
+        ("daemon =", "2:1 H100"),
+        ("user = \"x", "2:8 H100"),
+        ("frontend = { port = \"1\"", "2:12 H100"),
+        ("}", "2:1 H100"),
+        ("\"user\" = x", "2:1 H100"),
+        ("tls-protos = TLSv1.4", "2:14 H101"),
+        ("client-verify = maybe", "2:17 H101"),
+        ("user = \"\u{1}\"", "2:8 H100"),
+    ] {
+        assert_eq!(findings(&with(text), ""), [expected], "{text}");
+    }
+    assert_eq!(findings("# nothing\n", ""), ["1:1 H100"]);
+    let (_, diagnostics) = lowered("frontend = {\n    port = 443\n}\n", "a.pem");
+    assert_eq!(diagnostics[0].message, "'port' takes a quoted string in hitch.conf: port = \"443\"");
+    let (_, diagnostics) = lowered("pidfile = \"/run/x.pid\"\n", "a.pem");
+    assert_eq!(diagnostics[0].message, "'pidfile' exists only on the command line (--pidfile=…)");
+    assert_eq!(codes("pem-file = \"a\" wokers = 4"), ["H101"]);
+    assert_eq!(codes("pem-file = \"a\" workers = 4 workers = 5"), ["W113"]);
+}
+
+#[test]
+fn what_is_not_swallowed() {
+    for (text, expected) in [
+        ("backend-refresh = 1", "E120"),
+        ("chroot = \"/x\"", "E120"),
+        ("ciphers = HIGH", "E120"),
+        ("frontend = { port = \"1\" ciphersuites = \"TLS_AES_256_GCM_SHA384\" }", "E120"),
+        ("ecdh-curve = \"X25519\"", "E120"),
+        ("log-filename = \"/x\"", "E120"),
+        ("ocsp-dir = \"/x\"", "E120"),
+        ("ocsp-verify-staple = on", "E120"),
+        ("ocsp-connect-tmo = 4", "N001"),
+        ("ocsp-resp-tmo = 4", "N001"),
+        ("ocsp-refresh-interval = 4", "N001"),
+        ("proxy-proxy = on", "E120"),
+        ("recv-bufsize = 1000", "E120"),
+        ("send-bufsize = 1000", "E120"),
+        ("tcp-fastopen = on", "E120"),
+        ("session-cache = 5", "E303"),
+        ("shared-cache-listen = \"x\"", "E303"),
+        ("shared-cache-peer = \"x\"", "E303"),
+        ("shared-cache-if = \"x\"", "E303"),
+        ("ssl-engine = \"x\"", "E303"),
+        ("prefer-server-ciphers = off", "N001"),
+        ("tls-protos = TLSv1.1 TLSv1.2", "W301"),
+        ("tls-protos = SSLv3 TLSv1.0", "E301"),
+        ("tls = on", "W301"),
+        ("ssl = on", "W301"),
+        ("client-verify = required", "E211"),
+        ("client-verify-ca = \"x\"", "W211"),
+        ("client-verify-ca = \"x\" client-verify = none", "W211"),
+        ("pem-file = { cert = \"x\" private-key = \"y\" }", "E120"),
+        ("pem-file = { cert = \"x\" ocsp-resp-file = \"y\" }", "E120"),
+        ("pem-file = { cert = \"x\" client-verify = none }", "E120"),
+        ("pem-file = { private-key = \"y\" }", "H101"),
+        ("pem-dir-glob = \"*\"", "W114"),
+        ("pem-dir = \"/none\" pem-dir-glob = \"*\"", "E221"),
+        ("pem-dir = \"/d\" pem-dir-glob = \"x*\"", "E228"),
+        ("write-ip = on write-proxy-v1 = on", "H103"),
+        ("write-ip = on write-proxy = on", "H103"),
+        ("log-level = 3", "H101"),
+        ("syslog-facility = \"local8\"", "H101"),
+        ("alpn-protos = \"h2,,x\"", "H101"),
+        ("backend = \"127.0.0.1:80\"", "H101"),
+        ("backend = \"[]:80\"", "H101"),
+        ("frontend = \"*:443\"", "H101"),
+        ("frontend = \"[localhost]:443\"", "E120"),
+        ("frontend = \"[*]:https\"", "H101"),
+        ("frontend = \"[*]:0\"", "H101"),
+        ("frontend = { host = \"*\" }", "H101"),
+        ("ssl-handshake-timeout = 0", "H101"),
+        ("workers = 0", "E103"),
+    ] {
+        assert_eq!(codes(&format!("pem-file = \"a\" {text}\n")), [expected], "{text}");
+    }
+    assert_eq!(codes("workers = 1"), ["E212"]);
+    assert_eq!(findings("pem-file = \"a\"\n frontend = { port = \"1\"\n  ciphers = HIGH }", ""), ["3:3 E120"]);
+    assert_eq!(findings("pem-file = \"a\"\n", "--chroot /x"), ["0:1 E120"]);
+}
+
+#[test]
+fn a_directory_without_glob_stays_one() {
+    let text = dump("pem-dir = \"/d\"\npem-file = \"a\"\n", "");
+    assert_eq!(line_of(&text, "bind"), "bind *:8443,[::]:8443 v6only ssl crt a crt /d");
+}
+
+proptest! {
+    /// Whatever the bytes: no panic, and what is accepted means what its dump means.
+    #[test]
+    fn random_files(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        read_any(&bytes);
+    }
+
+    #[test]
+    fn random_tokens(parts in proptest::collection::vec(proptest::sample::select(vec![
+        "frontend", "pem-file", "backend", "workers", "tls-protos", "client-verify", "pem-dir", "pem-dir-glob", "user", "=", "=", "=",
+        "{", "}", "\"a\"", "\"[*]:1\"", "\"/d\"", "\"[[!]*\\\"", "\"'#$ x\"", "4", "on", "TLSv1.3", "required", "\n", ";", "#", "\"",
+    ]), 0..60)) {
+        read_any(parts.join(" ").as_bytes());
+    }
+
+    #[test]
+    fn random_command_lines(line in proptest::collection::vec("(-|--)?[a-zA-Z-]{0,12}(=.{0,6})?", 0..6)) {
+        if let Ok(command_line) = parse_command_line(&line) {
+            let _ = lower(&command_line, None, &list);
+        }
+    }
+}
+
+fn read_any(bytes: &[u8]) {
+    let file = (FILE.to_owned(), bytes.to_vec());
+    let (lowered, diagnostics) = lower(&CommandLine::default(), Some(&file), &list);
+    assert_eq!(lowered.is_none(), diagnostics.iter().any(Diagnostic::is_error));
+    if let Some(lowered) = lowered {
+        let parsed = parse(&lowered);
+        let source = (FILE.to_owned(), lowered.text().as_bytes().to_vec());
+        let again = conf::parse(&[source], &BTreeMap::new());
+        let text = |model: &Option<Model>| model.as_ref().map(without_places);
+        assert_eq!(text(&parsed.model), text(&again.model));
+    }
+}
