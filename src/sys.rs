@@ -21,7 +21,7 @@ pub fn reason(error: &io::Error) -> String {
 }
 
 /// Takes over a descriptor that the kernel has just put into this process and that nothing else knows (SCM_RIGHTS).
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
 fn own_received(descriptor: RawFd) -> OwnedFd {
     // SAFETY: `recvmsg` made the descriptor for the caller, who hands over each number exactly once.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
@@ -38,7 +38,7 @@ impl Inherited {
     ///
     /// # Errors
     /// `/proc/self/fd` cannot be read.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
     pub fn note() -> io::Result<Self> {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -57,7 +57,7 @@ impl Inherited {
     ///
     /// # Errors
     /// This program was not started with it.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
     pub fn duplicate(&self, number: RawFd) -> io::Result<OwnedFd> {
         if !(0..=2).contains(&number) && !self.0.contains(&number) {
             return Err(io::Error::from(Errno::EBADF));
@@ -80,7 +80,7 @@ pub enum Forked {
 ///
 /// # Errors
 /// More than one thread runs (a forked child may then hold locks that nobody releases), or the system's reason.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
 pub fn fork() -> io::Result<Forked> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("cannot fork: more than one thread runs"));
@@ -115,7 +115,7 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 ///
 /// # Errors
 /// The system's reason; giving up capabilities is always allowed, so none is expected.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
 pub fn clear_capabilities() -> io::Result<()> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let none = [CapabilityHalf::default(); 2];

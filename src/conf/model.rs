@@ -252,18 +252,6 @@ pub struct BindTls {
     pub sni: SniPolicy,
 }
 
-/// Which clients get the default certificate; the others get alert `unrecognized_name`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SniPolicy {
-    /// Those that send no name, and those that send one that no certificate has.
-    #[default]
-    Lenient,
-    /// `sni-nomatch-abort` (extension): those that send no name.
-    NomatchAbort,
-    /// `strict-sni`: nobody.
-    Strict,
-}
-
 /// Where a `bind` line has its certificates from.
 #[derive(Clone, Debug)]
 pub struct Crt {
@@ -282,6 +270,18 @@ pub enum CrtKind {
     Default,
     /// `crt-list`: a file that names certificates, for [`super::crt_list::parse`].
     List,
+}
+
+/// Which clients get the default certificate; the others get alert `unrecognized_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SniPolicy {
+    /// Those that send no name, and those that send one that no certificate has.
+    #[default]
+    Lenient,
+    /// `sni-nomatch-abort` (extension): those that send no name.
+    NomatchAbort,
+    /// `strict-sni`: nobody.
+    Strict,
 }
 
 /// `verify` of a `bind` line.

@@ -17,6 +17,17 @@ impl Reader<'_> {
     /// Reads one line: the start of a section, or a keyword of the current one.
     pub(super) fn statement(&mut self, words: &[Word]) {
         let first = String::from_utf8_lossy(&words[0].text);
+        let is_assignment = words.get(1).is_some_and(|word| word.is("="));
+        match self.section {
+            Section::Outside if is_assignment => {
+                let error = words[0].error("E112", "this looks like the configuration of Hitch");
+                let help = "run 'bowline hitch --config=FILE'; with --dump it prints the same for here";
+                self.diagnostics.push(error.help(help));
+                return self.skip_section();
+            }
+            Section::Skipped if is_assignment => return,
+            _ => {}
+        }
         if words::knows(Kind::Section, &first) {
             self.start_section(&first, words);
             return;

@@ -80,7 +80,7 @@ impl Candidates {
 
 impl SniTable {
     /// `listed` is in the order of the configuration: the first one is the default, and for a name that is in several the
-    /// first one counts. `policy`: who gets a default.
+    /// first one counts. `policy`: who gets the default.
     pub(super) fn build(listed: Vec<Listed>, policy: SniPolicy, at: &Location) -> (Self, Vec<Diagnostic>) {
         let (credentials, roles): (Vec<_>, Vec<_>) =
             listed.into_iter().map(|listed| (listed.credential, listed.role)).unzip();

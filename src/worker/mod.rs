@@ -161,7 +161,7 @@ impl Worker {
         let generation = adopt.generation;
         let answer = match self.prepare(&adopt, descriptors) {
             Err(report) => ToMaster::Refused { generation, report },
-            Ok((snapshot, report, opened)) => {
+            Ok(Prepared { snapshot, report, opened }) => {
                 self.adopt(snapshot, opened)?;
                 self.hard_stop_after = adopt.hard_stop_after;
                 ToMaster::Adopted { generation, report }
@@ -170,12 +170,7 @@ impl Worker {
         self.send(&answer)
     }
 
-    #[allow(clippy::type_complexity)]
-    fn prepare(
-        &mut self,
-        adopt: &Adopt,
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<(Arc<Snapshot>, Vec<ReportLine>, Vec<Opened>), Vec<ReportLine>> {
+    fn prepare(&mut self, adopt: &Adopt, descriptors: Vec<OwnedFd>) -> Result<Prepared, Vec<ReportLine>> {
         let refuse = |reason: String| vec![ReportLine::new(ReportLevel::Error, reason)];
         let missing = (adopt.descriptors.len() + 1).saturating_sub(descriptors.len());
         let mut descriptors = descriptors.into_iter();
@@ -205,16 +200,15 @@ impl Worker {
         if let Some((queue, _)) = &self.logging {
             log_descriptors.into_iter().for_each(|(number, descriptor)| queue.inherit(number, descriptor));
         }
-        Ok((Arc::new(built.snapshot), built.report, opened))
+        Ok(Prepared { snapshot: Arc::new(built.snapshot), report: built.report, opened })
     }
 
     /// One list of new listeners for each loop, and the descriptors for logs.
-    #[allow(clippy::type_complexity)]
     fn sort(
         &self,
         roles: &[DescriptorRole],
         descriptors: impl Iterator<Item = OwnedFd>,
-    ) -> Result<(Vec<Opened>, Vec<(i32, OwnedFd)>), String> {
+    ) -> Result<(Vec<Opened>, Vec<LogDescriptor>), String> {
         let mut logs = Vec::new();
         let mut opened: Vec<Opened> = (0..self.loop_count).map(|_| Opened::new()).collect();
         for (role, descriptor) in roles.iter().zip(descriptors) {
@@ -328,6 +322,16 @@ fn id_prefix() -> u64 {
 
 /// New listeners of one loop.
 type Opened = Vec<(ListenerKey, OwnedFd)>;
+/// A descriptor that `log fd@n` names, with its number in the master.
+type LogDescriptor = (i32, OwnedFd);
+
+/// A generation that only has to be put in force.
+struct Prepared {
+    snapshot: Arc<Snapshot>,
+    report: Vec<ReportLine>,
+    /// One list for each loop.
+    opened: Vec<Opened>,
+}
 
 /// The signals that ask a process to end or to reload.
 fn asked_to_end() -> SigSet {

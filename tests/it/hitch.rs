@@ -101,6 +101,18 @@ both_versions! {
         both("write-ip = on", &Client::new(version), |peer| peer.read_exact(5));
     }
 
+    fn the_line_of_version_1_is_hitchs(version) {
+        if skipped() {
+            return;
+        }
+        let without_ports = |peer: &mut Peer| {
+            let line = peer.line();
+            let words: Vec<&str> = line.split(' ').take(4).collect();
+            words.join(" ").into_bytes()
+        };
+        both("write-proxy-v1 = on", &Client::new(version), without_ports);
+    }
+
     fn a_name_that_nobody_has_is_refused_and_no_name_is_not(version) {
         let backend = Scripted::start();
         let bowline = serve(Site::new(), backend.address(), "sni-nomatch-abort = on");

@@ -6,7 +6,7 @@
 //! and messages of any later stage point there.
 //!
 //! The layers: [`lexer`] makes tokens of a file, [`options`] is the table of what there is, [`grammar`] makes settings of
-//! tokens and [`command_line`] of words, [`lower`] decides what they mean, [`dump`] writes it down.
+//! tokens and [`command_line`] of words, [`mod@lower`] decides what they mean, [`dump`] writes it down.
 
 mod command_line;
 mod dump;

@@ -461,3 +461,12 @@ fn zero_warning() {
     assert_eq!(codes(&text), ["E109", "W101"]);
     assert!(model("global\n    zero-warning\n").process.zero_warning);
 }
+
+#[test]
+fn a_configuration_of_hitch_is_recognised() {
+    for text in
+        ["frontend = {\n    port = \"443\"\n}\nbackend = \"[::1]:80\"\n", "backend = \"[::1]:80\"\n", "workers = 4\n"]
+    {
+        assert_eq!(codes(text), ["E112"], "{text}");
+    }
+}

@@ -3,9 +3,10 @@
 use super::*;
 use crate::conf::model::{Crt, CrtKind, SniPolicy};
 
-fn policy(world: &mut World, list: &str, sni: SniPolicy) -> Arc<TlsPolicy> {
+fn policy(world: &mut World, list: &str, strict_sni: bool) -> Arc<TlsPolicy> {
     add_file(&mut world.files, "/s/list", list.as_bytes().to_vec(), 0o644);
     let crt = vec![Crt { file: at(PathBuf::from("/s/list")), kind: CrtKind::List }];
+    let sni = if strict_sni { SniPolicy::Strict } else { SniPolicy::Lenient };
     world.build(&BindTls { crt, sni, ..world.bind(Verify::None) })
 }
 
@@ -13,9 +14,8 @@ fn policy(world: &mut World, list: &str, sni: SniPolicy) -> Arc<TlsPolicy> {
 fn the_entry_of_the_name_decides_whom_it_lets_in() {
     let mut world = World::new();
     let alice = world.alice();
-    let demanding = policy(&mut world, "/s/rsa.pem other.example\n/s/ec.pem [verify required]\n", SniPolicy::Lenient);
-    let open =
-        policy(&mut world, "/s/ec.pem [verify none]\n/s/rsa.pem [verify required] other.example\n", SniPolicy::Lenient);
+    let demanding = policy(&mut world, "/s/rsa.pem other.example\n/s/ec.pem [verify required]\n", false);
+    let open = policy(&mut world, "/s/ec.pem [verify none]\n/s/rsa.pem [verify required] other.example\n", false);
     for version in VERSIONS {
         let (_, failure) = refused(&world.client(version, None), &demanding, world.at(0));
         assert_eq!(failure.alert, Some("certificate_required"));
@@ -30,10 +30,9 @@ fn the_entry_of_the_name_decides_whom_it_lets_in() {
 fn what_is_in_force_for_the_name_at_the_end_of_the_handshake_decides() {
     let mut world = World::new();
     let alice = world.alice();
-    let open = policy(&mut world, "/s/ec.pem [alpn x]\n", SniPolicy::Lenient);
-    let demanding =
-        policy(&mut world, "/s/rsa.pem other.example\n/s/ec.pem [verify required alpn x]\n", SniPolicy::Lenient);
-    let elsewhere = policy(&mut world, "/s/ec.pem other.example\n", SniPolicy::Strict);
+    let open = policy(&mut world, "/s/ec.pem [alpn x]\n", false);
+    let demanding = policy(&mut world, "/s/rsa.pem other.example\n/s/ec.pem [verify required alpn x]\n", false);
+    let elsewhere = policy(&mut world, "/s/ec.pem other.example\n", true);
     for version in VERSIONS {
         let browser = world.client(version, Some(&alice));
         // Twice: a full handshake, and a resumed one.
