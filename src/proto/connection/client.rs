@@ -22,6 +22,9 @@ const EARNED_BYTES: usize = engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD;
 /// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
 const RECORD_COST: usize = 256;
 
+/// What is decrypted before the accounts are looked at again.
+const STEP_BYTES: usize = 64 * 1024;
+
 /// Records shorter than this are gathered, longer ones written straight from where they were decrypted.
 const GATHER_BYTES: usize = 4 * 1024;
 
@@ -37,9 +40,15 @@ impl Connection {
             match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..have + size]) {
                 Read::Bytes(count) => {
                     self.report.heard = true;
-                    have += count;
                     self.records = 0;
-                    let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
+                    // A long read is looked at in steps, so that a flood is noticed before all of it has been decrypted.
+                    let end = have + count;
+                    let mut consumed = 0;
+                    while have < end {
+                        let step = STEP_BYTES.min(end - have);
+                        have += step;
+                        consumed += self.take(&mut incoming[consumed..have], step, now, scratch, wire);
+                    }
                     moved += count + self.records * RECORD_COST;
                     self.to_backend.handle_read(count == size);
                     incoming.copy_within(consumed..have, 0);
