@@ -2,7 +2,11 @@
 
 mod arguments;
 mod check;
+mod completion;
+mod condition;
 mod hitch;
+mod manual;
+mod options;
 mod panic;
 mod text;
 
@@ -53,10 +57,13 @@ pub fn main() -> ExitCode {
 
 fn perform(arguments: Arguments) -> ExitCode {
     match arguments.task {
-        Task::Help => print(text::HELP),
+        Task::Help => print(&text::help()),
         Task::Version => print(&text::version()),
         Task::Versions => print(&text::versions()),
         Task::Keywords => print(&conf::keywords::help()),
+        Task::Manual(page) => print(&manual::text(page)),
+        Task::Completion => print(&completion::bash()),
+        Task::Condition => condition::run(&arguments.condition),
         Task::Demo { port } => demo::run(port),
         Task::Check | Task::Serve => match request(&arguments) {
             Ok(request) if arguments.task == Task::Check => check::run(&request, &arguments),

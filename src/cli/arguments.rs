@@ -1,9 +1,11 @@
-//! Words of the command line to [`Arguments`]. HAProxy's options, and what unit files copied from it contain.
+//! Words of the command line to [`Arguments`], by the table of options.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::manual::Page;
+use super::options::{self, Effect, Operands, SUBCOMMANDS};
 use crate::master::Background;
 
 /// What the command line asks for.
@@ -27,6 +29,8 @@ pub(super) struct Arguments {
     pub(super) quiet: bool,
     /// `-V`
     pub(super) verbose: bool,
+    /// What stands behind `-cc`.
+    pub(super) condition: String,
     /// HAProxy's options that mean nothing here, as they were written.
     pub(super) ignored: Vec<String>,
 }
@@ -39,6 +43,8 @@ pub(super) enum Task {
     Serve,
     /// `-c`
     Check,
+    /// `-cc`
+    Condition,
     /// `-h`
     Help,
     /// `-v`
@@ -47,6 +53,10 @@ pub(super) enum Task {
     Versions,
     /// `--help-keywords`
     Keywords,
+    /// `--manual`
+    Manual(&'static Page),
+    /// `--completion`
+    Completion,
     /// `demo`
     Demo {
         /// `--port`
@@ -56,54 +66,6 @@ pub(super) enum Task {
 
 /// Where `demo` listens without `--port`.
 const DEMO_PORT: u16 = 8443;
-
-/// Every option that has a meaning, for suggestions.
-const OPTIONS: [&str; 18] = [
-    "-f",
-    "-c",
-    "-D",
-    "-db",
-    "-dW",
-    "-V",
-    "-q",
-    "-p",
-    "-n",
-    "-C",
-    "-v",
-    "-vv",
-    "-h",
-    "--help",
-    "--help-keywords",
-    "--version",
-    "--port",
-    "demo",
-];
-
-/// HAProxy's options without meaning here, and how many words belong to each.
-const IGNORED: [(&str, Operands); 14] = [
-    ("-W", Operands::None),
-    ("-Ws", Operands::None),
-    ("-sf", Operands::Numbers),
-    ("-st", Operands::Numbers),
-    ("-x", Operands::One),
-    ("-S", Operands::One),
-    ("-L", Operands::One),
-    ("-N", Operands::One),
-    ("-m", Operands::One),
-    ("-G", Operands::None),
-    ("-dr", Operands::None),
-    ("-dM", Operands::None),
-    ("-dL", Operands::None),
-    ("-dD", Operands::None),
-];
-
-#[derive(Clone, Copy)]
-enum Operands {
-    None,
-    One,
-    /// Process ids, up to the next option.
-    Numbers,
-}
 
 /// Parses the words behind the program's name.
 ///
@@ -121,31 +83,15 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Arguments, String> {
         return Ok(arguments);
     }
     while let Some(word) = words.pop_front() {
-        match word.as_str() {
-            "-f" => arguments.sources.push(operand(&word, &mut words)?),
-            "--" => arguments.sources.extend(words.drain(..)),
-            "-c" => arguments.task = Task::Check,
-            "-h" | "--help" => arguments.task = Task::Help,
-            "-v" | "--version" => arguments.task = Task::Version,
-            "-vv" => arguments.task = Task::Versions,
-            "--help-keywords" => arguments.task = Task::Keywords,
-            "-D" => arguments.background = Background::Always,
-            "-db" => arguments.background = Background::Never,
-            "-dW" => arguments.warnings_fail = true,
-            "-V" => arguments.verbose = true,
-            "-q" => arguments.quiet = true,
-            "-p" => arguments.pidfile = Some(operand(&word, &mut words)?.into()),
-            "-C" => arguments.directory = Some(operand(&word, &mut words)?.into()),
-            "-n" => {
-                let number = operand(&word, &mut words)?;
-                let parsed = number.parse().ok().filter(|&number| number > 0);
-                arguments.maxconn =
-                    Some(parsed.ok_or_else(|| format!("-n takes a number of connections, not '{number}'"))?);
-            }
-            other => match IGNORED.iter().find(|(option, _)| *option == other) {
-                Some((_, operands)) => arguments.ignored.push(skip(&word, *operands, &mut words)?),
-                None => return Err(unknown(other)),
-            },
+        if word == "--" {
+            arguments.sources.extend(words.drain(..));
+            break;
+        }
+        match options::find(&word).map(|option| &option.effect) {
+            Some(Effect::Set(set)) => set(&mut arguments),
+            Some(Effect::Take(value)) => (value.set)(&mut arguments, operand(&word, &mut words)?)?,
+            Some(Effect::Nothing(operands)) => arguments.ignored.push(skip(&word, *operands, &mut words)?),
+            None => return Err(unknown(&word)),
         }
     }
     Ok(arguments)
@@ -170,8 +116,8 @@ fn operand(option: &str, words: &mut VecDeque<String>) -> Result<String, String>
 fn skip(option: &str, operands: Operands, words: &mut VecDeque<String>) -> Result<String, String> {
     let mut written = option.to_owned();
     match operands {
-        Operands::None => {}
-        Operands::One => written = format!("{written} {}", operand(option, words)?),
+        Operands::None | Operands::Attached => {}
+        Operands::One(_) => written = format!("{written} {}", operand(option, words)?),
         Operands::Numbers => {
             while words.front().is_some_and(|word| word.parse::<u32>().is_ok()) {
                 written = format!("{written} {}", operand(option, words)?);
@@ -185,7 +131,8 @@ fn unknown(word: &str) -> String {
     if !word.starts_with('-') && word.contains(['/', '.']) {
         return format!("'{word}' is no option; a configuration is given with -f {word}");
     }
-    let nearest = OPTIONS.iter().map(|option| (distance(word, option), option)).min();
+    let known = options::words().chain(SUBCOMMANDS.iter().flat_map(|subcommand| subcommand.options).copied());
+    let nearest = known.map(|option| (distance(word, option), option)).min();
     match nearest {
         // "-x" is one letter away from every short option: only longer words are worth a guess.
         Some((far, option)) if far <= word.len() / 3 => {
@@ -241,6 +188,8 @@ mod tests {
             ("-h", Task::Help),
             ("--help", Task::Help),
             ("--help-keywords", Task::Keywords),
+            ("--completion bash", Task::Completion),
+            ("-cc 1", Task::Condition),
             ("demo", Task::Demo { port: 8443 }),
             ("demo --port 0", Task::Demo { port: 0 }),
         ] {
@@ -270,9 +219,18 @@ mod tests {
             ("demo --prot 1", "unknown option '--prot'; did you mean '--port'?"),
             ("demo --port 70000", "--port takes a number from 0 to 65535, not '70000'"),
             ("-S", "-S needs a value"),
+            ("--manual bowline.conf", "there is no manual page 'bowline.conf'; there are bowline, bowline.cfg"),
+            ("--completion fish", "there is no completion for 'fish'; there is one for bash"),
         ] {
             assert_eq!(parse_line(line).unwrap_err(), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn options_of_haproxys_diagnosis_are_passed_over() {
+        let arguments = parse_line("-dMno-merge -dKall -dr -d -f a.cfg -de").unwrap();
+        assert_eq!(arguments.ignored, ["-dMno-merge", "-dKall", "-dr", "-de"]);
+        assert_eq!((arguments.background, arguments.sources.len()), (Background::Never, 1));
     }
 
     #[test]

@@ -1,48 +1,90 @@
 //! Help and versions.
 
+use super::options::{Effect, Group, OPTIONS, SUBCOMMANDS};
 use crate::sys::privileges;
 
+/// Columns of `--help`.
+const WIDTH: usize = 80;
+/// Where the summaries begin.
+const INDENT: usize = 20;
+
 /// `--help`
-pub(super) const HELP: &str = "\
+pub(super) fn help() -> String {
+    let mut text = String::from(
+        "\
 Bowline terminates TLS, verifies client certificates and tells the backend who
 is there with a PROXY protocol header. It reads the language of HAProxy.
 
 Usage: bowline [-f FILE]... [OPTION]...
        bowline -c [-f FILE]...
-       bowline demo [--port N]
-       bowline hitch [OPTION]... [PEM]...
-
-Configuration
-  -f FILE          read FILE, or every *.cfg of a directory; may be repeated
-                   (without it: /etc/bowline/bowline.cfg)
-  -C DIR           change to DIR first
-  -n CONNECTIONS   instead of 'maxconn' of the global section
-  -c               check the configuration and all files it names, then exit;
-                   the exit code is 1 if there are errors
-  -dW              refuse a configuration that has warnings
-
-Process
-  -D               go into the background when the service is up
-  -db              stay in the foreground, even with 'daemon'
-  -p PIDFILE       instead of 'pidfile' of the global section
-  -V               say more (with -c: what would be in force)
-  -q               say errors only (with -c: nothing)
-
-Other
-  hitch            run Hitch's command line and hitch.conf; with --dump, print
-                   the same in HAProxy's language ('bowline hitch --help')
-  demo             try it: certificates, an echo backend and a listener
-  -v, -vv          version; with those of the libraries and the sandbox
-  -h, --help       this text
-  --help-keywords  every keyword of the configuration
-
+",
+    );
+    for subcommand in SUBCOMMANDS {
+        text += &format!("       bowline {} {}\n", subcommand.name, subcommand.usage);
+    }
+    for (group, title) in Group::SHOWN {
+        text += &format!("\n{title}\n");
+        if group == Group::Other {
+            SUBCOMMANDS.iter().for_each(|subcommand| entry(&mut text, subcommand.name, subcommand.summary));
+        }
+        for option in OPTIONS.iter().filter(|option| option.group == group) {
+            let names = option.names.join(", ");
+            let head = match &option.effect {
+                Effect::Take(value) => format!("{names} {}", value.name),
+                Effect::Set(_) | Effect::Nothing(_) => names,
+            };
+            entry(&mut text, &head, option.summary);
+        }
+    }
+    text += "
 Signals: HUP reads everything again and changes nothing if there is an error.
 USR1, TERM and INT stop accepting and wait for open connections, for
 'hard-stop-after' at most; a second TERM or INT cuts them.
-
-Options of HAProxy that mean nothing here (-W, -Ws, -sf, -st, -x, -S, -L, -m)
-are accepted with a notice.
 ";
+    let names: Vec<&str> = OPTIONS
+        .iter()
+        .filter(|option| option.group == Group::HAProxy)
+        .flat_map(|option| option.names)
+        .copied()
+        .collect();
+    text.push('\n');
+    let ignored = format!("Options of HAProxy that mean nothing here are accepted with a notice: {}", names.join(" "));
+    wrap(&mut text, &ignored, 0, 0);
+    text
+}
+
+/// A term and what is said about it, in two columns.
+fn entry(text: &mut String, term: &str, summary: &str) {
+    *text += &format!("  {term:0$}", INDENT - 4);
+    let column = term.len().max(INDENT - 4) + 2;
+    if column + 2 > INDENT {
+        text.push('\n');
+        wrap(text, summary, 0, INDENT);
+    } else {
+        wrap(text, summary, column, INDENT);
+    }
+}
+
+/// Adds words and a line feed; lines that are begun here start at `indent`. `column` is where the text stands now.
+fn wrap(text: &mut String, words: &str, mut column: usize, indent: usize) {
+    for (index, word) in words.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index > 0 && column + 1 + length > WIDTH {
+            text.push('\n');
+            column = 0;
+        } else if column >= indent && column > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        if column < indent {
+            *text += &" ".repeat(indent - column);
+            column = indent;
+        }
+        *text += word;
+        column += length;
+    }
+    text.push('\n');
+}
 
 /// What was built in, with versions.
 const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));
@@ -80,6 +122,8 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal() {
-        assert!(HELP.lines().all(|line| line.len() <= 80));
+        let help = help();
+        assert!(help.lines().all(|line| line.len() <= WIDTH && line.trim_end() == line), "{help}");
+        assert!(help.contains("\n  -C DIR            change to DIR first\n"), "{help}");
     }
 }

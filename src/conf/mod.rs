@@ -25,9 +25,10 @@ mod value;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use diagnostic::{Diagnostic, Diagnostics, Severity};
-use model::Model;
+use model::{Location, Model};
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -49,6 +50,18 @@ pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, Strin
     let model = check::model(drafts, &mut diagnostics);
     let failed = diagnostics.any(Severity::Error);
     Parsed { model: if failed { None } else { Some(model) }, diagnostics: diagnostics.finish() }
+}
+
+/// Evaluates a condition as it may stand after `.if`. `name` is what messages call the text.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn condition(name: &str, text: &[u8], environment: &BTreeMap<String, String>) -> Result<bool, Box<Diagnostic>> {
+    let file: Arc<str> = Arc::from(name);
+    let words = token::split(text, &file, 1, &mut |name| environment.get(name).cloned())?;
+    let at = Location { file, line: 1, column: 1 };
+    let start = token::Word { text: Vec::new(), at, length: 0, unset: Vec::new() };
+    parse::condition(&start, &words, environment)
 }
 
 /// Names of the environment variables that a text refers to.

@@ -65,6 +65,35 @@ pub(crate) fn read_translated(
     drafts
 }
 
+/// Evaluates the words of a condition. `directive` is what is marked if there are none.
+pub(super) fn condition(
+    directive: &Word,
+    words: &[Word],
+    environment: &BTreeMap<String, String>,
+) -> Result<bool, Box<Diagnostic>> {
+    let mut text = Vec::new();
+    let mut starts = Vec::new();
+    for word in words {
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        starts.push(text.len());
+        text.extend_from_slice(&word.text);
+    }
+    conditions::evaluate(&text, environment).map_err(|error| {
+        let index = starts.partition_point(|start| *start <= error.offset).checked_sub(1);
+        let mut place = index.and_then(|index| words.get(index)).unwrap_or(directive).clone();
+        if let Some(index) = index {
+            if place.length == saturated(place.text.len()) {
+                let inside = saturated(error.offset - starts[index]);
+                place.at.column = place.at.column.saturating_add(inside);
+                place.length = place.length.saturating_sub(inside).max(1);
+            }
+        }
+        Box::new(place.error(error.code, error.message))
+    })
+}
+
 /// A `defaults` section, and who has used it.
 pub(super) struct Defaults {
     pub(super) proxy: Proxy,
@@ -252,29 +281,11 @@ impl Reader<'_> {
         let Some([directive, rest @ ..]) = words else {
             return Branch::Done;
         };
-        let mut text = Vec::new();
-        let mut starts = Vec::new();
-        for word in rest {
-            if !text.is_empty() {
-                text.push(b' ');
-            }
-            starts.push(text.len());
-            text.extend_from_slice(&word.text);
-        }
-        match conditions::evaluate(&text, self.environment) {
+        match condition(directive, rest, self.environment) {
             Ok(true) => Branch::Taken,
             Ok(false) => Branch::Waiting,
             Err(error) => {
-                let index = starts.partition_point(|start| *start <= error.offset).checked_sub(1);
-                let mut place = index.and_then(|index| rest.get(index)).unwrap_or(directive).clone();
-                if let Some(index) = index {
-                    if place.length == saturated(place.text.len()) {
-                        let inside = saturated(error.offset - starts[index]);
-                        place.at.column = place.at.column.saturating_add(inside);
-                        place.length = place.length.saturating_sub(inside).max(1);
-                    }
-                }
-                self.diagnostics.push(place.error(error.code, error.message));
+                self.diagnostics.push(*error);
                 Branch::Done
             }
         }

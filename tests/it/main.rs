@@ -1,6 +1,7 @@
 //! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
 mod broken;
 mod closing;
+mod command_line;
 mod faults;
 mod harness;
 mod hitch;

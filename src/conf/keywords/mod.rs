@@ -109,10 +109,53 @@ pub struct Keyword {
 }
 
 impl Keyword {
+    /// HAProxy does not have it.
+    pub fn is_extension(&self) -> bool {
+        let (kind, name) = match self.name.split_once(' ') {
+            Some(("option", name)) => (Kind::Option, name),
+            Some(("timeout", name)) => (Kind::Timeout, name),
+            Some((first, _)) => (Kind::Global, first),
+            None if self.places.overlaps(Places::GLOBAL) => (Kind::Global, self.name),
+            None if self.places.overlaps(Places::BIND) => (Kind::Bind, self.name),
+            None if self.places.overlaps(Places::SERVER) => (Kind::Server, self.name),
+            None => (Kind::Proxy, self.name),
+        };
+        match name.strip_suffix('*') {
+            Some(family) => !words::all(kind).any(|word| word.starts_with(family)),
+            None => !words::knows(kind, name),
+        }
+    }
+
+    /// For the manual: how the keyword is answered.
+    pub fn answer(&self) -> Answer {
+        match self.action {
+            Action::Global(_) | Action::Proxy(_) | Action::Bind(_) | Action::Server(_) => Answer::Acts,
+            Action::NotYet => Answer::NotYet,
+            Action::Refuse(subject) => Answer::Refused(subject.why()),
+            Action::Http => Answer::Http,
+            Action::HttpTimeout | Action::Inert => Answer::Inert,
+        }
+    }
+
     /// The keyword has an effect (or is refused for what it would mean) in this version.
     pub fn is_implemented(&self) -> bool {
         matches!(self.action, Action::Global(_) | Action::Proxy(_) | Action::Bind(_) | Action::Server(_))
     }
+}
+
+/// How a keyword is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It does what its row says.
+    Acts,
+    /// Accepted without effect, with a notice.
+    Inert,
+    /// Without effect in `defaults`, an error in a proxy.
+    Http,
+    /// An error until it is implemented.
+    NotYet,
+    /// An error, for this reason.
+    Refused(&'static str),
 }
 
 /// What a row does to a draft.
@@ -178,6 +221,19 @@ impl Subject {
                 format!("'{name}' configures OpenSSL; this program uses rustls with aws-lc")
             }
             Subject::Other => format!("'{name}' is HAProxy's and has no counterpart here"),
+        }
+    }
+
+    /// What the words of this subject have in common.
+    fn why(self) -> &'static str {
+        match self {
+            Subject::Http => "works on HTTP messages",
+            Subject::Datagrams => "for QUIC",
+            Subject::Tables => "needs stick tables",
+            Subject::Scripts => "runs scripts or programs",
+            Subject::TlsVersion => "a version of TLS that does not exist here",
+            Subject::OpenSsl => "configures OpenSSL",
+            Subject::Other => "has no counterpart here",
         }
     }
 
