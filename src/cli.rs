@@ -18,6 +18,7 @@ use arguments::{Arguments, Task};
 use crate::log::logger;
 use crate::master::material::Request;
 use crate::master::{self, Options};
+use crate::report::{self, ReportLine};
 use crate::{conf, demo, ipc, worker};
 
 /// Read when no `-f` is given.
@@ -67,19 +68,33 @@ fn perform(arguments: Arguments) -> ExitCode {
         Task::Demo { port } => demo::run(port),
         Task::Check | Task::Serve => match request(&arguments) {
             Ok(request) if arguments.task == Task::Check => check::run(&request, &arguments),
-            Ok(request) => master::run(Options {
-                request,
-                background: arguments.background,
-                pidfile: arguments.pidfile,
-                maxconn: arguments.maxconn,
-                warnings_fail: arguments.warnings_fail,
-            }),
+            Ok(request) => {
+                let Ok(master_socket) = arguments.master_socket.as_deref().map(master_socket).transpose() else {
+                    return ExitCode::FAILURE;
+                };
+                master::run(Options {
+                    request,
+                    background: arguments.background,
+                    pidfile: arguments.pidfile,
+                    maxconn: arguments.maxconn,
+                    master_socket,
+                    warnings_fail: arguments.warnings_fail,
+                })
+            }
             Err(error) => {
                 eprintln!("bowline: {error}");
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// Reads the value of `-S`, or says what is wrong with it.
+fn master_socket(text: &str) -> Result<conf::model::AdminSocket, ()> {
+    conf::master_socket(text).map_err(|diagnostics| {
+        let sources = [("-S".to_owned(), text.as_bytes().to_vec())];
+        report::render(&diagnostics, &sources).iter().for_each(ReportLine::show);
+    })
 }
 
 /// Changes to the directory of `-C` and notes where relative names begin.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::conf::model::Purpose;
 use crate::material::ListenerKey;
 use crate::report::ReportLine;
 use crate::sys::descriptors::{Passed, receive_with_descriptor, send_with_descriptor};
@@ -85,6 +86,21 @@ pub enum DescriptorRole {
     },
     /// Where lines for `fd@n` go; the number in the master.
     Log(i32),
+    /// A listening socket of the process itself.
+    Admin(Admin),
+}
+
+/// What the worker does with a listening socket of the process itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admin {
+    /// What is spoken there.
+    pub purpose: Purpose,
+    /// Where it listens, as the operator writes it.
+    pub name: String,
+    /// How long a client may be silent or take nothing.
+    pub timeout: Duration,
+    /// Most clients at a time.
+    pub maxconn: u32,
 }
 
 /// From the worker to its master.

@@ -12,6 +12,7 @@ pub mod log;
 pub mod event_loop;
 pub mod report;
 pub mod ipc;
+pub mod control;
 pub mod worker;
 pub mod master;
 pub mod demo;

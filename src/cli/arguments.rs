@@ -21,6 +21,8 @@ pub(super) struct Arguments {
     pub(super) pidfile: Option<PathBuf>,
     /// `-n`
     pub(super) maxconn: Option<u32>,
+    /// `-S`
+    pub(super) master_socket: Option<String>,
     /// `-C`
     pub(super) directory: Option<PathBuf>,
     /// `-dW`
@@ -201,7 +203,8 @@ mod tests {
     fn the_line_of_debians_haproxy_unit_works() {
         let arguments = parse_line("-Ws -f /etc/a.cfg -p /run/h.pid -S /run/master.sock -sf 12 345 -x /s -q").unwrap();
         assert_eq!(arguments.sources, ["/etc/a.cfg"]);
-        assert_eq!(arguments.ignored, ["-Ws", "-S /run/master.sock", "-sf 12 345", "-x /s"]);
+        assert_eq!(arguments.ignored, ["-Ws", "-sf 12 345", "-x /s"]);
+        assert_eq!(arguments.master_socket.as_deref(), Some("/run/master.sock"));
         assert!(arguments.quiet);
     }
 

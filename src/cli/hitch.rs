@@ -59,6 +59,7 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
             background: Background::AsConfigured,
             pidfile: None,
             maxconn: None,
+            master_socket: None,
             warnings_fail: false,
         }),
     }

@@ -247,6 +247,22 @@ pub(super) static OPTIONS: &[CommandOption] = &[
             },
         },
     ),
+    take(
+        &["-S"],
+        Group::Process,
+        "a control socket beside those of the configuration: -S /run/bowline/master.sock",
+        "Opens a control socket of level admin at <SOCKET>, a path or an address with a port, beside those of the configuration \
+         and whatever it says. Parameters of 'stats socket' may follow behind commas: '-S /run/b.sock,mode,660,group,ops'. Without \
+         'mode' only the owner may connect.",
+        Value {
+            name: "SOCKET",
+            kind: ValueKind::File,
+            set: |arguments, value| {
+                arguments.master_socket = Some(value);
+                Ok(())
+            },
+        },
+    ),
     set(&["-V"], Group::Process, "say more (with -c: what would be in force)", "", |arguments| {
         arguments.verbose = true
     }),
@@ -294,7 +310,6 @@ pub(super) static OPTIONS: &[CommandOption] = &[
     ),
     nothing(&["-W"], Operands::None, "there are always a master and a worker"),
     nothing(&["-Ws"], Operands::None, "there are always a master and a worker, and systemd is told without it"),
-    nothing(&["-S"], Operands::One("ADDRESS"), "there is no control socket of the master"),
     nothing(&["-sf"], Operands::Numbers, "a reload needs no second process"),
     nothing(&["-st"], Operands::Numbers, "a reload needs no second process"),
     nothing(&["-x"], Operands::One("SOCKET"), "listeners stay open without it"),

@@ -11,8 +11,8 @@ use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions
 use super::header;
 use super::keywords::nearest;
 use super::model::{
-    At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server, TlsVersion,
-    Verify,
+    AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server,
+    TlsVersion, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -20,11 +20,22 @@ use super::token::saturated;
 /// HAProxy's default of `tune.ssl.lifetime`.
 const SESSION_LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
 
+/// HAProxy's default of `stats timeout`.
+const ADMIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// HAProxy's default of `stats maxconn`.
+const ADMIN_MAXCONN_DEFAULT: u32 = 10;
+
 /// Checks everything and makes the model. It is complete only if there was no error.
 pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
     let Drafts { mut global, proxies, incomplete } = drafts;
     let mut process = std::mem::take(&mut global.process);
     process.session_lifetime = global.session_lifetime.unwrap_or(SESSION_LIFETIME_DEFAULT);
+    if process.admin_timeout.is_zero() {
+        process.admin_timeout = ADMIN_TIMEOUT_DEFAULT;
+    }
+    if process.admin_maxconn == 0 {
+        process.admin_maxconn = ADMIN_MAXCONN_DEFAULT;
+    }
     let backends: HashMap<&str, &Proxy> =
         proxies.iter().filter(|proxy| proxy.kind.has_backend()).map(|proxy| (proxy.name.as_str(), proxy)).collect();
     let mut check =
@@ -41,7 +52,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
             servers.extend(check.backend(proxy).filter(|_| !proxy.settings.disabled));
         }
     }
-    addresses_once(&frontends, diagnostics);
+    addresses_once(&frontends, &process.admin_sockets, diagnostics);
     if let Some(at) = global.zero_warning.filter(|_| diagnostics.any(Severity::Warning)) {
         let error = Diagnostic::error("E109", &at, "there are warnings, and 'zero-warning' does not allow any");
         diagnostics.push(error.span(saturated("zero-warning".len())));
@@ -383,9 +394,10 @@ impl Check<'_> {
 }
 
 /// E603: a connection to an address that two lines listen on would belong to either.
-fn addresses_once(frontends: &[Frontend], diagnostics: &mut Diagnostics) {
+fn addresses_once(frontends: &[Frontend], admin: &[AdminSocket], diagnostics: &mut Diagnostics) {
     let mut first: HashMap<BindAddress, &Location> = HashMap::new();
-    for address in frontends.iter().flat_map(|frontend| &frontend.binds).flat_map(|bind| &bind.addresses) {
+    let bound = frontends.iter().flat_map(|frontend| &frontend.binds).flat_map(|bind| &bind.addresses);
+    for address in bound.chain(admin.iter().map(|socket| &socket.address)) {
         let key = match &address.value {
             // The kernel would spread IPv6 clients over a 'v4v6' and a 'v6only' socket.
             BindAddress::Inet { address, .. } => BindAddress::Inet { address: *address, v6only: None },

@@ -9,7 +9,8 @@ use super::diagnostic::Diagnostic;
 use super::expr::Format;
 use super::keywords::Dropped;
 use super::model::{
-    At, BindAddress, Crt, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions, Verify,
+    At, BindAddress, Crt, Level, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions,
+    Verify,
 };
 
 /// `global`.
@@ -166,6 +167,8 @@ pub(crate) struct BindDraft {
     pub(crate) unix: UnixPermissions,
     pub(crate) v4v6: bool,
     pub(crate) v6only: bool,
+    /// `level`, which belongs to `stats socket`.
+    pub(crate) level: Option<At<Level>>,
     /// `ssl`, and bytes to mark.
     pub(crate) ssl: Option<(Location, u32)>,
     /// A parameter was refused: something that seems to be missing may be it.
@@ -201,6 +204,7 @@ impl BindDraft {
             unix: UnixPermissions::default(),
             v4v6: false,
             v6only: false,
+            level: None,
             ssl: None,
             broken: false,
             tls_parameter: None,

@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use diagnostic::{Diagnostic, Diagnostics, Severity};
-use model::{Location, Model};
+use model::{AdminSocket, Location, Model};
+use token::{Word, saturated};
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -60,8 +61,26 @@ pub fn condition(name: &str, text: &[u8], environment: &BTreeMap<String, String>
     let file: Arc<str> = Arc::from(name);
     let words = token::split(text, &file, 1, &mut |name| environment.get(name).cloned())?;
     let at = Location { file, line: 1, column: 1 };
-    let start = token::Word { text: Vec::new(), at, length: 0, unset: Vec::new() };
+    let start = Word { text: Vec::new(), at, length: 0, unset: Vec::new() };
     parse::condition(&start, &words, environment)
+}
+
+/// Reads `-S <path>[,<parameter>…]` of the command line, whose parameters are those of `stats socket`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn master_socket(text: &str) -> Result<AdminSocket, Vec<Diagnostic>> {
+    let file = Arc::from("-S");
+    let mut words = Vec::new();
+    let mut column = 1;
+    for part in text.split(',') {
+        let at = Location { file: Arc::clone(&file), line: 1, column };
+        words.push(Word { text: part.as_bytes().to_vec(), at, length: saturated(part.len()), unset: Vec::new() });
+        column += saturated(part.len() + 1);
+    }
+    let mut diagnostics = Diagnostics::default();
+    let socket = keywords::master_socket(&words, &mut diagnostics);
+    socket.ok_or_else(|| diagnostics.finish())
 }
 
 /// Names of the environment variables that a text refers to.

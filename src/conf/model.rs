@@ -67,6 +67,58 @@ pub struct Process {
     pub zero_warning: bool,
     /// `tune.ssl.lifetime`: how long after the first authentication a session may be resumed; default 300 s.
     pub session_lifetime: Duration,
+    /// `stats socket` and `metrics socket`.
+    pub admin_sockets: Vec<AdminSocket>,
+    /// `stats timeout`: how long a client of these may be silent; default 10 s.
+    pub admin_timeout: Duration,
+    /// `stats maxconn`: clients of each of these at a time; default 10.
+    pub admin_maxconn: u32,
+}
+
+/// A socket of the process itself: `stats socket`, `metrics socket`, or `-S` of the command line.
+#[derive(Clone, Debug)]
+pub struct AdminSocket {
+    /// What it listens on.
+    pub address: At<BindAddress>,
+    /// What is spoken there.
+    pub purpose: Purpose,
+    /// Permissions of a unix socket; the mode is always there.
+    pub unix: UnixPermissions,
+    /// `backlog`.
+    pub backlog: Option<u32>,
+    /// `maxconn` of the line; `None`: that of the process.
+    pub maxconn: Option<u32>,
+}
+
+/// What a socket of the process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Commands, up to this level.
+    Control(Level),
+    /// Monitoring, over HTTP.
+    Metrics,
+}
+
+/// Who may do what on a control socket (HAProxy manual, 5.1, `level`). Each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Look at what says nothing about clients.
+    User,
+    /// Look at everything, change what is harmless.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl fmt::Display for Level {
+    /// The word of the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// `log <target> [len n] [format f] <facility> [max [min]]` (HAProxy manual, 4.2).

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindAddress, Location, Model, UnixPermissions};
-use crate::ipc::DescriptorRole;
+use crate::conf::model::{AdminSocket, BindAddress, Location, Model, UnixPermissions};
+use crate::ipc::{Admin, DescriptorRole};
 use crate::material::ListenerKey;
 use crate::sys::{Inherited, privileges, reason};
 
 /// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
 /// net.core.somaxconn.
 const BACKLOG_DEFAULT: u32 = 4096;
+/// The same for sockets of the process itself.
+const ADMIN_BACKLOG: u32 = 32;
 /// HAProxy's `abns@` fills `sun_path` with zeros, so that is part of the name (manual, 11.1); without the leading zero byte.
 const ABSTRACT_NAME_BYTES: usize = 107;
 
@@ -35,11 +38,39 @@ pub(super) struct Wanted {
     pub(super) at: Location,
     backlog: u32,
     permissions: UnixPermissions,
+    /// What the worker does with it; `None`: it takes the clients of a frontend.
+    admin: Option<Admin>,
 }
 
-/// All listeners that a model asks for; the parser has seen to it that each address is there once.
-pub(super) fn wanted(model: &Model) -> Vec<Wanted> {
+impl Wanted {
+    /// Whether it takes the clients of a frontend.
+    pub(super) fn is_for_clients(&self) -> bool {
+        self.admin.is_none()
+    }
+
+    /// Descriptors that it takes in the worker, its clients included where `maxconn` does not count them.
+    pub(super) fn descriptors(&self, loops: u16) -> usize {
+        self.admin.as_ref().map_or(usize::from(loops), |admin| 1 + admin.maxconn as usize)
+    }
+}
+
+/// All listeners that a model and `-S` ask for; the parser has seen to it that each address of the model is there once.
+pub(super) fn wanted(model: &Model, master_socket: Option<&AdminSocket>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
+    for socket in model.process.admin_sockets.iter().chain(master_socket) {
+        wanted.push(Wanted {
+            key: socket.address.value.clone(),
+            at: socket.address.at.clone(),
+            backlog: socket.backlog.unwrap_or(ADMIN_BACKLOG),
+            permissions: socket.unix.clone(),
+            admin: Some(Admin {
+                purpose: socket.purpose,
+                name: socket.address.value.to_string(),
+                timeout: model.process.admin_timeout,
+                maxconn: socket.maxconn.unwrap_or(model.process.admin_maxconn),
+            }),
+        });
+    }
     for frontend in &model.frontends {
         for bind in &frontend.binds {
             let backlog = bind.backlog.or(frontend.backlog).or(frontend.maxconn).unwrap_or(BACKLOG_DEFAULT);
@@ -48,6 +79,7 @@ pub(super) fn wanted(model: &Model) -> Vec<Wanted> {
                 at: address.at.clone(),
                 backlog,
                 permissions: bind.unix.clone(),
+                admin: None,
             }));
         }
     }
@@ -59,8 +91,10 @@ pub(super) fn wanted(model: &Model) -> Vec<Wanted> {
 pub(super) struct Open {
     key: ListenerKey,
     descriptors: Vec<Arc<OwnedFd>>,
+    permissions: UnixPermissions,
+    admin: Option<Admin>,
     /// Removes the socket's name with the last use of it.
-    _name: Option<SocketName>,
+    name: Option<SocketName>,
 }
 
 /// The sockets in force.
@@ -82,20 +116,28 @@ impl Listeners {
     /// Each address that failed, and why; everything opened by this call is closed again.
     pub(super) fn open_missing(&self, wanted: &[Wanted], inherited: &Inherited) -> Result<Vec<Open>, Vec<Diagnostic>> {
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
-        for one in wanted.iter().filter(|one| !self.open.contains_key(&one.key)) {
-            match self.open_one(one, &opened, inherited) {
-                Ok(open) => opened.push(open),
-                Err(error) => errors.push(refusal(one, &error)),
-            }
+        for (place, one) in wanted.iter().enumerate() {
+            let result = match self.open.get(&one.key) {
+                _ if wanted[..place].iter().any(|before| before.key == one.key) => {
+                    Err(io::Error::other("the configuration and -S ask for the same address"))
+                }
+                Some(open) if open.admin.is_some() == one.admin.is_some() => owner(&one.permissions).map(drop),
+                Some(_) => {
+                    Err(io::Error::other("remove the socket first, with a reload, then use its address for another"))
+                }
+                None => self.open_one(one, &opened, inherited).map(|open| opened.push(open)),
+            };
+            errors.extend(result.err().map(|error| refusal(one, &error)));
         }
         if errors.is_empty() { Ok(opened) } else { Err(errors) }
     }
 
     fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited) -> io::Result<Open> {
         let mut name = None;
+        let loops = if wanted.is_for_clients() { self.loops } else { 1 };
         let share = |socket: OwnedFd| {
             let socket = Arc::new(socket);
-            vec![socket; usize::from(self.loops)]
+            vec![socket; usize::from(loops)]
         };
         let descriptors = match &wanted.key {
             BindAddress::Inet { address, v6only } => {
@@ -106,7 +148,7 @@ impl Listeners {
                     bind_inet(*address, *v6only, false)?;
                 }
                 let mut sockets = Vec::new();
-                for _ in 0..self.loops {
+                for _ in 0..loops {
                     let socket = bind_inet(*address, *v6only, true)?;
                     socket.listen(backlog_of(wanted))?;
                     sockets.push(Arc::new(OwnedFd::from(socket)));
@@ -121,7 +163,8 @@ impl Listeners {
             BindAddress::Abstract(bytes) => share(bind_abstract(bytes, backlog_of(wanted))?),
             BindAddress::Descriptor(number) => share(take_listener(inherited, *number)?),
         };
-        Ok(Open { key: wanted.key.clone(), descriptors, _name: name })
+        let Wanted { key, permissions, admin, .. } = wanted.clone();
+        Ok(Open { key, descriptors, permissions, admin, name })
     }
 
     /// Makes the wanted set the one in force: keeps what was opened for it and closes what it has no more. To be called when the
@@ -134,7 +177,9 @@ impl Listeners {
             before.into_iter().partition(|(key, _)| wanted.iter().any(|one| one.key == *key));
         self.open = kept;
         for one in wanted {
-            if let Some(open) = self.open.get(&one.key) {
+            if let Some(open) = self.open.get_mut(&one.key) {
+                open.admin.clone_from(&one.admin);
+                open.change_permissions(&one.permissions);
                 // A second listen(2) changes the queue of an open socket; failing, it leaves the old one.
                 for descriptor in &open.descriptors {
                     if let Ok(backlog) = Backlog::new(backlog_of(one)) {
@@ -146,9 +191,18 @@ impl Listeners {
         (added, closed.into_keys().collect())
     }
 
-    /// Everything that is open, for a worker that has nothing yet.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Open> {
-        self.open.values()
+    /// Everything that is open and goes to the loops, for a worker that has nothing yet.
+    pub(super) fn for_clients(&self) -> impl Iterator<Item = &Open> {
+        self.open.values().filter(|open| open.admin.is_none())
+    }
+
+    /// The sockets of the process itself that are open and wanted. A worker gets all of them with every configuration: those
+    /// that do not come again are gone.
+    pub(super) fn of_process(&self, wanted: &[Wanted]) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
+        wanted.iter().filter_map(|one| {
+            let descriptor = self.open.get(&one.key)?.descriptors.first()?;
+            Some((DescriptorRole::Admin(one.admin.clone()?), descriptor.clone()))
+        })
     }
 
     /// Closes everything: from now on clients are refused, once the worker has closed its copies too.
@@ -158,12 +212,34 @@ impl Listeners {
 }
 
 impl Open {
-    /// Role and descriptor for each event loop.
-    pub(super) fn for_loops(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
+    /// What the worker gets: a descriptor for each event loop, or one for itself.
+    pub(super) fn for_worker(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
         (0u16..).zip(&self.descriptors).map(|(loop_index, descriptor)| {
-            (DescriptorRole::Listener { key: self.key.clone(), loop_index }, descriptor.clone())
+            let role = match &self.admin {
+                Some(admin) => DescriptorRole::Admin(admin.clone()),
+                None => DescriptorRole::Listener { key: self.key.clone(), loop_index },
+            };
+            (role, descriptor.clone())
         })
     }
+
+    /// Gives the path what a reload asks for.
+    fn change_permissions(&mut self, wanted: &UnixPermissions) {
+        if let Some(name) = self.name.as_ref().filter(|_| self.permissions != *wanted) {
+            match name.change_permissions(wanted) {
+                Ok(()) => log::info!("changed the permissions of {}", self.key),
+                Err(error) => log::warn!("cannot change the permissions of {}: {}", self.key, reason(&error)),
+            }
+        }
+        self.permissions.clone_from(wanted);
+    }
+}
+
+/// User and group, as numbers.
+fn owner(permissions: &UnixPermissions) -> io::Result<(Option<u32>, Option<u32>)> {
+    let user = permissions.user.as_deref().map(privileges::find_user).transpose()?;
+    let group = permissions.group.as_deref().map(privileges::find_group).transpose()?;
+    Ok((user.map(|(uid, _)| uid), group))
 }
 
 fn backlog_of(wanted: &Wanted) -> i32 {
@@ -238,6 +314,27 @@ struct SocketName {
     inode: u64,
 }
 
+impl SocketName {
+    /// Opened without following a link and compared first: something else may stand at the path by now.
+    fn change_permissions(&self, wanted: &UnixPermissions) -> io::Result<()> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = std::fs::File::from(nix::fcntl::open(&self.path, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+            return Err(io::Error::other("something else stands at its path"));
+        }
+        let (user, group) = owner(wanted)?;
+        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+        if user.is_some() || group.is_some() {
+            std::os::unix::fs::chown(&opened, user, group)?;
+        }
+        match wanted.mode {
+            Some(mode) => std::fs::set_permissions(&opened, std::fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Drop for SocketName {
     fn drop(&mut self) {
         let ours = |metadata: &std::fs::Metadata| metadata.dev() == self.device && metadata.ino() == self.inode;
@@ -268,10 +365,9 @@ fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Re
 
     let metadata = temporary.symlink_metadata()?;
     let mut name = SocketName { path: temporary.clone(), device: metadata.dev(), inode: metadata.ino() };
-    let user = permissions.user.as_deref().map(privileges::find_user).transpose()?;
-    let group = permissions.group.as_deref().map(privileges::find_group).transpose()?;
+    let (user, group) = owner(permissions)?;
     if user.is_some() || group.is_some() {
-        lchown(&temporary, user.map(|(uid, _)| uid), group)?;
+        lchown(&temporary, user, group)?;
     }
     socket::listen(&socket, Backlog::new(backlog)?)?;
     std::fs::rename(&temporary, path)?;

@@ -8,7 +8,7 @@ use super::*;
 
 fn want(key: ListenerKey) -> Wanted {
     let at = Location { file: "test.cfg".into(), line: 3, column: 7 };
-    Wanted { key, at, backlog: 16, permissions: UnixPermissions::default() }
+    Wanted { key, at, backlog: 16, permissions: UnixPermissions::default(), admin: None }
 }
 
 fn inet(address: SocketAddr) -> Wanted {
@@ -35,7 +35,7 @@ fn every_loop_has_its_own_socket_and_clients_get_in() {
     let listeners = Listeners::new(3);
     let address = free_address();
     let opened = listeners.open_missing(&[inet(address)], &inherited()).unwrap();
-    let roles: Vec<_> = opened[0].for_loops().collect();
+    let roles: Vec<_> = opened[0].for_worker().collect();
     assert_eq!(roles.len(), 3);
     let mut numbers: Vec<_> = roles.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
     numbers.dedup();
@@ -75,8 +75,8 @@ fn a_reload_keeps_opens_and_closes() {
     let opened = listeners.open_missing(&before, &inherited()).unwrap();
     listeners.commit(&before, opened);
     let numbers = |listeners: &Listeners| -> Vec<i32> {
-        let open = listeners.all().find(|open| open.key == inet(kept).key).unwrap();
-        open.for_loops().map(|(_, descriptor)| descriptor.as_raw_fd()).collect()
+        let open = listeners.for_clients().find(|open| open.key == inet(kept).key).unwrap();
+        open.for_worker().map(|(_, descriptor)| descriptor.as_raw_fd()).collect()
     };
     let sockets = numbers(&listeners);
 
@@ -211,7 +211,7 @@ fn an_inherited_descriptor_has_to_be_a_listening_socket() {
     let address = listener.local_addr().unwrap();
     let number = listener.into_raw_fd();
     let opened = Listeners::new(2).open_missing(&[want(BindAddress::Descriptor(number))], &inherited()).unwrap();
-    let (_, descriptor) = opened[0].for_loops().next().unwrap();
+    let (_, descriptor) = opened[0].for_worker().next().unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let (accepted, _) = TcpListener::from(descriptor.try_clone().unwrap()).accept().unwrap();
     drop(accepted);

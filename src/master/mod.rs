@@ -21,7 +21,7 @@ use plan::Fixed;
 use service::Service;
 use signals::Signals;
 
-use crate::conf::model::Model;
+use crate::conf::model::{AdminSocket, Model};
 use crate::report::{self, ReportLine, Summary};
 use crate::sys::privileges::{self, Ids};
 use crate::sys::{Inherited, reason};
@@ -49,6 +49,8 @@ pub struct Options {
     pub pidfile: Option<PathBuf>,
     /// `-n`, instead of `maxconn`.
     pub maxconn: Option<u32>,
+    /// `-S`: a control socket beside those of the configuration.
+    pub master_socket: Option<AdminSocket>,
     /// `-dW`: a configuration with warnings is refused.
     pub warnings_fail: bool,
 }

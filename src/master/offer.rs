@@ -29,9 +29,9 @@ pub(super) struct Candidate {
 }
 
 /// The message, and the material and sockets to send with it.
-pub(super) fn encode<'a>(
+pub(super) fn encode(
     configuration: &Configuration,
-    listeners: impl Iterator<Item = &'a Open>,
+    sockets: impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)>,
     forbid_warnings: bool,
 ) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
     let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
@@ -40,7 +40,7 @@ pub(super) fn encode<'a>(
     let mut roles: Vec<DescriptorRole> = Vec::new();
     let logs = configuration.log_descriptors.iter();
     let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
-    for (role, descriptor) in listeners.flat_map(Open::for_loops).chain(logs) {
+    for (role, descriptor) in sockets.chain(logs) {
         roles.push(role);
         descriptors.push(descriptor);
     }

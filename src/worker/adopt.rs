@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Worker, build, watchdog};
+use crate::control::Control;
 use crate::event_loop::{self, Command, Handle};
-use crate::ipc::{Adopt, DescriptorRole, ToMaster};
+use crate::ipc::{Admin, Adopt, DescriptorRole, ToMaster};
 use crate::log::{Queue, logger};
 use crate::material::{ListenerKey, Material};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
@@ -27,8 +28,16 @@ type LogDescriptor = (i32, OwnedFd);
 struct Prepared {
     snapshot: Arc<Snapshot>,
     report: Vec<ReportLine>,
+    sockets: Sockets,
+}
+
+/// Descriptors by what they are for.
+struct Sockets {
     /// One list for each loop.
     opened: Vec<Opened>,
+    /// Listening sockets of the process itself.
+    admin: Vec<(Admin, OwnedFd)>,
+    logs: Vec<LogDescriptor>,
 }
 
 impl Worker {
@@ -37,8 +46,8 @@ impl Worker {
         let generation = adopt.generation;
         let answer = match self.prepare(&adopt, descriptors) {
             Err(report) => ToMaster::Refused { generation, report },
-            Ok(Prepared { snapshot, report, opened }) => {
-                self.adopt(snapshot, opened)?;
+            Ok(Prepared { snapshot, report, sockets }) => {
+                self.adopt(snapshot, sockets)?;
                 self.hard_stop_after = adopt.hard_stop_after;
                 ToMaster::Adopted { generation, report }
             }
@@ -57,7 +66,7 @@ impl Worker {
             );
             return Err(refuse(text));
         };
-        let (opened, log_descriptors) = self.sort(&adopt.descriptors, descriptors).map_err(refuse)?;
+        let sockets = self.sort(&adopt.descriptors, descriptors).map_err(refuse)?;
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
@@ -70,47 +79,48 @@ impl Worker {
                 return Err(built.report);
             }
         }
+        let snapshot = Arc::new(built.snapshot);
         if self.loops.is_empty() {
-            self.start_threads().map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
+            self.start_threads(&snapshot)
+                .map_err(|error| refuse(format!("cannot start the threads of the worker: {error}")))?;
         }
-        if let Some((queue, _)) = &self.logging {
-            log_descriptors.into_iter().for_each(|(number, descriptor)| queue.inherit(number, descriptor));
-        }
-        Ok(Prepared { snapshot: Arc::new(built.snapshot), report: built.report, opened })
+        Ok(Prepared { snapshot, report: built.report, sockets })
     }
 
-    /// One list of new listeners for each loop, and the descriptors for logs.
-    fn sort(
-        &self,
-        roles: &[DescriptorRole],
-        descriptors: impl Iterator<Item = OwnedFd>,
-    ) -> Result<(Vec<Opened>, Vec<LogDescriptor>), String> {
-        let mut logs = Vec::new();
-        let mut opened: Vec<Opened> = (0..self.loop_count).map(|_| Opened::new()).collect();
+    /// Sorts descriptors by their roles.
+    fn sort(&self, roles: &[DescriptorRole], descriptors: impl Iterator<Item = OwnedFd>) -> Result<Sockets, String> {
+        let opened = (0..self.loop_count).map(|_| Opened::new()).collect();
+        let mut sockets = Sockets { opened, admin: Vec::new(), logs: Vec::new() };
         for (role, descriptor) in roles.iter().zip(descriptors) {
             match role {
-                DescriptorRole::Log(number) => logs.push((*number, descriptor)),
+                DescriptorRole::Log(number) => sockets.logs.push((*number, descriptor)),
+                DescriptorRole::Admin(admin) => sockets.admin.push((admin.clone(), descriptor)),
                 DescriptorRole::Listener { key, loop_index } => {
-                    let list = opened.get_mut(usize::from(*loop_index));
+                    let list = sockets.opened.get_mut(usize::from(*loop_index));
                     list.ok_or("a listener came for a loop that is not there")?.push((key.clone(), descriptor));
                 }
             }
         }
-        Ok((opened, logs))
+        Ok(sockets)
     }
 
-    fn start_threads(&mut self) -> io::Result<()> {
+    fn start_threads(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         let (queue, writer) = Queue::start()?;
         let prefix = id_prefix();
         let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
         watchdog::start(loops.clone(), self.ending.clone())?;
+        self.control = Some(Control::start(self.stats.clone(), loops.clone(), snapshot.clone())?);
         self.loops = loops;
         self.logging = Some((queue, writer));
         Ok(())
     }
 
-    fn adopt(&mut self, snapshot: Arc<Snapshot>, opened: Vec<Opened>) -> io::Result<()> {
+    fn adopt(&mut self, snapshot: Arc<Snapshot>, sockets: Sockets) -> io::Result<()> {
+        let Sockets { opened, admin, logs } = sockets;
+        if let Some((queue, _)) = &self.logging {
+            logs.into_iter().for_each(|(number, descriptor)| queue.inherit(number, descriptor));
+        }
         let (done, adopted) = mpsc::channel();
         for (handle, opened) in self.loops.iter().zip(opened) {
             handle.send(Command::Adopt { snapshot: snapshot.clone(), opened, done: done.clone() });
@@ -127,6 +137,9 @@ impl Worker {
             if self.verbosity != log::LevelFilter::Info {
                 log::set_max_level(self.verbosity);
             }
+        }
+        if let Some(control) = &self.control {
+            control.adopt(snapshot.clone(), admin);
         }
         self.snapshot = Some(snapshot);
         self.stats.forget_unused();

@@ -27,6 +27,9 @@ pub(super) enum Ending {
 impl Worker {
     pub(super) fn end(&mut self, ending: Ending) -> io::Result<()> {
         self.ending.store(true, Ordering::SeqCst);
+        if let Some(control) = &self.control {
+            control.close();
+        }
         let limit = match ending {
             Ending::Stop => return self.stop(),
             Ending::Drain(limit) => limit,

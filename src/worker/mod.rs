@@ -20,6 +20,7 @@ use nix::sys::prctl;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use self::end::{Ending, asked_to_end};
+use crate::control::Control;
 use crate::event_loop::Handle;
 use crate::ipc::{Channel, Incoming, Start, ToMaster, ToWorker};
 use crate::log::{Queue, Writer, logger};
@@ -62,6 +63,8 @@ struct Worker {
     loops: Arc<[Handle]>,
     /// Where lines go once the first snapshot is there.
     logging: Option<(Queue, Writer)>,
+    /// Sockets of the process itself, once the first snapshot is there.
+    control: Option<Control>,
     /// Loops are expected to end.
     ending: Arc<AtomicBool>,
     snapshot: Option<Arc<Snapshot>>,
@@ -95,6 +98,7 @@ impl Worker {
             tickets: Arc::new(TicketKeys::new(Instant::now())),
             loops: Arc::new([]),
             logging: None,
+            control: None,
             ending: Arc::default(),
             snapshot: None,
             hard_stop_after: None,

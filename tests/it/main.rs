@@ -2,6 +2,7 @@
 mod broken;
 mod closing;
 mod command_line;
+mod control;
 mod faults;
 mod harness;
 mod hitch;

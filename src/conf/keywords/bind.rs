@@ -6,7 +6,7 @@ use super::super::draft::{BindDraft, Proxy};
 use super::super::model::{At, BindAddress, Crt, CrtKind, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
-use super::{Action, Class, Keyword, Line, Places, Table, global, lists, log, not_yet, parameters};
+use super::{Action, Class, Keyword, Line, Places, Table, control, global, lists, log, not_yet, parameters};
 
 /// Longest protocol name (RFC 7301, 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -228,6 +228,13 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     parameter("uid", "<number>", 1, owner, "Owner of a unix socket, by number."),
     parameter("group", "<name>", 1, owner, "Group of a unix socket."),
     parameter("gid", "<number>", 1, owner, "Group of a unix socket, by number."),
+    parameter(
+        "level",
+        "user|operator|admin",
+        1,
+        control::level,
+        "On a 'stats socket' only: which commands may be given there.",
+    ),
 ];
 
 /// Parameters without meaning on a plaintext socket.
@@ -278,11 +285,10 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
         }
     });
     lists::tell_dropped(&bind, diagnostics);
-    let only = match (bind.v6only, bind.v4v6) {
-        (true, _) => Some(true),
-        (false, true) => Some(false),
-        (false, false) => None,
-    };
+    if let Some(error) = control::no_level_here(&bind) {
+        diagnostics.push(error);
+    }
+    let only = v6only(&bind);
     for address in &mut bind.addresses {
         if let BindAddress::Inet { v6only, .. } = &mut address.value {
             *v6only = only;
@@ -290,6 +296,15 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
     }
     bind.broken = diagnostics.errors() > errors;
     proxy.binds.push(bind);
+}
+
+/// What `v4v6` and `v6only` mean together.
+pub(super) fn v6only(bind: &BindDraft) -> Option<bool> {
+    match (bind.v6only, bind.v4v6) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
 }
 
 fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnostics) {

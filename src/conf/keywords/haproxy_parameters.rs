@@ -49,7 +49,6 @@ pub(super) static BIND: &[Keyword] = &[
     with(0, later("transparent", B, REMOVE)),
     with(1, should("thread", B, "remove it; every thread accepts")),
     with(1, should("shards", B, "remove it; every thread has a socket of its own")),
-    with(1, must("level", B, "remove it; there is no control socket")),
     with(1, inert("expose-fd", B, "sockets are handed over without it")),
     with(1, later("severity-output", B, REMOVE)),
     with(1, never("proto", B, Subject::Other, REMOVE)),

@@ -2,6 +2,7 @@
 //! come from it.
 
 mod bind;
+mod control;
 mod global;
 mod haproxy;
 mod haproxy_parameters;
@@ -20,6 +21,7 @@ use super::draft::{BindDraft, Global, Proxy, ProxyOptions};
 use super::token::Word;
 use super::words::{self, Kind};
 
+pub(crate) use control::master_socket;
 pub(crate) use lists::{Dropped, tell_dropped};
 
 /// Sections and lines in which a keyword may stand: a set of the constants below.
@@ -282,6 +284,7 @@ impl Line<'_> {
 pub fn all() -> impl Iterator<Item = &'static Keyword> {
     [
         global::KEYWORDS,
+        control::KEYWORDS,
         proxy::KEYWORDS,
         bind::KEYWORDS,
         server::KEYWORDS,
@@ -492,13 +495,13 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
 pub fn help() -> String {
     let mut text = String::new();
     for (title, tables) in [
-        ("global", [global::KEYWORDS, haproxy::GLOBAL]),
-        ("defaults, frontend, backend, listen", [proxy::KEYWORDS, haproxy::PROXY]),
-        ("bind <address> …", [bind::KEYWORDS, haproxy_parameters::BIND]),
-        ("server <name> <address> …, default-server …", [server::KEYWORDS, haproxy_parameters::SERVER]),
+        ("global", &[global::KEYWORDS, control::KEYWORDS, haproxy::GLOBAL][..]),
+        ("defaults, frontend, backend, listen", &[proxy::KEYWORDS, haproxy::PROXY]),
+        ("bind <address> …", &[bind::KEYWORDS, haproxy_parameters::BIND]),
+        ("server <name> <address> …, default-server …", &[server::KEYWORDS, haproxy_parameters::SERVER]),
     ] {
         let _ = writeln!(text, "{title}\n");
-        for row in tables.into_iter().flatten().filter(|row| row.is_implemented()) {
+        for row in tables.iter().copied().flatten().filter(|row| row.is_implemented()) {
             let _ = writeln!(text, "{}", format!("  {} {}", row.name, row.usage).trim_end());
             wrapped(&mut text, row.doc);
             if row.places.overlaps(PROXIES) {
@@ -506,7 +509,8 @@ pub fn help() -> String {
             }
         }
         let inert: Vec<_> = tables
-            .into_iter()
+            .iter()
+            .copied()
             .flatten()
             .filter(|row| matches!(row.action, Action::Inert | Action::Http | Action::HttpTimeout))
             .map(|row| row.name)

@@ -119,7 +119,7 @@ fn words_by_class() {
     let in_frontend = |line: &str| codes(&frontend(&format!("    bind :1\n    {line}\n")));
     let on_bind = |words: &str| codes(&frontend(&format!("    bind :1 ssl crt x {words}\n")));
     let on_server = |words: &str| codes(&backend(&format!("    server s 127.0.0.1:80 {words}\n")));
-    assert_eq!(in_global("stats socket /run/x level admin"), ["E120"]);
+    assert_eq!(in_global("stats socket /run/x expose-fd listeners"), ["N001"]);
     assert_eq!(in_global("chroot /var/empty"), ["E120"]);
     assert_eq!(in_global("tune.h2.initial-window-size 5"), ["N001"], "a family");
     assert_eq!(in_global("tune.ssl.ocsp-update.mindelay 5"), ["E120"], "the longer family wins");
@@ -144,7 +144,7 @@ fn words_by_class() {
     assert_eq!(on_bind("sigalgs RSA+SHA256"), ["E120"]);
     assert_eq!(on_bind("npn h2"), ["E205"]);
     assert_eq!(on_bind("force-tlsv10"), ["E301"]);
-    assert_eq!(on_bind("nice 5 level admin"), ["N001", "E120"]);
+    assert_eq!(on_bind("nice 5 level admin"), ["N001", "E106"]);
     assert_eq!(on_server("check inter 2s"), ["E120"; 2]);
     assert_eq!(on_server("cookie x"), ["E201"]);
     assert_eq!(on_server("no-tlsv11"), ["N001"]);

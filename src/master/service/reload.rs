@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::Service;
 use crate::conf::model::Model;
 use crate::master::child::Offered;
+use crate::master::listeners::{self, Open, Wanted};
 use crate::master::material::{Collected, collect};
 use crate::master::offer::{self, Candidate, Configuration};
 use crate::master::plan::{self, Fixed};
-use crate::master::{listeners, logging, refuse_start};
+use crate::master::{logging, refuse_start};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::sys::limits::Raise;
 use crate::sys::reason;
@@ -82,14 +83,15 @@ impl Service {
         let Collected { mut material, model, mut report } = collected;
         let sources = &material.sources;
         let render = |diagnostics: Vec<_>| report::render(&diagnostics, sources);
-        let wanted = listeners::wanted(&model);
-        let sockets = wanted.len() * usize::from(self.fixed.loops);
+        let wanted = listeners::wanted(&model, self.options.master_socket.as_ref());
+        let sockets = wanted.iter().map(|one| one.descriptors(self.fixed.loops)).sum();
         // A worker that runs keeps the hard limit that it was started with.
         let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
         let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
         let connections = connections.map_err(|too_many| too_many.report(sources))?;
         if let Some(in_force) = &self.in_force {
-            if wanted.is_empty() && !in_force.wanted.is_empty() {
+            let serves = |wanted: &[Wanted]| wanted.iter().any(Wanted::is_for_clients);
+            if !serves(&wanted) && serves(&in_force.wanted) {
                 let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
                             To stop, send TERM";
                 report.push(ReportLine::new(ReportLevel::Error, text));
@@ -132,11 +134,13 @@ impl Service {
             return;
         };
         let generation = configuration.material.generation;
-        let kept = self.listeners.all().filter(|_| !worker.serving);
-        let listeners = kept.chain(candidate.iter().flat_map(|candidate| &candidate.opened));
+        let kept = self.listeners.for_clients().filter(|_| !worker.serving);
+        let opened = candidate.iter().flat_map(|candidate| &candidate.opened);
+        let sockets = kept.chain(opened).flat_map(Open::for_worker);
+        let sockets = sockets.chain(self.listeners.of_process(&configuration.wanted));
         // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
         let forbid_warnings = candidate.is_some() && self.options.forbids_warnings(&configuration.model);
-        let sent = offer::encode(configuration, listeners, forbid_warnings).and_then(|(message, descriptors)| {
+        let sent = offer::encode(configuration, sockets, forbid_warnings).and_then(|(message, descriptors)| {
             worker.channel.queue(&message, &descriptors)?;
             worker.channel.flush()
         });

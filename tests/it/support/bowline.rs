@@ -262,6 +262,14 @@ impl Bowline {
         Self::run(site, &words)
     }
 
+    /// Starts it with this configuration and these options.
+    pub(crate) fn launch_with(site: Site, text: &str, options: &[&str]) -> Result<Self, StartFailure> {
+        let path = site.configure(text);
+        let mut words = vec![program().into(), "-f".into(), path.into(), "-db".into()];
+        words.extend(options.iter().map(std::ffi::OsString::from));
+        Self::run(site, &words)
+    }
+
     /// Starts `bowline hitch` with these words, in which `{dir}` and `{port:NAME}` are replaced.
     #[track_caller]
     pub(crate) fn hitch(site: Site, words: &[&str]) -> Self {

@@ -8,6 +8,7 @@ pub(crate) mod bowline;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod ports;

@@ -1,0 +1,216 @@
+//! The sockets of the process itself: `stats socket`, `-S` and `metrics socket`.
+//!
+//! The master opens them and keeps them over crashes and reloads; the worker answers. One thread, `control`, accepts; each
+//! client has a thread of its own, of which there are `stats maxconn` for a socket at most. So a client that sends nothing,
+//! reads nothing or sends rubbish costs its place and no more, and every command is written as plain steps one after another.
+//! No event loop ever waits for any of this.
+
+pub mod command;
+mod http;
+mod session;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+use crate::conf::model::Purpose;
+use crate::event_loop::Handle;
+use crate::ipc::Admin;
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+
+/// How long accepting pauses when the system has no descriptor, memory or thread left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Stack of a client's thread. What it does is shallow; long answers go out in pieces.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What commands and metrics are about. The worker makes it once.
+pub struct Site {
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// The event loops.
+    pub loops: Arc<[Handle]>,
+    /// When the worker was started.
+    pub since: Instant,
+    snapshot: Mutex<Arc<Snapshot>>,
+    /// What is open, for `show cli sockets`.
+    sockets: Mutex<Vec<Admin>>,
+}
+
+impl Site {
+    /// What is in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&lock(&self.snapshot))
+    }
+
+    /// The sockets of the process itself.
+    fn sockets(&self) -> Vec<Admin> {
+        lock(&self.sockets).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind these locks is replaced whole: a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The running thread `control`.
+pub struct Control {
+    site: Arc<Site>,
+    listeners: mpsc::Sender<Vec<(Admin, OwnedFd)>>,
+    waker: UnixStream,
+}
+
+impl Control {
+    /// Starts the thread, with no socket yet.
+    ///
+    /// # Errors
+    /// No descriptor or thread is left.
+    pub fn start(stats: Arc<Stats>, loops: Arc<[Handle]>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+        let site = Arc::new(Site {
+            stats,
+            loops,
+            since: Instant::now(),
+            snapshot: Mutex::new(snapshot),
+            sockets: Mutex::default(),
+        });
+        let (listeners, inbox) = mpsc::channel();
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let acceptor = Acceptor { site: site.clone(), inbox, woken, waker: waker.try_clone()?, listeners: Vec::new() };
+        std::thread::Builder::new().name("control".into()).spawn(move || acceptor.run())?;
+        Ok(Self { site, listeners, waker })
+    }
+
+    /// A configuration is in force: from now on these are the sockets, and the answers are about this snapshot. Clients that
+    /// are there stay.
+    pub fn adopt(&self, snapshot: Arc<Snapshot>, listeners: Vec<(Admin, OwnedFd)>) {
+        *lock(&self.site.snapshot) = snapshot;
+        *lock(&self.site.sockets) = listeners.iter().map(|(admin, _)| admin.clone()).collect();
+        self.listen(listeners);
+    }
+
+    /// Takes no more clients.
+    pub fn close(&self) {
+        self.listen(Vec::new());
+    }
+
+    fn listen(&self, listeners: Vec<(Admin, OwnedFd)>) {
+        if self.listeners.send(listeners).is_ok() {
+            wake(&self.waker);
+        }
+    }
+}
+
+/// A full pipe wakes as well.
+fn wake(waker: &UnixStream) {
+    let _ = io::Write::write(&mut &*waker, &[0]);
+}
+
+/// A listening socket, and how many clients came through it and are still there.
+struct Listener {
+    admin: Admin,
+    socket: Socket,
+    clients: Arc<AtomicU32>,
+}
+
+impl Listener {
+    fn has_room(&self) -> bool {
+        self.clients.load(Ordering::Relaxed) < self.admin.maxconn
+    }
+}
+
+struct Acceptor {
+    site: Arc<Site>,
+    inbox: mpsc::Receiver<Vec<(Admin, OwnedFd)>>,
+    woken: UnixStream,
+    waker: UnixStream,
+    listeners: Vec<Listener>,
+}
+
+/// A place among a listener's clients; given back when dropped, however the thread ends.
+struct Place {
+    clients: Arc<AtomicU32>,
+    waker: UnixStream,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+        wake(&self.waker);
+    }
+}
+
+impl Acceptor {
+    fn run(mut self) {
+        loop {
+            let ready = self.wait();
+            while io::Read::read(&mut &self.woken, &mut [0; 64]).is_ok_and(|read| read > 0) {}
+            let mut failed = false;
+            for place in ready {
+                if let Err(error) = self.accept(place) {
+                    failed |= !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+                }
+            }
+            if let Some(listeners) = self.inbox.try_iter().last() {
+                self.adopt(listeners);
+            }
+            if failed {
+                std::thread::park_timeout(ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    /// Which listeners have somebody waiting, and room.
+    fn wait(&self) -> Vec<usize> {
+        let mut set = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
+        let mut places = Vec::new();
+        for (place, listener) in self.listeners.iter().enumerate().filter(|(_, listener)| listener.has_room()) {
+            set.push(PollFd::new(listener.socket.as_fd(), PollFlags::POLLIN));
+            places.push(place);
+        }
+        if poll(&mut set, PollTimeout::NONE).is_err() {
+            return Vec::new();
+        }
+        places.into_iter().zip(&set[1..]).filter(|(_, one)| one.any() == Some(true)).map(|(place, _)| place).collect()
+    }
+
+    /// A listener that was there before keeps its count of clients.
+    fn adopt(&mut self, listeners: Vec<(Admin, OwnedFd)>) {
+        let before = std::mem::take(&mut self.listeners);
+        for (admin, descriptor) in listeners {
+            let same = before.iter().find(|listener| listener.admin.name == admin.name);
+            let clients = same.map(|listener| Arc::clone(&listener.clients)).unwrap_or_default();
+            self.listeners.push(Listener { admin, socket: Socket::from(descriptor), clients });
+        }
+    }
+
+    /// Takes a client in and gives it a thread.
+    fn accept(&self, place: usize) -> io::Result<()> {
+        let listener = &self.listeners[place];
+        let (socket, _) = listener.socket.accept()?;
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(listener.admin.timeout))?;
+        socket.set_write_timeout(Some(listener.admin.timeout))?;
+        let waker = self.waker.try_clone()?;
+        listener.clients.fetch_add(1, Ordering::Relaxed);
+        let place = Place { clients: listener.clients.clone(), waker };
+        let (site, purpose) = (self.site.clone(), listener.admin.purpose);
+        let serve = move || {
+            let _place = place;
+            match purpose {
+                Purpose::Control(level) => session::serve(&socket, level, &site),
+                Purpose::Metrics => http::serve(&socket, &site),
+            }
+        };
+        std::thread::Builder::new().name("control client".into()).stack_size(STACK_BYTES).spawn(serve)?;
+        Ok(())
+    }
+}
