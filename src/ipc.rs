@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const HEADER_BYTES: usize = 8;
 /// From the master to its worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The first message: what the worker is to become.
+    /// The first message: what the worker is to become. With [`Start::report_every`] comes the socket for its [`Beat`]s.
     Start(Start),
     /// Build a snapshot and put it in force. The first descriptor is the material, the others are [`Adopt::descriptors`].
     Adopt(Adopt),
@@ -57,6 +57,32 @@ pub struct Start {
     pub loops: u16,
     /// Most detailed level of the process's own messages, as [`log::LevelFilter`] counts them.
     pub verbosity: u8,
+    /// How often it sends a [`Beat`]; `None`: nobody wants to know.
+    pub report_every: Option<Duration>,
+}
+
+/// What a worker says of itself again and again, for as long as all of its loops make progress: a datagram each, on a socket of
+/// their own. It is sent without waiting, so that a master that does not listen does not stop anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Client connections that are open.
+    pub connections: u64,
+}
+
+impl Beat {
+    /// Sends it, or loses it.
+    pub fn send(self, socket: &UnixDatagram) {
+        let _ = socket.send(&self.connections.to_le_bytes());
+    }
+
+    /// The last one that has arrived. The socket is non-blocking.
+    pub fn receive_last(socket: &UnixDatagram) -> Option<Self> {
+        let (mut last, mut bytes) = (None, [0; 8]);
+        while socket.recv(&mut bytes).is_ok_and(|length| length == bytes.len()) {
+            last = Some(Self { connections: u64::from_le_bytes(bytes) });
+        }
+        last
+    }
 }
 
 /// A configuration to put in force.
@@ -117,6 +143,8 @@ pub enum ToMaster {
         generation: u64,
         /// Warnings, notices, and what is in force.
         report: Vec<ReportLine>,
+        /// What is served by it.
+        certificates: Certificates,
     },
     /// The configuration was refused; the one before it stays.
     Refused {
@@ -125,6 +153,15 @@ pub enum ToMaster {
         /// Why.
         report: Vec<ReportLine>,
     },
+}
+
+/// The server certificates of a configuration, in short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// How many there are.
+    pub count: u64,
+    /// When the first of them expires, in seconds since 1970.
+    pub first_expiry: Option<u64>,
 }
 
 /// Something that arrived.
@@ -398,7 +435,8 @@ mod tests {
                 let bytes = crate::sys::descriptors::read_sealed_memory(memory, 8).unwrap();
                 assert_eq!(bytes.as_slice(), b"material");
             }
-            let answer = ToMaster::Adopted { generation, report: Vec::new() };
+            let certificates = Certificates::default();
+            let answer = ToMaster::Adopted { generation, report: Vec::new(), certificates };
             worker.queue(&answer, &[]).unwrap();
             assert!(worker.flush().unwrap());
             assert!(matches!(master.poll_receive::<ToMaster>().unwrap(), Incoming::Message(..)));
@@ -436,5 +474,23 @@ mod tests {
             let answer = Channel::new(right).poll_receive::<ToWorker>();
             assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::InvalidData, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn of_several_beats_the_last_counts_and_a_full_socket_stops_nobody() {
+        let (worker, master) = UnixDatagram::pair().unwrap();
+        worker.set_nonblocking(true).unwrap();
+        master.set_nonblocking(true).unwrap();
+        assert_eq!(Beat::receive_last(&master), None);
+        for connections in 0..3 {
+            Beat { connections }.send(&worker);
+        }
+        assert_eq!(Beat::receive_last(&master), Some(Beat { connections: 2 }));
+        for connections in 0..100_000 {
+            Beat { connections }.send(&worker);
+        }
+        assert!(Beat::receive_last(&master).is_some());
+        drop(master);
+        Beat { connections: 1 }.send(&worker);
     }
 }

@@ -46,6 +46,11 @@ impl ReportLine {
         Self { level, brief: text.clone(), text }
     }
 
+    /// What it says, on one line.
+    pub fn brief(&self) -> &str {
+        &self.brief
+    }
+
     /// Writes it to the log of the process, on one line.
     pub fn log(&self) {
         let brief = Escaped(&self.brief);

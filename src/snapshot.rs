@@ -1,6 +1,7 @@
 //! [`Snapshot`]: the built, immutable answer to one [`Material`], shared by all loops until the next is adopted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -97,6 +98,13 @@ impl Snapshot {
     /// The `bind` line of a listener; `None` if there is none any more.
     pub fn bind(&self, key: &ListenerKey) -> Option<&Arc<Bind>> {
         self.binds.get(key)
+    }
+
+    /// How many certificates are served, and when the first of them expires.
+    pub fn expiries(&self) -> (usize, Option<UnixTime>) {
+        let policies = self.binds.values().filter_map(|bind| bind.route.tls.as_ref());
+        let by_file: BTreeMap<&Path, UnixTime> = policies.flat_map(|policy| policy.expiries()).collect();
+        (by_file.len(), by_file.values().min().copied())
     }
 
     /// Whether the process may take another connection.

@@ -88,6 +88,11 @@ impl Handle {
         }
     }
 
+    /// Lets it make a turn, if it can.
+    pub fn wake(&self) {
+        let _ = self.waker.wake();
+    }
+
     /// Waits for its end.
     pub fn join(self) {
         let _ = self.thread.join();

@@ -23,6 +23,12 @@ fn zone() -> &'static TimeZone {
     ZONE.get_or_init(|| TimeZone::try_system().unwrap_or(TimeZone::UTC))
 }
 
+/// `2026-11-22 08:18:05`, for people.
+pub fn stamp(at: SystemTime) -> String {
+    let c = Local::new(at).civil;
+    format!("{} {:02}:{:02}:{:02}", c.date(), c.hour(), c.minute(), c.second())
+}
+
 /// A moment on the wall clock.
 pub(super) struct Local {
     civil: DateTime,

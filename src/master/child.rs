@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -33,6 +34,8 @@ pub(super) struct Worker {
     child: Child,
     /// The socket to it, non-blocking.
     pub(super) channel: Channel,
+    /// Its reports, if anybody wants to hear them, non-blocking.
+    pub(super) beats: Option<UnixDatagram>,
     /// When it was started.
     pub(super) since: Instant,
     /// It has dropped its privileges and waits for a configuration.
@@ -63,9 +66,19 @@ impl Worker {
             .stdin(OwnedFd::from(theirs))
             .spawn()?;
         let mut channel = Channel::new(ours);
-        channel.queue(&ToWorker::Start(settings), &[])?;
+        let mut beats = None;
+        let mut descriptors: Vec<Arc<OwnedFd>> = Vec::new();
+        if settings.report_every.is_some() {
+            let (ours, theirs) = UnixDatagram::pair()?;
+            // The flag belongs to the socket, not to the process that sets it.
+            theirs.set_nonblocking(true)?;
+            ours.set_nonblocking(true)?;
+            beats = Some(ours);
+            descriptors.push(Arc::new(theirs.into()));
+        }
+        channel.queue(&ToWorker::Start(settings), &descriptors)?;
         let since = Instant::now();
-        Ok(Self { child, channel, since, started: false, serving: false, offered: None, silent: None })
+        Ok(Self { child, channel, beats, since, started: false, serving: false, offered: None, silent: None })
     }
 
     /// Its process id.

@@ -8,6 +8,7 @@ mod child;
 mod daemon;
 mod listeners;
 mod logging;
+mod notify;
 mod offer;
 mod service;
 mod signals;

@@ -3,6 +3,7 @@
 //! It waits in one place only, [`Service::wait`], and never for the worker alone.
 
 mod reload;
+mod status;
 mod stop;
 mod supervise;
 
@@ -14,12 +15,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::reload::Collecting;
+use self::status::Standing;
 use self::stop::Draining;
 use super::Options;
 use super::child::{Backoff, Worker};
 use super::daemon::{PidFile, Promise};
 use super::listeners::Listeners;
 use super::logging::Logging;
+use super::notify::Notify;
 use super::offer::{Candidate, Configuration};
 use super::plan::Fixed;
 use super::signals::{Signal, Signals};
@@ -56,6 +59,8 @@ pub(super) struct Service {
     detached: bool,
     pidfile: Option<PidFile>,
     logging: Logging,
+    notify: Notify,
+    standing: Standing,
     outcome: Option<ExitCode>,
 }
 
@@ -85,6 +90,8 @@ impl Service {
             detached: false,
             pidfile: None,
             logging: Logging::new(),
+            notify: Notify::from_environment(),
+            standing: Standing::default(),
             outcome: None,
         }
     }
@@ -103,6 +110,7 @@ impl Service {
             }
             self.handle_collected();
             self.handle_worker();
+            self.handle_beats();
             self.handle_timers(Instant::now());
         }
     }
@@ -121,6 +129,7 @@ impl Service {
         let mut set = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if let Some(worker) = self.worker.as_ref().filter(|worker| worker.silent.is_none()) {
             set.push(PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN));
+            set.extend(worker.beats.as_ref().map(|beats| PollFd::new(beats.as_fd(), PollFlags::POLLIN)));
         }
         if let Some(collecting) = &self.collecting {
             set.push(PollFd::new(collecting.over.as_fd(), PollFlags::POLLIN));
@@ -135,7 +144,8 @@ impl Service {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let mut timers = vec![self.restart_at, self.draining.as_ref().and_then(|draining| draining.kill_at)];
+        let mut timers =
+            vec![self.restart_at, self.draining.as_ref().and_then(|draining| draining.kill_at), self.next_sign()];
         if let Some(worker) = &self.worker {
             if worker.channel.has_outgoing() && worker.silent.is_none() {
                 timers.push(Some(Instant::now() + FULL_SOCKET));
@@ -187,6 +197,7 @@ impl Service {
     }
 
     fn handle_timers(&mut self, now: Instant) {
+        self.give_signs(now);
         if self.restart_at.is_some_and(|at| at <= now) {
             self.start_worker();
         }

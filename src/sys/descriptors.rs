@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use zeroize::Zeroizing;
 
 /// Sends `bytes`, and with their first byte the descriptor. Returns how many bytes went out.
@@ -24,6 +24,23 @@ pub fn send_with_descriptor(
     let control = if number.is_empty() { &[][..] } else { &rights[..] };
     let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(sent)
+}
+
+/// Sends a datagram to the socket at `address`, and the descriptor with it.
+///
+/// # Errors
+/// As `sendmsg(2)`; nothing was sent then.
+pub fn send_datagram(
+    socket: BorrowedFd<'_>,
+    address: &UnixAddr,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let number: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&number)];
+    let control = if number.is_empty() { &[][..] } else { &rights[..] };
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, Some(address))?;
+    Ok(())
 }
 
 /// What came with a byte.

@@ -1,5 +1,6 @@
 //! [`TlsPolicy`]: everything that TLS on one `bind` line needs, built from the model and the files' bytes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,11 @@ impl TlsPolicy {
     /// alert unrecognized_name.
     pub(super) fn choose(&self, wish: Wish<'_>) -> Option<Chosen<'_>> {
         self.names.choose(wish, &self.suites)
+    }
+
+    /// Every certificate by the file that it came from, and the end of its validity.
+    pub fn expiries(&self) -> impl Iterator<Item = (&Path, UnixTime)> {
+        self.names.credentials().iter().map(|credential| (credential.path(), credential.facts().not_after))
     }
 
     /// Lines for the log: certificates, CAs, CRLs.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Worker, build, watchdog};
 use crate::control::Control;
 use crate::event_loop::{self, Command, Handle};
-use crate::ipc::{Admin, Adopt, DescriptorRole, ToMaster};
+use crate::ipc::{Admin, Adopt, Certificates, DescriptorRole, ToMaster};
 use crate::log::{Queue, logger};
 use crate::material::{ListenerKey, Material};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
@@ -47,9 +47,12 @@ impl Worker {
         let answer = match self.prepare(&adopt, descriptors) {
             Err(report) => ToMaster::Refused { generation, report },
             Ok(Prepared { snapshot, report, sockets }) => {
+                let (count, first_expiry) = snapshot.expiries();
+                let first_expiry = first_expiry.map(|time| time.as_secs());
+                let certificates = Certificates { count: count as u64, first_expiry };
                 self.adopt(snapshot, sockets)?;
                 self.hard_stop_after = adopt.hard_stop_after;
-                ToMaster::Adopted { generation, report }
+                ToMaster::Adopted { generation, report, certificates }
             }
         };
         self.send(&answer)
@@ -109,7 +112,7 @@ impl Worker {
         let prefix = id_prefix();
         let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
-        watchdog::start(loops.clone(), self.ending.clone())?;
+        watchdog::start(loops.clone(), self.ending.clone(), self.pulse.take())?;
         self.control = Some(Control::start(self.stats.clone(), loops.clone(), snapshot.clone())?);
         self.loops = loops;
         self.logging = Some((queue, writer));

@@ -20,6 +20,7 @@ use nix::sys::prctl;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use self::end::{Ending, asked_to_end};
+use self::watchdog::Pulse;
 use crate::control::Control;
 use crate::event_loop::Handle;
 use crate::ipc::{Channel, Incoming, Start, ToMaster, ToWorker};
@@ -69,6 +70,8 @@ struct Worker {
     ending: Arc<AtomicBool>,
     snapshot: Option<Arc<Snapshot>>,
     hard_stop_after: Option<Duration>,
+    /// Taken by the watchdog.
+    pulse: Option<Pulse>,
 }
 
 impl Worker {
@@ -78,11 +81,13 @@ impl Worker {
         prctl::set_name(c"bowline-worker")?;
         // Ctrl-C in a terminal and `systemctl stop` reach the worker too: the master decides what they mean.
         asked_to_end().thread_block()?;
-        let settings = match channel.poll_receive()? {
-            Incoming::Message(ToWorker::Start(settings), _) => settings,
+        let (settings, descriptors) = match channel.poll_receive()? {
+            Incoming::Message(ToWorker::Start(settings), descriptors) => (settings, descriptors),
             _ => return Err(io::Error::other("a worker is started by its master only")),
         };
-        let Start { uid, gid, loops, verbosity } = settings;
+        let Start { uid, gid, loops, verbosity, report_every } = settings;
+        let pulse = descriptors.into_iter().next().zip(report_every);
+        let pulse = pulse.map(|(socket, every)| Pulse { socket: socket.into(), every });
         let verbosity = log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info);
         log::set_max_level(verbosity);
         let loops = loops.max(1);
@@ -102,6 +107,7 @@ impl Worker {
             ending: Arc::default(),
             snapshot: None,
             hard_stop_after: None,
+            pulse,
         };
         worker.send(&ToMaster::Started { sandbox })?;
         Ok(worker)

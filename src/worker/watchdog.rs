@@ -1,13 +1,15 @@
-//! Ends the process when an event loop makes no progress: the master starts another at once, and a loop that hangs
-//! would hold its clients for ever.
+//! Tells the master again and again that all event loops make progress, and ends the process when one does not: the master
+//! starts another at once, and a loop that hangs would hold its clients for ever.
 
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event_loop::Handle;
+use crate::ipc::Beat;
 
 /// A turn of a loop takes milliseconds; this long is a bug.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,23 +17,45 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_LINE: Duration = Duration::from_millis(200);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
+/// Who wants to hear that all is well.
+pub(super) struct Pulse {
+    /// Where to send it, non-blocking.
+    pub(super) socket: UnixDatagram,
+    /// How often.
+    pub(super) every: Duration,
+}
+
 /// Watches the loops from a thread of its own until the process ends.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>) -> io::Result<()> {
+pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>, pulse: Option<Pulse>) -> io::Result<()> {
     let watch = move || {
+        let pause = pulse.as_ref().map_or(CHECK_EVERY, |pulse| pulse.every.min(CHECK_EVERY));
         let mut progress = Progress::new(loops.len(), Instant::now());
+        let mut asked = Asked::default();
         loop {
-            thread::park_timeout(CHECK_EVERY);
             let ticks: Vec<(bool, u64)> = loops.iter().map(Handle::ticks).collect();
-            let stuck = progress.find_stuck(&ticks, Instant::now());
+            let now = Instant::now();
+            if let Some(pulse) = pulse.as_ref().filter(|pulse| asked.at.is_none_or(|at| at + pulse.every <= now)) {
+                let answered = |index: usize| asked.is_answered(index, ticks[index].1) || loops[index].is_finished();
+                if (0..loops.len()).all(answered) {
+                    if asked.at.is_some() {
+                        let connections = loops.iter().map(|handle| u64::from(handle.connections())).sum();
+                        Beat { connections }.send(&pulse.socket);
+                    }
+                    asked = Asked { at: Some(now), turns: ticks.iter().map(|(_, turn)| *turn).collect() };
+                    loops.iter().for_each(Handle::wake);
+                }
+            }
+            let stuck = progress.find_stuck(&ticks, now);
             let ended = loops.iter().position(Handle::is_finished).filter(|_| !ending.load(Ordering::SeqCst));
             if let Some(index) = stuck {
                 log::error!("event loop {index} made no progress for {} s: aborting", PATIENCE.as_secs());
             } else if let Some(index) = ended {
                 log::error!("event loop {index} has ended: aborting");
             } else {
+                thread::park_timeout(pause);
                 continue;
             }
             // The log has threads of its own.
@@ -40,6 +64,20 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>) -> io::Result
         }
     };
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
+}
+
+/// The last time that every loop was woken, to see whether it moves.
+#[derive(Default)]
+struct Asked {
+    at: Option<Instant>,
+    /// The turn that each was in.
+    turns: Vec<u64>,
+}
+
+impl Asked {
+    fn is_answered(&self, index: usize, turn: u64) -> bool {
+        self.turns.get(index) != Some(&turn)
+    }
 }
 
 /// When each loop was last seen to move.
@@ -93,5 +131,13 @@ mod tests {
         // It has only just become busy with the same turn.
         let now = start + Duration::from_secs(3600 * 9 + 1);
         assert_eq!(progress.find_stuck(&[(true, 3)], now), None);
+    }
+
+    #[test]
+    fn a_loop_answers_by_another_turn() {
+        let asked = Asked { at: Some(Instant::now()), turns: vec![7, 7] };
+        assert!(asked.is_answered(0, 8) && !asked.is_answered(1, 7));
+        // Nothing was asked yet.
+        assert!(Asked::default().is_answered(0, 0));
     }
 }

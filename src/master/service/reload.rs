@@ -37,6 +37,7 @@ impl Service {
         }
         self.reload_wanted = false;
         log::info!("reloading");
+        self.notify.reloading();
         let request = self.options.request.clone();
         let previous = self.in_force.as_ref().map(|configuration| configuration.material.clone());
         let (sender, answer) = mpsc::channel();
@@ -162,6 +163,9 @@ impl Service {
     pub(super) fn handle_adopted(&mut self, generation: u64, mut answer: Vec<ReportLine>) {
         let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
         if let Some(Candidate { mut configuration, opened }) = adopted {
+            if self.in_force.is_some() {
+                self.note_reload(None);
+            }
             let mut report = std::mem::take(&mut configuration.report);
             report::merge(&mut report, std::mem::take(&mut answer));
             report.iter().for_each(ReportLine::log);
@@ -176,6 +180,9 @@ impl Service {
         }
         if let Some(Configuration { model, log_descriptors, .. }) = &self.in_force {
             self.logging.adopt(model, log_descriptors);
+        }
+        if self.outcome.is_none() {
+            self.show_ready();
         }
         if self.candidate.is_some() {
             self.offer();
@@ -213,6 +220,8 @@ impl Service {
         report.iter().for_each(ReportLine::log);
         log::error!("reload refused ({}); generation {} stays in force", Summary::of(report), self.generation());
         self.candidate = None;
+        self.note_reload(Some(report));
+        self.show_ready();
         self.start_collecting();
     }
 }

@@ -21,8 +21,10 @@ impl Service {
         if self.worker.as_ref().is_some_and(|worker| worker.serving) {
             self.draining = Some(Draining { kill_at: limit.map(|limit| Instant::now() + limit + LAST_MOMENTS) });
             self.send(&ToWorker::Drain { limit });
+            self.show_stopping();
         } else {
             // Nobody is served: there is nothing to wait for.
+            self.show_stopping();
             self.worker = None;
             self.outcome = Some(ExitCode::SUCCESS);
         }

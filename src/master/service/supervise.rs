@@ -15,7 +15,8 @@ impl Service {
         self.restart_at = None;
         let Fixed { ids, loops } = self.fixed;
         let verbosity = self.logging.verbosity() as u8;
-        match Worker::start(Start { uid: ids.uid, gid: ids.gid, loops, verbosity }) {
+        let report_every = self.notify.report_every();
+        match Worker::start(Start { uid: ids.uid, gid: ids.gid, loops, verbosity, report_every }) {
             Ok(worker) => {
                 log::debug!("started worker {}", worker.pid());
                 self.worker = Some(worker);
@@ -85,9 +86,10 @@ impl Service {
             {
                 log::warn!("the worker answered about generation {generation}, unasked");
             }
-            ToMaster::Adopted { generation, report } => {
+            ToMaster::Adopted { generation, report, certificates } => {
                 worker.offered = None;
                 worker.serving = true;
+                self.note_certificates(certificates);
                 self.handle_adopted(generation, report);
             }
             ToMaster::Refused { generation, report } => {

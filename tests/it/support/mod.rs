@@ -9,6 +9,7 @@ pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod control;
+pub(crate) mod notify;
 pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod ports;
