@@ -4,126 +4,19 @@
 //! The sets belong to names, not to snapshots: a reload asks for `frontend("main")` again and gets the set that
 //! already counts, connections of the old generation included.
 
+pub mod counter;
+pub mod labels;
+mod slots;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-/// A number that one loop writes and anyone reads. Also a gauge: what a loop adds, the same loop subtracts.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only for the loop that owns the slot: another writer's addition could be lost.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.value().wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Takes `n` back, for gauges. Only for the loop that owns the slot.
-    pub fn subtract(&self, n: u64) {
-        self.0.store(self.value().wrapping_sub(n), Ordering::Relaxed);
-    }
-
-    /// The number now.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Declares a slot of counters, `active` among them, and the same fields as plain numbers for their sum.
-macro_rules! counters {
-    ($(#[$doc:meta])* $slot:ident, $totals:ident { $($(#[$field_doc:meta])* $field:ident,)+ }) => {
-        $(#[$doc])*
-        ///
-        /// As large as the pair of cache lines that a processor may fetch together, or a multiple of it.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub struct $slot { $($(#[$field_doc])* pub $field: Counter,)+ }
-
-        /// The sum over loops; see the slot of the same name.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $totals { $($(#[$field_doc])* pub $field: u64,)+ }
-
-        impl PerLoop<$slot> {
-            /// The sum over all loops.
-            pub fn sum(&self) -> $totals {
-                let mut totals = $totals::default();
-                for slot in &self.slots {
-                    $(totals.$field = totals.$field.wrapping_add(slot.$field.value());)+
-                }
-                totals
-            }
-
-            /// `active` alone, over all loops.
-            pub fn active(&self) -> u64 {
-                self.slots.iter().fold(0, |sum: u64, slot| sum.wrapping_add(slot.active.value()))
-            }
-        }
-    };
-}
-
-counters! {
-    /// What one loop counts for the process.
-    ProcessSlot, ProcessTotals {
-        /// Client connections that exist now: HAProxy's `%ac`.
-        active,
-        /// Client connections ever accepted.
-        accepted,
-        /// Times that accepting stopped for want of descriptors or memory.
-        accept_pauses,
-        /// Connections ended by a panic that was contained.
-        panics,
-    }
-}
-
-counters! {
-    /// What one loop counts for one frontend.
-    FrontendSlot, FrontendTotals {
-        /// Client connections that exist now: HAProxy's `%fc`.
-        active,
-        /// Client connections ever accepted.
-        accepted,
-        /// PROXY headers that were required and did not come or were wrong.
-        proxy_failures,
-        /// Full handshakes that succeeded.
-        handshakes_full,
-        /// Resumed handshakes that succeeded.
-        handshakes_resumed,
-        /// Handshakes that failed, for whatever reason.
-        handshakes_failed,
-        /// Of these, those whose client certificate was missing or refused.
-        certificates_refused,
-        /// Plaintext bytes from clients.
-        bytes_from_clients,
-        /// Plaintext bytes to clients.
-        bytes_to_clients,
-    }
-}
-
-counters! {
-    /// What one loop counts for one backend.
-    BackendSlot, BackendTotals {
-        /// Connections that have chosen this backend and still use it: HAProxy's `%bc`.
-        active,
-        /// Connections that ever chose it.
-        chosen,
-    }
-}
-
-counters! {
-    /// What one loop counts for one server.
-    ServerSlot, ServerTotals {
-        /// Connections to it that exist now, being opened ones included: HAProxy's `%sc`.
-        active,
-        /// Connections that were established.
-        connected,
-        /// Connects that failed or timed out.
-        connect_failures,
-        /// Bytes from clients for it, PROXY headers not counted.
-        bytes_to_server,
-        /// Bytes received from it.
-        bytes_from_server,
-    }
-}
+use self::counter::{Counted, Distribution, TurnScale};
+pub use self::slots::{
+    BackendSlot, BackendTotals, FrontendSlot, FrontendTotals, LoopSlot, ProcessSlot, ProcessTotals, ServerSlot,
+    ServerTotals, ServiceFacts,
+};
 
 /// One slot a loop.
 #[derive(Debug)]
@@ -150,12 +43,20 @@ impl<Slot: Default> PerLoop<Slot> {
     pub fn slot(&self, index: usize) -> &Slot {
         &self.slots[index]
     }
+
+    /// Every loop's slot, in their order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
 }
 
 /// All counters of a worker, as many slots in each set as it has loops.
 #[derive(Debug)]
 pub struct Stats {
+    epoch: Instant,
+    service: ServiceFacts,
     process: PerLoop<ProcessSlot>,
+    turns: PerLoop<LoopSlot>,
     frontends: ByName<String, FrontendSlot>,
     backends: ByName<String, BackendSlot>,
     servers: ByName<(String, String), ServerSlot>,
@@ -165,7 +66,10 @@ impl Stats {
     /// Counters for `loops` event loops. Their number does not change while a worker lives.
     pub fn new(loops: usize) -> Arc<Self> {
         Arc::new(Self {
+            epoch: Instant::now(),
+            service: ServiceFacts::default(),
             process: PerLoop::new(loops),
+            turns: PerLoop::new(loops),
             frontends: ByName::new(loops),
             backends: ByName::new(loops),
             servers: ByName::new(loops),
@@ -175,6 +79,28 @@ impl Stats {
     /// The process's own.
     pub fn process(&self) -> &PerLoop<ProcessSlot> {
         &self.process
+    }
+
+    /// What the loops' turns take.
+    pub fn turns(&self) -> &PerLoop<LoopSlot> {
+        &self.turns
+    }
+
+    /// What the turns of all loops took.
+    pub fn turn_times(&self) -> Distribution<TurnScale> {
+        let mut total = Distribution::default();
+        self.turns.slots().iter().for_each(|slot| slot.time.add_to(&mut total));
+        total
+    }
+
+    /// The minute of a moment, for [`counter::RecentLongest`].
+    pub fn minute(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_secs() / 60
+    }
+
+    /// What the master has told.
+    pub fn service(&self) -> &ServiceFacts {
+        &self.service
     }
 
     /// The counters of a frontend, made at first sight. For whoever builds a snapshot: it takes a lock; a loop keeps
@@ -286,8 +212,8 @@ mod tests {
     fn servers_of_one_name_in_two_backends_are_two() {
         let stats = Stats::new(1);
         let (a, b) = (stats.server("be1", "s"), stats.server("be2", "s"));
-        a.slot(0).connected.add(1);
-        assert_eq!((a.sum().connected, b.sum().connected), (1, 0));
+        a.slot(0).bytes_to_server.add(1);
+        assert_eq!((a.sum().bytes_to_server, b.sum().bytes_to_server), (1, 0));
         let names: Vec<_> = stats.servers().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [("be1".into(), "s".into()), ("be2".into(), "s".into())]);
         stats.backend("be1").slot(0).chosen.add(1);

@@ -10,7 +10,7 @@ use mio::Token;
 
 use super::Loop;
 use super::listener::Listener;
-use super::slots::Slot;
+use super::slots::{Counted, Slot};
 use super::stream::Stream;
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Now};
@@ -77,9 +77,7 @@ impl Loop {
             Err(error) if concerns_one(&error) => {}
             Err(error) => {
                 listener.paused_until = Some(now.instant + ACCEPT_PAUSE);
-                if let Some(snapshot) = &self.snapshot {
-                    snapshot.stats.process().slot(self.index).accept_pauses.add(1);
-                }
+                self.stats.process().slot(self.index).accept_pauses.add(1);
                 if self.complained.is_none_or(|last| now.instant.duration_since(last) >= ACCEPT_COMPLAINT) {
                     self.complained = Some(now.instant);
                     let name = &self.listeners[place].1.bind.frontend.name;
@@ -93,6 +91,7 @@ impl Loop {
         self.ids += 1;
         let id = self.ids;
         let registry = self.poll.registry();
+        let counters = Arc::clone(&bind.frontend.counters);
         let key = self.slots.insert(|key| {
             let mut client = client;
             client.register(registry, key.token(Side::Client)).ok()?;
@@ -104,11 +103,11 @@ impl Loop {
                 bind,
                 accepted_at: SystemTime::now(),
                 queued: false,
-                dialled: false,
+                counted: Counted::default(),
                 timer: None,
             }))
         });
-        let Some(key) = key else { return };
+        let Some(key) = key else { return counters.slot(self.index).shed.add(1) };
         self.count_accept(key);
         self.set_timer(key);
         self.enqueue(key);

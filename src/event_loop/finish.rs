@@ -12,6 +12,7 @@ use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::connection::Now;
 use crate::proto::proxy_in;
 use crate::proto::proxy_out::Endpoint;
+use crate::stats::labels::{HandshakeKind, Termination};
 
 /// Severity of traffic lines: informational.
 const INFO: u8 = 6;
@@ -25,28 +26,56 @@ impl Loop {
         let frontend = slot.bind.frontend.counters.slot(self.index);
         frontend.active.add(1);
         frontend.accepted.add(1);
-        if let Some(snapshot) = &self.snapshot {
-            let process = snapshot.stats.process().slot(self.index);
-            process.active.add(1);
-            process.accepted.add(1);
+        let process = self.stats.process().slot(self.index);
+        process.active.add(1);
+        process.accepted.add(1);
+    }
+
+    /// Counts what a connection has come to: a handshake, a server, and its bytes so far, so that a long life shows while it
+    /// lasts.
+    pub(super) fn count_progress(&mut self, key: Key) {
+        let Some(slot) = self.slots.slot(key) else { return };
+        let report = slot.connection.report();
+        if slot.counted.established != report.established.is_some() {
+            slot.counted.established = true;
+            self.count_established(key);
+        }
+        let Some(slot) = self.slots.slot(key) else { return };
+        let (report, counted) = (slot.connection.report(), &mut slot.counted);
+        let to_backend = report.bytes_to_backend - counted.to_backend;
+        let to_client = report.bytes_to_client - counted.to_client;
+        if to_backend + to_client > 0 {
+            (counted.to_backend, counted.to_client) = (report.bytes_to_backend, report.bytes_to_client);
+            let frontend = slot.bind.frontend.counters.slot(self.index);
+            frontend.bytes_from_clients.add(to_backend);
+            frontend.bytes_to_clients.add(to_client);
+            let server = slot.bind.backend.server_counters.slot(self.index);
+            server.bytes_to_server.add(to_backend);
+            server.bytes_from_server.add(to_client);
+        }
+        if let (false, Some(established), Some(connected)) = (counted.connected, report.established, report.connected) {
+            counted.connected = true;
+            let server = slot.bind.backend.server_counters.slot(self.index);
+            server.connect_time.observe(connected.saturating_duration_since(established));
         }
     }
 
     /// Counts a connection that has begun to use its server; tells of it where there will be no line at its end.
-    pub(super) fn count_dial(&mut self, key: Key) {
+    fn count_established(&mut self, key: Key) {
         let Some(slot) = self.slots.slot(key) else { return };
-        if slot.dialled || slot.connection.report().established.is_none() {
-            return;
-        }
-        slot.dialled = true;
         let backend = slot.bind.backend.counters.slot(self.index);
         backend.active.add(1);
         backend.chosen.add(1);
         slot.bind.backend.server_counters.slot(self.index).active.add(1);
-        if let Some(session) = slot.connection.session() {
+        let report = slot.connection.report();
+        if let (Some(session), Some(heard)) = (slot.connection.session(), report.heard) {
             let frontend = slot.bind.frontend.counters.slot(self.index);
-            let handshakes = if session.resumed { &frontend.handshakes_resumed } else { &frontend.handshakes_full };
-            handshakes.add(1);
+            let kind = HandshakeKind::new(session.version == "TLSv1.3", session.resumed);
+            frontend.handshakes.of(kind).add(1);
+            // Not the time of the turn: the last step of the handshake is the one that costs most.
+            frontend.handshake_time.observe(Instant::now().saturating_duration_since(heard));
+            report.client_verify.into_iter().for_each(|result| frontend.client_verify.of(result).add(1));
+            report.ticket_refused.into_iter().for_each(|refusal| frontend.tickets_refused.of(refusal).add(1));
         }
         let frontend = &slot.bind.frontend;
         if !frontend.tcplog && frontend.log.wants(INFO) {
@@ -65,45 +94,34 @@ impl Loop {
     /// The connection is over: counts, log, sockets.
     pub(super) fn finish(&mut self, key: Key, now: Now) {
         let Some(slot) = self.slots.remove(key) else { return };
-        let report = slot.connection.report();
         let reason = slot.connection.outcome().unwrap_or(&CloseReason::Complete);
         self.log(&slot, reason, now.instant);
         slot.bind.open.fetch_sub(1, Ordering::Relaxed);
+        let process = self.stats.process().slot(self.index);
+        process.active.subtract(1);
+        process.panics.add(u64::from(matches!(reason, CloseReason::Panicked)));
+        let report = slot.connection.report();
         let frontend = slot.bind.frontend.counters.slot(self.index);
         frontend.active.subtract(1);
-        frontend.bytes_from_clients.add(report.bytes_to_backend);
-        frontend.bytes_to_clients.add(report.bytes_to_client);
-        if let Some(snapshot) = &self.snapshot {
-            let process = snapshot.stats.process().slot(self.index);
-            process.active.subtract(1);
-            process.panics.add(u64::from(matches!(reason, CloseReason::Panicked)));
+        frontend.lifetime.observe(now.instant.saturating_duration_since(report.accepted));
+        if let Some(state) = Termination::new(reason.termination(report.stage)) {
+            frontend.closed.of(state).add(1);
         }
-        if slot.dialled {
+        if slot.counted.established {
             slot.bind.backend.counters.slot(self.index).active.subtract(1);
             let server = slot.bind.backend.server_counters.slot(self.index);
             server.active.subtract(1);
-            server.bytes_to_server.add(report.bytes_to_backend);
-            server.bytes_from_server.add(report.bytes_to_client);
-            match (report.connected, reason) {
-                (Some(_), _) => server.connected.add(1),
-                (None, CloseReason::ConnectFailed(_) | CloseReason::ConnectTimeout) => server.connect_failures.add(1),
-                _ => {}
-            }
+            reason.connect_error().into_iter().for_each(|error| server.connect_errors.of(error).add(1));
+            return;
         }
-        match reason {
-            CloseReason::Refused(failure) if matches!(**failure, ConnectionFailure::Tls { .. }) => {
-                frontend.handshakes_failed.add(1);
-            }
-            CloseReason::Refused(_) => frontend.proxy_failures.add(1),
-            CloseReason::HandshakeAborted | CloseReason::HandshakeTimeout if report.heard => {
-                frontend.handshakes_failed.add(1);
-            }
-            _ => {}
-        }
-        if let CloseReason::Refused(failure) = reason {
-            if matches!(&**failure, ConnectionFailure::Tls { failure, .. } if failure.refusal.is_some()) {
-                frontend.certificates_refused.add(1);
-            }
+        let heard = report.heard.is_some();
+        if slot.awaits_proxy_header() {
+            reason.proxy_failure(heard).into_iter().for_each(|failure| frontend.proxy_failures.of(failure).add(1));
+        } else {
+            let failure = reason.handshake_failure(heard);
+            failure.into_iter().for_each(|failure| frontend.handshake_failures.of(failure).add(1));
+            reason.client_verify().into_iter().for_each(|result| frontend.client_verify.of(result).add(1));
+            report.ticket_refused.into_iter().for_each(|refusal| frontend.tickets_refused.of(refusal).add(1));
         }
     }
 
@@ -115,8 +133,8 @@ impl Loop {
         self.line.clear();
         let level = match reason {
             CloseReason::Refused(_) | CloseReason::HandshakeAborted | CloseReason::HandshakeTimeout => {
-                let proxy = slot.bind.route.accept_proxy && slot.connection.received().is_none();
-                let heard = slot.connection.report().heard;
+                let proxy = slot.awaits_proxy_header();
+                let heard = slot.connection.report().heard.is_some();
                 if frontend.dontlognull && !heard || !frontend.log.wants(INFO) {
                     return;
                 }
@@ -146,14 +164,14 @@ impl Loop {
         let report = slot.connection.report();
         let bind = &slot.bind;
         let millis = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
-        let process = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.stats.process().active());
+        let process = self.stats.process().active();
         ConnectionRecord {
             client: client(slot),
             accepted_at: slot.accepted_at,
             frontend: &bind.frontend.name,
             tls: bind.route.tls.is_some(),
             backend: Some(&bind.backend.name),
-            server: slot.dialled.then_some(bind.backend.server.as_str()),
+            server: slot.counted.established.then_some(bind.backend.server.as_str()),
             wait_ms: report.established.map(|at| millis(report.accepted, at)),
             connect_ms: report.established.zip(report.connected).map(|(from, to)| millis(from, to)),
             total_ms: millis(report.accepted, now),
@@ -161,8 +179,12 @@ impl Loop {
             termination: reason.termination(report.stage),
             process_connections: process,
             frontend_connections: bind.frontend.counters.active(),
-            backend_connections: bind.backend.counters.active().saturating_sub(u64::from(slot.dialled)),
-            server_connections: bind.backend.server_counters.active().saturating_sub(u64::from(slot.dialled)),
+            backend_connections: bind.backend.counters.active().saturating_sub(u64::from(slot.counted.established)),
+            server_connections: bind
+                .backend
+                .server_counters
+                .active()
+                .saturating_sub(u64::from(slot.counted.established)),
             retries: 0,
         }
         .tcp(&mut self.line);

@@ -31,6 +31,7 @@ use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Drive, Now, Scratch};
 use crate::proto::wire::{Ready, Side};
 use crate::snapshot::Snapshot;
+use crate::stats::Stats;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 512;
@@ -118,7 +119,7 @@ impl Handle {
 ///
 /// # Errors
 /// No poll or thread could be made.
-pub fn spawn(index: usize, id_prefix: u64, queue: Queue) -> io::Result<Handle> {
+pub fn spawn(index: usize, id_prefix: u64, queue: Queue, stats: Arc<Stats>) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (commands, inbox) = mpsc::channel();
@@ -128,6 +129,7 @@ pub fn spawn(index: usize, id_prefix: u64, queue: Queue) -> io::Result<Handle> {
         poll,
         inbox,
         queue,
+        stats,
         shared: Arc::clone(&shared),
         snapshot: None,
         listeners: Vec::new(),
@@ -152,6 +154,7 @@ struct Loop {
     poll: Poll,
     inbox: mpsc::Receiver<Command>,
     queue: Queue,
+    stats: Arc<Stats>,
     shared: Arc<Shared>,
     snapshot: Option<Arc<Snapshot>>,
     listeners: Vec<(Token, Listener)>,
@@ -178,8 +181,11 @@ fn now() -> Now {
 impl Loop {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        let mut began = None;
         loop {
-            let timeout = self.timeout(Instant::now());
+            let instant = Instant::now();
+            began.take().into_iter().for_each(|began| self.count_turn(began, instant));
+            let timeout = self.timeout(instant);
             self.shared.busy.store(false, Ordering::Relaxed);
             let polled = self.poll.poll(&mut events, timeout);
             self.shared.busy.store(true, Ordering::Relaxed);
@@ -204,6 +210,7 @@ impl Loop {
                 }
             }
             let now = now();
+            began = Some(now.instant);
             self.turn(now);
             self.accept(now);
             self.fire_timers(now);
@@ -221,6 +228,14 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Whoever became ready during the turn had to wait for its end.
+    fn count_turn(&self, began: Instant, now: Instant) {
+        let took = now.saturating_duration_since(began);
+        let counters = self.stats.turns().slot(self.index);
+        counters.time.observe(took);
+        counters.longest.note(self.stats.minute(now), took);
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
@@ -308,7 +323,7 @@ impl Loop {
             self.scratch = Scratch::default();
             Drive::Closed
         });
-        self.count_dial(key);
+        self.count_progress(key);
         match outcome {
             Drive::Closed => return self.finish(key, now),
             Drive::Again => self.enqueue(key),

@@ -22,10 +22,27 @@ pub(super) struct Slot {
     pub(super) accepted_at: SystemTime,
     /// Already waits for its turn.
     pub(super) queued: bool,
-    /// Counted among those that run to a server.
-    pub(super) dialled: bool,
+    pub(super) counted: Counted,
     /// When a timer is set for it; never later than its deadline.
     pub(super) timer: Option<Instant>,
+}
+
+/// What of a connection the counters have seen.
+#[derive(Default)]
+pub(super) struct Counted {
+    /// It has begun to use its server.
+    pub(super) established: bool,
+    /// The server has accepted.
+    pub(super) connected: bool,
+    pub(super) to_backend: u64,
+    pub(super) to_client: u64,
+}
+
+impl Slot {
+    /// Whether the PROXY header that must come first has yet to come.
+    pub(super) fn awaits_proxy_header(&self) -> bool {
+        self.bind.route.accept_proxy && self.connection.received().is_none()
+    }
 }
 
 /// A place in [`Slots`], and its use.

@@ -5,6 +5,7 @@ use std::io;
 use super::connection::Stage;
 use super::proxy_in;
 use super::proxy_out::HeaderError;
+use crate::stats::labels::{ClientVerify, ConnectError, HandshakeFailure, ProxyFailure};
 use crate::tls::engine::Failure;
 
 /// Why a connection ended.
@@ -91,6 +92,71 @@ impl CloseReason {
             Stage::Last => b'L',
         };
         [cause, phase]
+    }
+}
+
+impl CloseReason {
+    /// What a connection that ended before its handshake was complete is counted as; `None` if it was about something
+    /// else. `heard` says whether the client ever sent a byte.
+    pub fn handshake_failure(&self, heard: bool) -> Option<HandshakeFailure> {
+        match self {
+            Self::HandshakeAborted | Self::HandshakeTimeout if !heard => Some(HandshakeFailure::Empty),
+            Self::HandshakeAborted => Some(HandshakeFailure::Aborted),
+            Self::HandshakeTimeout => Some(HandshakeFailure::Timeout),
+            Self::Refused(failure) => match &**failure {
+                ConnectionFailure::Tls { plain_http: true, .. } => Some(HandshakeFailure::PlainHttp),
+                ConnectionFailure::Tls { failure, .. } => Some(failure.kind),
+                ConnectionFailure::Words(_) => Some(HandshakeFailure::TooLarge),
+                ConnectionFailure::ProxyHeader(_) | ConnectionFailure::ProxyTimeout => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What a connection that ended before its PROXY header had come is counted as.
+    pub fn proxy_failure(&self, heard: bool) -> Option<ProxyFailure> {
+        match self {
+            Self::HandshakeAborted if !heard => Some(ProxyFailure::Empty),
+            Self::HandshakeAborted => Some(ProxyFailure::Truncated),
+            Self::Refused(failure) => match &**failure {
+                ConnectionFailure::ProxyTimeout if !heard => Some(ProxyFailure::Empty),
+                ConnectionFailure::ProxyTimeout => Some(ProxyFailure::Timeout),
+                ConnectionFailure::ProxyHeader(proxy_in::Reason::Signature) => Some(ProxyFailure::NotHeader),
+                ConnectionFailure::ProxyHeader(_) => Some(ProxyFailure::Invalid),
+                ConnectionFailure::Tls { .. } | ConnectionFailure::Words(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What the client's certificate was refused for, if that is how it ended.
+    pub fn client_verify(&self) -> Option<ClientVerify> {
+        match self {
+            Self::Refused(failure) => match &**failure {
+                ConnectionFailure::Tls { failure, .. } => failure.client_verify(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Why the server could not be reached, if that is how it ended.
+    pub fn connect_error(&self) -> Option<ConnectError> {
+        use io::ErrorKind as Kind;
+        match self {
+            Self::ConnectTimeout => Some(ConnectError::Timeout),
+            Self::ConnectFailed(error) if is_exhaustion(error) => Some(ConnectError::Resources),
+            Self::ConnectFailed(error) => Some(match error.kind() {
+                Kind::ConnectionRefused => ConnectError::Refused,
+                Kind::TimedOut => ConnectError::Timeout,
+                Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => ConnectError::Unreachable,
+                Kind::ConnectionReset | Kind::ConnectionAborted => ConnectError::Reset,
+                Kind::NotFound => ConnectError::NotFound,
+                Kind::PermissionDenied => ConnectError::Permission,
+                _ => ConnectError::Other,
+            }),
+            _ => None,
+        }
     }
 }
 

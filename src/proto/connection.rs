@@ -20,6 +20,7 @@ use super::proxy_in::Received;
 use super::pump::{Flow, Pool, Pump, READ_BYTES_MAX};
 use super::route::Route;
 use super::wire::{self, Read, Ready, Side, Wire};
+use crate::stats::labels::{ClientVerify, TicketRefusal};
 pub use crate::tls::engine::Now;
 use crate::tls::engine::{self, Engine, Greeting, Outgoing};
 use crate::tls::identity::{TlsSession, Verdict};
@@ -135,8 +136,12 @@ pub struct Report {
     pub bytes_to_backend: u64,
     /// Plaintext bytes from the server, as read.
     pub bytes_to_client: u64,
-    /// Whether the client ever sent a byte.
-    pub heard: bool,
+    /// When the client's first byte came.
+    pub heard: Option<Instant>,
+    /// What came of looking for the client's certificate; `None` while that is open, and if nobody asked.
+    pub client_verify: Option<ClientVerify>,
+    /// Why the client's ticket did not resume its session.
+    pub ticket_refused: Option<TicketRefusal>,
     /// What it was about when it ended.
     pub stage: Stage,
 }
@@ -208,7 +213,9 @@ impl Connection {
                 connected: None,
                 bytes_to_backend: 0,
                 bytes_to_client: 0,
-                heard: false,
+                heard: None,
+                client_verify: None,
+                ticket_refused: None,
                 stage: Stage::Request,
             },
         }

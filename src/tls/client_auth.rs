@@ -14,6 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use super::identity::{Client, Verdict};
 use super::trust::Trust;
 use super::x509::{self, Certificate};
+use crate::stats::labels::ClientVerify;
 
 /// Most certificates that a client may send beside its own. More cost webpki seconds of path building.
 const INTERMEDIATES_MAX: usize = 5;
@@ -129,6 +130,26 @@ pub enum Reason {
     BadSignature,
     /// Anything else.
     Other,
+}
+
+impl Reason {
+    /// As it is counted.
+    pub(super) fn label(self) -> ClientVerify {
+        match self {
+            Self::NoCertificate => ClientVerify::Missing,
+            Self::TooLarge => ClientVerify::TooLarge,
+            Self::Malformed => ClientVerify::Malformed,
+            Self::UnknownCa => ClientVerify::UnknownCa,
+            Self::Expired => ClientVerify::Expired,
+            Self::NotYetValid => ClientVerify::NotYetValid,
+            Self::Revoked => ClientVerify::Revoked,
+            Self::RevocationUnknown => ClientVerify::RevocationUnknown,
+            Self::CrlExpired => ClientVerify::CrlExpired,
+            Self::WrongPurpose => ClientVerify::WrongPurpose,
+            Self::BadSignature => ClientVerify::BadSignature,
+            Self::Other => ClientVerify::Other,
+        }
+    }
 }
 
 /// A client that was refused, for the log. Names come from the client: they are escaped and cut.

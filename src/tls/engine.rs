@@ -21,6 +21,7 @@ use super::names::Wish;
 use super::policy::{self, TlsPolicy};
 use super::terms;
 use super::tickets::Scope;
+use crate::stats::labels::{ClientVerify, HandshakeFailure, TicketRefusal};
 
 /// The time, as far as it matters here: one reading serves a turn of the loop.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,8 @@ pub const RECORD_PLAINTEXT: usize = 16_384;
 pub struct Failure {
     /// In words, for the log.
     pub reason: String,
+    /// For counting.
+    pub kind: HandshakeFailure,
     /// The alert that was sent, by its name in RFC 8446.
     pub alert: Option<&'static str>,
     /// Whose certificate was refused, if it was about one.
@@ -58,16 +61,30 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn words(reason: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason: reason.into(), alert: None, refusal: None, sni: None })
+    fn words(kind: HandshakeFailure, reason: impl Into<String>) -> Box<Self> {
+        Box::new(Self { reason: reason.into(), kind, alert: None, refusal: None, sni: None })
     }
 
     fn of(error: &Error) -> Box<Self> {
-        Self::words(terms::error_words(error))
+        Self::words(terms::error_kind(error), terms::error_words(error))
     }
 
     fn refused(refusal: Refusal) -> Box<Self> {
-        Box::new(Self { reason: refusal.words.clone(), alert: None, refusal: Some(refusal), sni: None })
+        let kind = match refusal.reason {
+            client_auth::Reason::NoCertificate => HandshakeFailure::ClientCertificateMissing,
+            _ => HandshakeFailure::ClientCertificateRefused,
+        };
+        Box::new(Self { reason: refusal.words.clone(), kind, alert: None, refusal: Some(refusal), sni: None })
+    }
+
+    /// What came of looking for the client's certificate, if that is what failed.
+    pub fn client_verify(&self) -> Option<ClientVerify> {
+        match (&self.refusal, self.kind) {
+            (Some(refusal), _) => Some(refusal.reason.label()),
+            (None, HandshakeFailure::ClientCertificateMissing) => Some(ClientVerify::Missing),
+            (None, HandshakeFailure::ClientCertificateRefused) => Some(ClientVerify::Other),
+            (None, _) => None,
+        }
     }
 }
 
@@ -112,7 +129,8 @@ impl Greeting {
                 Ok(count) => self.seen += count,
                 Err(_) => {
                     output.extend(&fatal(AlertDescription::RecordOverflow));
-                    let mut failure = Failure::words("the ClientHello takes more than 64 KiB");
+                    let mut failure =
+                        Failure::words(HandshakeFailure::TooLarge, "the ClientHello takes more than 64 KiB");
                     failure.alert = Some(terms::alert_name(AlertDescription::RecordOverflow));
                     return Err(failure);
                 }
@@ -181,6 +199,8 @@ struct HandshakeState {
     entry: usize,
     offer: Offer,
     first_authentication: Option<Instant>,
+    /// Why a ticket of the client's was not taken, so far.
+    ticket_refused: Option<TicketRefusal>,
     /// Set as soon as a resumed session's stored chain has been judged.
     resumed: Option<Verdict>,
 }
@@ -212,6 +232,7 @@ impl Engine {
                     Some(name) => format!("no certificate for the server name {name}"),
                     None => "the client sent no server name".to_owned(),
                 },
+                kind: HandshakeFailure::ServerName,
                 alert: Some("unrecognized_name"),
                 refusal: None,
                 sni: offer.sni,
@@ -230,6 +251,7 @@ impl Engine {
                 entry,
                 offer,
                 first_authentication: None,
+                ticket_refused: None,
                 resumed: None,
             })),
             exhausted: false,
@@ -241,7 +263,11 @@ impl Engine {
         match engine.step(input, now, output, &mut no_plaintext) {
             // The next ClientHello may bring a ticket, and could not be answered anew if that were refused.
             Ok(_) if engine.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
-            Err(Stop::TicketRefused(_)) => {}
+            Err(Stop::TicketRefused(_)) => {
+                if let Some(handshake) = &mut engine.handshake {
+                    handshake.ticket_refused = Some(TicketRefusal::ClientCertificate);
+                }
+            }
             Ok(progress) => return Ok((engine, progress)),
             Err(Stop::Failed(failure)) => return Err(failure),
         }
@@ -286,6 +312,7 @@ impl Engine {
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut input[progress.consumed..]);
             if let (Some(scope), Some(handshake)) = (scope, &mut self.handshake) {
+                handshake.ticket_refused = scope.refused().or(handshake.ticket_refused);
                 handshake.first_authentication = scope.leave();
             }
             let mut blocked = false;
@@ -310,7 +337,7 @@ impl Engine {
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
                     blocked = true;
                 }
-                Ok(_) => return Err(Stop::Failed(Failure::words("unexpected early data"))),
+                Ok(_) => return Err(Stop::Failed(Failure::words(HandshakeFailure::Protocol, "unexpected early data"))),
                 Err(error) => {
                     let start = output.len();
                     self.append_alert(output);
@@ -366,6 +393,12 @@ impl Engine {
         }
     }
 
+    /// Why the client's ticket does not resume its session; to be asked during the handshake.
+    pub fn ticket_refused(&self) -> Option<TicketRefusal> {
+        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.handshake.as_ref().and_then(|handshake| handshake.ticket_refused).filter(|_| !resumed)
+    }
+
     /// Whether the handshake is still going on.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
@@ -378,13 +411,14 @@ impl Engine {
     /// The client did not prove who it is; nothing may be dialled.
     pub fn establish(&mut self, policy: &TlsPolicy, now: UnixTime) -> Result<Established, Box<Failure>> {
         let Some(handshake) = self.handshake.take() else {
-            return Err(Failure::words("the handshake's result was already taken"));
+            return Err(Failure::words(HandshakeFailure::Internal, "the handshake's result was already taken"));
         };
         let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let began_with = handshake.policy.entry(handshake.entry).client().digest();
         // After a reload the same wish may lead to other settings, or to no certificate at all.
         let Some(chosen) = policy.choose(handshake.offer.wish()) else {
-            let mut failure = Failure::words("there is no certificate for the server name any more");
+            let words = "there is no certificate for the server name any more";
+            let mut failure = Failure::words(HandshakeFailure::ServerName, words);
             failure.sni = handshake.offer.sni;
             return Err(failure);
         };

@@ -3,6 +3,8 @@
 
 use rustls::pki_types::CertificateDer;
 
+use crate::stats::labels::ClientVerify;
+
 /// What is known about the client's certificate.
 #[derive(Clone, Debug)]
 pub enum Client {
@@ -17,6 +19,17 @@ pub enum Client {
         /// The session was resumed: the certificate was sent in an earlier handshake.
         resumed: bool,
     },
+}
+
+impl Client {
+    /// As it is counted; `None` if nobody asked.
+    pub fn label(&self) -> Option<ClientVerify> {
+        match self {
+            Self::NotAsked => None,
+            Self::Anonymous => Some(ClientVerify::None),
+            Self::Verified { .. } => Some(ClientVerify::Ok),
+        }
+    }
 }
 
 /// The outcome of client authentication that permits a connection to go on. Not `Clone`: it is spent on one dial.

@@ -5,6 +5,8 @@ use rustls::{
     AlertDescription, CipherSuite, Error, InvalidMessage, NamedGroup, PeerIncompatible, PeerMisbehaved, SignatureScheme,
 };
 
+use crate::stats::labels::HandshakeFailure;
+
 /// An error of rustls in an operator's words. "The client" is the only peer there is.
 pub(super) fn error_words(error: &Error) -> String {
     match error {
@@ -28,6 +30,53 @@ pub(super) fn error_words(error: &Error) -> String {
         Error::PeerMisbehaved(what) => misbehaviour_words(what),
         other => other.to_string(),
     }
+}
+
+/// The same error for counting.
+pub(super) fn error_kind(error: &Error) -> HandshakeFailure {
+    use HandshakeFailure as Kind;
+    match error {
+        Error::NoCertificatesPresented => Kind::ClientCertificateMissing,
+        Error::InvalidCertificate(_) => Kind::ClientCertificateRefused,
+        Error::AlertReceived(alert) if is_about_certificate(*alert) => Kind::ServerCertificateRefused,
+        Error::AlertReceived(_) => Kind::ClientAlert,
+        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            Kind::NotTls
+        }
+        Error::InvalidMessage(InvalidMessage::MessageTooLarge | InvalidMessage::HandshakePayloadTooLarge)
+        | Error::PeerSentOversizedRecord => Kind::TooLarge,
+        Error::DecryptError => Kind::Decrypt,
+        Error::PeerIncompatible(what) => match what {
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired => Kind::Version,
+            PeerIncompatible::NoCipherSuitesInCommon => Kind::Cipher,
+            PeerIncompatible::NoKxGroupsInCommon => Kind::Group,
+            PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => Kind::Signature,
+            _ => Kind::Incompatible,
+        },
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(_) => Kind::Protocol,
+        _ => Kind::Internal,
+    }
+}
+
+/// Whether a client says by this alert that it does not believe our certificate.
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::BadCertificateStatusResponse
+    )
 }
 
 fn incompatibility_words(what: &PeerIncompatible) -> String {

@@ -20,6 +20,8 @@ use rustls::server::ProducesTickets;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use zeroize::Zeroizing;
 
+use crate::stats::labels::TicketRefusal;
+
 const NAME_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const TIME_LEN: usize = 8;
@@ -136,11 +138,19 @@ impl TicketKeys {
         seal(keys.current.as_ref()?)
     }
 
-    /// The plaintext and the time of the first authentication. `None` for everything that was not sealed under this policy
-    /// with a key that still exists, or whose lifetime is over.
-    fn open(&self, now: Instant, lifetime: Duration, policy: &[u8; 32], envelope: &[u8]) -> Option<(Vec<u8>, Instant)> {
+    /// The plaintext and the time of the first authentication.
+    ///
+    /// # Errors
+    /// It was not sealed under this policy with a key that still exists, or its lifetime is over.
+    fn open(
+        &self,
+        now: Instant,
+        lifetime: Duration,
+        policy: &[u8; 32],
+        envelope: &[u8],
+    ) -> Result<(Vec<u8>, Instant), TicketRefusal> {
         if envelope.len() < OVERHEAD || envelope.len() > ENVELOPE_MAX {
-            return None;
+            return Err(TicketRefusal::UnknownKey);
         }
         self.rotate(now, lifetime);
         let (name, rest) = envelope.split_at(NAME_LEN);
@@ -149,18 +159,26 @@ impl TicketKeys {
         let plain_len = {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             let mut known = [&keys.current, &keys.previous].into_iter().flatten();
-            let key = known.find(|key| key.name == name)?;
-            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-            key.aead.open_in_place(nonce, Aad::from(*policy), &mut sealed).ok()?.len()
+            let key = known.find(|key| key.name == name).ok_or(TicketRefusal::UnknownKey)?;
+            let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| TicketRefusal::Policy)?;
+            let opened = key.aead.open_in_place(nonce, Aad::from(*policy), &mut sealed);
+            opened.map_err(|_| TicketRefusal::Policy)?.len()
         };
         sealed.truncate(plain_len);
-        let time = u64::from_be_bytes(sealed.get(..TIME_LEN)?.try_into().ok()?);
-        let first = self.epoch.checked_add(Duration::from_millis(time))?;
+        let time = sealed.get(..TIME_LEN).and_then(|time| time.try_into().ok()).ok_or(TicketRefusal::Policy)?;
+        let since_epoch = Duration::from_millis(u64::from_be_bytes(time));
+        let first = self.epoch.checked_add(since_epoch).ok_or(TicketRefusal::Policy)?;
         if now.saturating_duration_since(first) >= lifetime {
-            return None;
+            return Err(TicketRefusal::Expired);
         }
         sealed.drain(..TIME_LEN);
-        Some((sealed, first))
+        Ok((sealed, first))
+    }
+
+    /// How old the key is that encrypts; `None` before the first ticket.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.current.as_ref().map(|key| now.saturating_duration_since(key.born))
     }
 }
 
@@ -204,7 +222,13 @@ impl ProducesTickets for Ticketer {
             return None;
         }
         let frame = SCOPE.get()?;
-        let (plain, opened) = self.keys.open(frame.now, self.lifetime, &self.policy, envelope)?;
+        let (plain, opened) = match self.keys.open(frame.now, self.lifetime, &self.policy, envelope) {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                SCOPE.set(Some(Frame { refused: Some(refusal), ..frame }));
+                return None;
+            }
+        };
         // A ClientHello may offer several tickets; the oldest of those that opened is the safe answer.
         let first = Some(frame.first.map_or(opened, |first| first.min(opened)));
         SCOPE.set(Some(Frame { first, ..frame }));
@@ -217,6 +241,8 @@ struct Frame {
     now: Instant,
     unix: UnixTime,
     first: Option<Instant>,
+    /// Why the last ticket that did not open did not.
+    refused: Option<TicketRefusal>,
 }
 
 thread_local! {
@@ -250,8 +276,13 @@ impl Scope {
     /// `now` is the monotonic time and `unix` the time for certificates, see [`ScopeTime`]; `first_authentication` is what the
     /// last scope of this connection left.
     pub(super) fn enter(now: Instant, unix: UnixTime, first_authentication: Option<Instant>) -> Self {
-        let outer = SCOPE.replace(Some(Frame { now, unix, first: first_authentication }));
+        let outer = SCOPE.replace(Some(Frame { now, unix, first: first_authentication, refused: None }));
         Self { outer, not_send: PhantomData }
+    }
+
+    /// Why a ticket did not open, for counting.
+    pub(super) fn refused(&self) -> Option<TicketRefusal> {
+        SCOPE.get().and_then(|frame| frame.refused)
     }
 
     /// Ends it and answers with the time of the first authentication, if it was given or a ticket that opened told it.
@@ -309,7 +340,7 @@ mod tests {
             self.keys.seal(now, now, LIFETIME, &POLICY, plain)
         }
 
-        fn open(&self, second: u64, envelope: &[u8]) -> Option<(Vec<u8>, Instant)> {
+        fn open(&self, second: u64, envelope: &[u8]) -> Result<(Vec<u8>, Instant), TicketRefusal> {
             self.keys.open(self.at(second), LIFETIME, &POLICY, envelope)
         }
     }
@@ -319,17 +350,18 @@ mod tests {
         let fixture = Fixture::new();
         let ticket = fixture.seal(5, b"state").unwrap();
         assert_eq!(ticket.len(), OVERHEAD + 5);
-        assert_eq!(fixture.open(6, &ticket), Some((b"state".to_vec(), fixture.at(5))));
-        assert_eq!(fixture.keys.open(fixture.at(6), LIFETIME, &[2; 32], &ticket), None);
-        assert_eq!(Fixture::new().open(6, &ticket), None);
+        assert_eq!(fixture.open(6, &ticket), Ok((b"state".to_vec(), fixture.at(5))));
+        let other = fixture.keys.open(fixture.at(6), LIFETIME, &[2; 32], &ticket);
+        assert_eq!(other, Err(TicketRefusal::Policy));
+        assert_eq!(Fixture::new().open(6, &ticket), Err(TicketRefusal::UnknownKey));
     }
 
     #[test]
     fn a_ticket_is_worthless_after_the_lifetime() {
         let fixture = Fixture::new();
         let ticket = fixture.seal(5, b"state").unwrap();
-        assert!(fixture.open(304, &ticket).is_some());
-        assert!(fixture.open(305, &ticket).is_none());
+        assert!(fixture.open(304, &ticket).is_ok());
+        assert_eq!(fixture.open(305, &ticket), Err(TicketRefusal::Expired));
         let first = fixture.at(5);
         assert!(fixture.keys.seal(fixture.at(304), first, LIFETIME, &POLICY, b"state").is_some());
         assert!(fixture.keys.seal(fixture.at(305), first, LIFETIME, &POLICY, b"state").is_none());
@@ -342,11 +374,11 @@ mod tests {
         for index in 0..ticket.len() {
             let mut damaged = ticket.clone();
             damaged[index] ^= 1;
-            assert_eq!(fixture.open(0, &damaged), None, "byte {index}");
-            assert_eq!(fixture.open(0, &ticket[..index]), None, "length {index}");
+            assert!(fixture.open(0, &damaged).is_err(), "byte {index}");
+            assert!(fixture.open(0, &ticket[..index]).is_err(), "length {index}");
         }
-        assert_eq!(fixture.open(0, &[ticket.as_slice(), &[0; 70_000]].concat()), None);
-        assert_eq!(fixture.open(0, &[0; ENVELOPE_MAX]), None);
+        assert!(fixture.open(0, &[ticket.as_slice(), &[0; 70_000]].concat()).is_err());
+        assert!(fixture.open(0, &[0; ENVELOPE_MAX]).is_err());
         let longest = ENVELOPE_MAX - OVERHEAD;
         let ticket = fixture.seal(0, &vec![0; longest]).unwrap();
         assert_eq!(fixture.open(0, &ticket).unwrap().0.len(), longest);
@@ -365,7 +397,7 @@ mod tests {
         };
         let opens = |ticket: &[u8]| {
             let epoch = fixture.start;
-            fixture.keys.open(epoch, long, &POLICY, ticket).is_some()
+            fixture.keys.open(epoch, long, &POLICY, ticket).is_ok()
         };
         let first = sealed_at(0);
         let same_key = sealed_at(3599);
@@ -409,8 +441,8 @@ mod tests {
         let again = ticketer.encrypt(b"state").unwrap();
         assert_eq!(scope.leave(), first);
         for ticket in [renewed, again] {
-            assert!(fixture.open(309, &ticket).is_some());
-            assert!(fixture.open(310, &ticket).is_none());
+            assert!(fixture.open(309, &ticket).is_ok());
+            assert!(fixture.open(310, &ticket).is_err());
         }
     }
 
@@ -423,6 +455,28 @@ mod tests {
         ticketer.decrypt(&old).unwrap();
         ticketer.decrypt(&new).unwrap();
         assert_eq!(scope.leave(), Some(fixture.at(1)));
+    }
+
+    #[test]
+    fn a_scope_tells_why_a_ticket_did_not_open() {
+        let fixture = Fixture::new();
+        let ticket = fixture.seal(0, b"state").unwrap();
+        let scope = Scope::enter(fixture.at(1), now(), None);
+        assert_eq!(scope.refused(), None);
+        assert!(fixture.ticketer([2; 32], true).decrypt(&ticket).is_none());
+        assert_eq!(scope.refused(), Some(TicketRefusal::Policy));
+        drop(scope);
+        let scope = Scope::enter(fixture.at(1), now(), None);
+        assert!(fixture.ticketer(POLICY, true).decrypt(&ticket).is_some());
+        assert_eq!(scope.refused(), None);
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_key_that_encrypts() {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.keys.age(fixture.at(0)), None);
+        fixture.seal(5, b"state").unwrap();
+        assert_eq!(fixture.keys.age(fixture.at(65)), Some(Duration::from_secs(60)));
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Worker {
     fn start_threads(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         let (queue, writer) = Queue::start()?;
         let prefix = id_prefix();
-        let spawn = |index| event_loop::spawn(index, prefix, queue.clone());
+        let spawn = |index| event_loop::spawn(index, prefix, queue.clone(), self.stats.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
         watchdog::start(loops.clone(), self.ending.clone(), self.pulse.take())?;
         self.control = Some(Control::start(self.stats.clone(), loops.clone(), snapshot.clone())?);

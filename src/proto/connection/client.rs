@@ -39,7 +39,7 @@ impl Connection {
             let size = self.to_backend.read_size().min(incoming.len() - have);
             match wire::read(wire, Side::Client, &mut self.ready, &mut incoming[have..have + size]) {
                 Read::Bytes(count) => {
-                    self.report.heard = true;
+                    self.report.heard.get_or_insert(now.instant);
                     self.records = 0;
                     // A long read is looked at in steps, so that a flood is noticed before all of it has been decrypted.
                     let end = have + count;
@@ -152,6 +152,7 @@ impl Connection {
         };
         match Engine::accept(policy, offer, bytes, now, &mut scratch.outgoing) {
             Ok((engine, progress)) => {
+                self.report.ticket_refused = engine.ticket_refused();
                 self.engine = Some(Box::new(engine));
                 self.phase = Phase::Handshake;
                 self.send_to_client(now, scratch, wire);

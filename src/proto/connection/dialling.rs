@@ -20,6 +20,7 @@ impl Connection {
         let Some(policy) = &self.policy else { return };
         match engine.establish(policy, now.unix) {
             Ok(established) => {
+                self.report.client_verify = established.verdict.client().label();
                 self.session = Some(Box::new(established.session));
                 self.start_dialling(now, established.verdict, scratch, wire);
             }
