@@ -37,16 +37,31 @@ pub struct Writer {
 
 /// Lines that were dropped.
 #[derive(Default)]
-pub(super) struct Lost {
-    /// Ever, at every sink.
-    total: AtomicU64,
-    /// By the full queue, since its last notice.
+struct Lost {
+    /// By the full queue.
+    queue: AtomicU64,
+    /// Of these, those since its last notice.
     unreported: AtomicU64,
+    /// By each sink that was ever used.
+    sinks: Mutex<HashMap<LogSink, Arc<AtomicU64>>>,
 }
 
 impl Lost {
-    pub(super) fn add(&self, lines: u64) {
-        self.total.fetch_add(lines, Ordering::Relaxed);
+    /// Counts what this sink drops.
+    fn at(&self, sink: &LogSink) -> Arc<AtomicU64> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.entry(sink.clone()).or_default().clone()
+    }
+}
+
+/// As in the configuration.
+fn name(sink: &LogSink) -> String {
+    match sink {
+        LogSink::Descriptor(1) => "stdout".to_owned(),
+        LogSink::Descriptor(2) => "stderr".to_owned(),
+        LogSink::Descriptor(number) => format!("fd@{number}"),
+        LogSink::Unix(path) => path.display().to_string(),
+        LogSink::Udp(address) => address.to_string(),
     }
 }
 
@@ -106,14 +121,23 @@ impl Queue {
         }
         let line = Entry::Line { targets: targets.clone(), level, at: SystemTime::now(), text };
         if self.entries.try_send(line).is_err() {
-            self.lost.add(1);
+            self.lost.queue.fetch_add(1, Ordering::Relaxed);
             self.lost.unreported.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Lines dropped since the start: by the full queue, and at each sink.
     pub fn dropped(&self) -> u64 {
-        self.lost.total.load(Ordering::Relaxed)
+        self.dropped_at_each().iter().map(|(_, lines)| lines).sum()
+    }
+
+    /// The same for each sink by its name, and for the queue itself as `queue`.
+    pub fn dropped_at_each(&self) -> Vec<(String, u64)> {
+        let sinks = self.lost.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each: Vec<_> = sinks.iter().map(|(sink, lines)| (name(sink), lines.load(Ordering::Relaxed))).collect();
+        each.push(("queue".to_owned(), self.lost.queue.load(Ordering::Relaxed)));
+        each.sort();
+        each
     }
 }
 
@@ -164,7 +188,7 @@ impl Router {
             match self.sink(sink, targets) {
                 Ok(sink) => sink.send(Parcel { frame, targets: targets.clone(), index }),
                 // Tried again with the next line. Telling about it would need a log.
-                Err(_) => self.lost.add(1),
+                Err(_) => drop(self.lost.at(sink).fetch_add(1, Ordering::Relaxed)),
             }
         }
     }
@@ -176,7 +200,7 @@ impl Router {
                 let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
                 Outlet::open(key, &inherited)?
             };
-            let sink = Sink::start(outlet, self.lost.clone(), self.alive.clone())?;
+            let sink = Sink::start(outlet, self.lost.at(key), self.alive.clone())?;
             self.sinks.insert(key.clone(), (sink, Weak::new()));
         }
         match self.sinks.get_mut(key) {

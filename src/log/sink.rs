@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::queue::Lost;
 use super::targets::Targets;
 use crate::conf::model::LogSink;
 
@@ -38,12 +37,13 @@ pub(super) struct Parcel {
 pub(super) struct Sink {
     parcels: SyncSender<Parcel>,
     missed: Arc<AtomicU64>,
-    lost: Arc<Lost>,
+    /// Dropped at this sink, ever.
+    lost: Arc<AtomicU64>,
 }
 
 impl Sink {
     /// Starts the thread. `alive` is dropped when it has written its last line.
-    pub(super) fn start(outlet: Outlet, lost: Arc<Lost>, alive: SyncSender<()>) -> io::Result<Self> {
+    pub(super) fn start(outlet: Outlet, lost: Arc<AtomicU64>, alive: SyncSender<()>) -> io::Result<Self> {
         let (parcels, received) = sync_channel(BACKLOG);
         let missed = Arc::new(AtomicU64::new(0));
         let writer = Writer { outlet, patience: PATIENCE, torn: false, missed: missed.clone(), lost: lost.clone() };
@@ -58,7 +58,7 @@ impl Sink {
     pub(super) fn send(&self, parcel: Parcel) {
         if self.parcels.try_send(parcel).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
-            self.lost.add(1);
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -108,7 +108,7 @@ struct Writer {
     /// The last line on a descriptor lacks its end.
     torn: bool,
     missed: Arc<AtomicU64>,
-    lost: Arc<Lost>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -116,7 +116,7 @@ impl Writer {
         for parcel in parcels {
             if self.write(parcel.frame.as_bytes()).is_err() {
                 self.missed.fetch_add(1, Ordering::Relaxed);
-                self.lost.add(1);
+                self.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let missed = self.missed.swap(0, Ordering::Relaxed);

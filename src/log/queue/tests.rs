@@ -110,6 +110,8 @@ fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     }
     let dropped = queue.dropped();
     assert!(dropped > 1000, "{dropped}");
+    let udp_name = udp.local_addr().unwrap().to_string();
+    assert_eq!(queue.dropped_at_each(), [(udp_name, 0), ("fd@9".into(), dropped), ("queue".into(), 0)]);
 
     // The pipe is read again: all that waited, and the count among it.
     let mut lines = BufReader::new(File::from(reader)).lines().map(Result::unwrap);
