@@ -44,6 +44,23 @@ pub enum ToWorker {
     Stop,
     /// The service is in the background: let go of the terminal.
     Detach,
+    /// What has happened to the service so far.
+    History(History),
+}
+
+/// What has happened to the service since the master was started, for those who watch it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Workers that were started because one had died.
+    pub worker_restarts: u64,
+    /// Configurations that were adopted, the first one included.
+    pub reloads_adopted: u64,
+    /// Reloads that were refused.
+    pub reloads_refused: u64,
+    /// Whether the last attempt was adopted.
+    pub last_adopted: bool,
+    /// When a configuration was last adopted, in seconds since 1970.
+    pub last_adopted_at: u64,
 }
 
 /// What a worker is to become.

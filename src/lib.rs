@@ -18,3 +18,4 @@ pub mod master;
 pub mod demo;
 pub mod cli;
 pub mod sys;
+pub mod versions;

@@ -5,6 +5,7 @@
 pub mod descriptors;
 pub mod limits;
 pub mod privileges;
+pub mod usage;
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -26,7 +26,7 @@ use super::notify::Notify;
 use super::offer::{Candidate, Configuration};
 use super::plan::Fixed;
 use super::signals::{Signal, Signals};
-use crate::ipc::ToWorker;
+use crate::ipc::{History, ToWorker};
 use crate::sys::{Inherited, reason};
 
 /// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
@@ -61,6 +61,7 @@ pub(super) struct Service {
     logging: Logging,
     notify: Notify,
     standing: Standing,
+    history: History,
     outcome: Option<ExitCode>,
 }
 
@@ -92,6 +93,7 @@ impl Service {
             logging: Logging::new(),
             notify: Notify::from_environment(),
             standing: Standing::default(),
+            history: History::default(),
             outcome: None,
         }
     }

@@ -143,6 +143,14 @@ impl Worker {
                 dup2_stdout(io::stdin())?;
                 dup2_stderr(io::stdin())?;
             }
+            ToWorker::History(history) => {
+                let facts = self.stats.service();
+                facts.worker_restarts.set(history.worker_restarts);
+                facts.reloads_adopted.set(history.reloads_adopted);
+                facts.reloads_refused.set(history.reloads_refused);
+                facts.last_reload_adopted.set(u64::from(history.last_adopted));
+                facts.last_adopted_at.set(history.last_adopted_at);
+            }
             ToWorker::Start(_) | ToWorker::Adopt(_) => return Err(io::Error::other("unexpected message")),
         }
         Ok(None)

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Service;
 use crate::conf::model::Model;
@@ -173,6 +173,10 @@ impl Service {
             added.iter().for_each(|key| log::info!("listening on {key}"));
             closed.iter().for_each(|key| log::info!("no longer listening on {key}"));
             self.in_force = Some(configuration);
+            self.history.reloads_adopted += 1;
+            self.history.last_adopted = true;
+            self.history.last_adopted_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.tell_history();
         }
         log::info!("worker adopted generation {generation}");
         if let Some(promise) = self.promise.take() {
@@ -222,6 +226,9 @@ impl Service {
         self.candidate = None;
         self.note_reload(Some(report));
         self.show_ready();
+        self.history.reloads_refused += 1;
+        self.history.last_adopted = false;
+        self.tell_history();
         self.start_collecting();
     }
 }

@@ -38,6 +38,7 @@ impl Service {
         if !delay.is_zero() {
             log::warn!("starting another worker in {} ms", delay.as_millis());
         }
+        self.history.worker_restarts += 1;
         self.restart_at = Some(Instant::now() + delay);
     }
 
@@ -79,6 +80,7 @@ impl Service {
             ToMaster::Started { sandbox } => {
                 worker.started = true;
                 log::info!("worker {} runs as user {}: {}", worker.pid(), self.fixed.ids.uid, Escaped(&sandbox));
+                self.tell_history();
                 self.offer();
             }
             ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. }
@@ -129,6 +131,11 @@ impl Service {
             self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
         }
         self.schedule_restart(lived);
+    }
+
+    /// The worker answers those who watch the service, and sees only a part of it.
+    pub(super) fn tell_history(&mut self) {
+        self.send(&ToWorker::History(self.history));
     }
 
     pub(super) fn send(&mut self, message: &ToWorker) {
