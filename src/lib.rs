@@ -8,6 +8,7 @@ pub mod proto;
 pub mod material;
 pub mod snapshot;
 pub mod stats;
+pub mod metrics;
 pub mod log;
 pub mod event_loop;
 pub mod report;

@@ -16,7 +16,7 @@ use crate::material::{ListenerKey, Material};
 use crate::proto::route::{Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
-use crate::tls::policy::{self, TlsPolicy};
+use crate::tls::policy::{self, Expiring, TlsPolicy};
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -103,7 +103,8 @@ impl Snapshot {
     /// How many certificates are served, and when the first of them expires.
     pub fn expiries(&self) -> (usize, Option<UnixTime>) {
         let policies = self.binds.values().filter_map(|bind| bind.route.tls.as_ref());
-        let by_file: BTreeMap<&Path, UnixTime> = policies.flat_map(|policy| policy.expiries()).collect();
+        let certificates = policies.flat_map(|policy| policy.expiries()).filter(|end| end.of == Expiring::Certificate);
+        let by_file: BTreeMap<&Path, UnixTime> = certificates.map(|end| (end.path, end.at)).collect();
         (by_file.len(), by_file.values().min().copied())
     }
 

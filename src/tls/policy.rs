@@ -71,9 +71,15 @@ impl TlsPolicy {
         self.names.choose(wish, &self.suites)
     }
 
-    /// Every certificate by the file that it came from, and the end of its validity.
-    pub fn expiries(&self) -> impl Iterator<Item = (&Path, UnixTime)> {
-        self.names.credentials().iter().map(|credential| (credential.path(), credential.facts().not_after))
+    /// Every file that ends on a day, and that day. A file of several stands there several times.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry<'_>> {
+        let certificates = self.names.credentials().iter().map(|credential| Expiry {
+            of: Expiring::Certificate,
+            path: credential.path(),
+            at: credential.facts().not_after,
+        });
+        let verifiers = self.entries.iter().filter_map(|entry| entry.client.verifier());
+        certificates.chain(verifiers.flat_map(|verifier| verifier.trust().expiries()))
     }
 
     /// Lines for the log: certificates, CAs, CRLs.
@@ -88,6 +94,28 @@ impl TlsPolicy {
         }
         lines
     }
+}
+
+/// What ends on a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiring {
+    /// A certificate of `crt`.
+    Certificate,
+    /// A CA of `ca-file`.
+    ClientCa,
+    /// A revocation list of `crl-file`: its next update.
+    Crl,
+}
+
+/// When something in a file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry<'a> {
+    /// What it is.
+    pub of: Expiring,
+    /// The file.
+    pub path: &'a Path,
+    /// The end.
+    pub at: UnixTime,
 }
 
 /// Builds TLS for one `bind` line. `listener` names it uniquely in the configuration: sessions do not resume on another one.

@@ -16,6 +16,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::credential::{has_extension, parse_pem, unreadable};
+use super::policy::{Expiring, Expiry};
 use super::x509::{self, Certificate};
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Location};
@@ -206,6 +207,17 @@ impl Trust {
             None => format!("clients cannot be verified: {reason}"),
         };
         Err(Box::new(Diagnostic::error("E240", at, message)))
+    }
+
+    /// When its CAs and lists end.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = Expiry<'_>> {
+        let cas = self.anchors.iter().map(|anchor| Expiry {
+            of: Expiring::ClientCa,
+            path: &anchor.path,
+            at: anchor.not_after,
+        });
+        let crl_file = self.crl_file.as_deref().unwrap_or(Path::new(""));
+        cas.chain(self.crls.iter().map(move |crl| Expiry { of: Expiring::Crl, path: crl_file, at: crl.next_update }))
     }
 
     /// Lines for the log.
