@@ -39,7 +39,6 @@ const TURN_BYTES: usize = 256 * 1024;
 pub struct Scratch {
     incoming: Box<[u8]>,
     plain: Box<[u8]>,
-    gathered: Vec<u8>,
     outgoing: Outgoing,
     pool: Pool,
 }
@@ -52,7 +51,6 @@ impl Default for Scratch {
         Self {
             incoming: vec![0; READ + 68 * 1024].into(),
             plain: vec![0; READ_BYTES_MAX].into(),
-            gathered: Vec::with_capacity(engine::RECORD_PLAINTEXT),
             outgoing: Outgoing::new(READ),
             pool: Pool::default(),
         }
@@ -409,7 +407,7 @@ impl Connection {
             if let (Farewell::Due, Some(engine)) = (self.farewell, &mut self.engine) {
                 self.farewell = Farewell::Said;
                 scratch.outgoing.clear();
-                match engine.close_notify(&mut self.held, &mut scratch.outgoing) {
+                match engine.close_notify(&mut scratch.outgoing) {
                     Ok(()) => self.send_to_client(now, scratch, wire),
                     Err(_) => self.fail(CloseReason::KeysExhausted),
                 }
@@ -453,7 +451,7 @@ impl Connection {
                     match &mut self.engine {
                         Some(engine) => {
                             scratch.outgoing.clear();
-                            if engine.encrypt(&mut self.held, &plain[..count], &mut scratch.outgoing).is_err() {
+                            if engine.encrypt(&plain[..count], &mut scratch.outgoing).is_err() {
                                 self.cut(now, scratch, wire, CloseReason::KeysExhausted);
                                 break;
                             }

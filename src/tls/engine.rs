@@ -1,19 +1,22 @@
 //! One TLS connection, server side: the only file that names the rustls connection.
 //!
-//! Built on rustls' unbuffered API, so ciphertext is decrypted in the caller's buffer and a connection owns no buffer of its
-//! own. The ClientHello is looked at first through rustls' own [`Acceptor`]; the same bytes are then given to the connection,
-//! so that two parsers can never disagree about them.
+//! The handshake is rustls', through its unbuffered API, so that a connection owns no buffer of its own. The ClientHello is
+//! looked at first through rustls' own [`Acceptor`]; the same bytes are then given to the connection, so that two parsers can
+//! never disagree about them. Once the handshake's result is taken, records are [`traffic`]'s.
+
+mod outgoing;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::UnixTime;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus};
 use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, SignatureScheme};
 
+pub use self::outgoing::Outgoing;
+use self::traffic::Traffic;
 use super::client_auth::{self, Handshake, Refusal};
 use super::credential::Credential;
 use super::identity::{TlsSession, Verdict};
@@ -174,25 +177,32 @@ impl Greeting {
     }
 }
 
-/// What a call to [`Engine::receive`] has achieved.
+/// What a call to [`Engine::receive`] has achieved, also before an error.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the input that are done with; the rest must be at the front of the next input.
     pub consumed: usize,
+    /// Bytes of plaintext, at the front of the caller's buffer.
+    pub plaintext: usize,
+    /// Records that they came in, empty ones not counted.
+    pub records: usize,
     /// The client's close_notify has been reached: no further plaintext will come.
     pub peer_closed: bool,
 }
 
 /// A TLS connection.
-pub struct Engine {
-    connection: UnbufferedServerConnection,
-    handshake: Option<Box<HandshakeState>>,
-    /// Then rustls has a close_notify to say, which would not be true.
-    exhausted: bool,
+pub struct Engine(Stage);
+
+enum Stage {
+    Handshake(Box<Negotiation>),
+    Traffic(Box<Traffic>),
+    /// The client did not prove who it is.
+    Refused,
 }
 
 /// What only the handshake needs; freed with it.
-struct HandshakeState {
+struct Negotiation {
+    connection: UnbufferedServerConnection,
     policy: Arc<TlsPolicy>,
     credential: Arc<Credential>,
     /// The settings of `policy` that it runs under.
@@ -243,78 +253,142 @@ impl Engine {
             UnbufferedServerConnection::new(Arc::clone(policy.entry(entry).config(alpn_overlaps, honour_tickets)))
                 .map_err(|error| Failure::of(&error))
         };
-        let mut engine = Self {
+        let mut negotiation = Box::new(Negotiation {
             connection: fresh(true)?,
-            handshake: Some(Box::new(HandshakeState {
-                policy: Arc::clone(policy),
-                credential,
-                entry,
-                offer,
-                first_authentication: None,
-                ticket_refused: None,
-                resumed: None,
-            })),
-            exhausted: false,
-        };
+            policy: Arc::clone(policy),
+            credential,
+            entry,
+            offer,
+            first_authentication: None,
+            ticket_refused: None,
+            resumed: None,
+        });
         // For a second try: rustls decrypts and joins in place.
         let original = input.to_vec();
-        let mut no_plaintext = |_: &[u8]| {};
         let start = output.len();
-        match engine.step(input, now, output, &mut no_plaintext) {
+        // Nothing that comes with a ClientHello is plaintext: early data is refused.
+        let mut progress = Progress::default();
+        match negotiation.step(input, now, &mut [], output, &mut progress) {
             // The next ClientHello may bring a ticket, and could not be answered anew if that were refused.
-            Ok(_) if engine.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
-            Err(Stop::TicketRefused(_)) => {
-                if let Some(handshake) = &mut engine.handshake {
-                    handshake.ticket_refused = Some(TicketRefusal::ClientCertificate);
-                }
-            }
-            Ok(progress) => return Ok((engine, progress)),
+            Ok(()) if negotiation.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
+            Err(Stop::TicketRefused(_)) => negotiation.ticket_refused = Some(TicketRefusal::ClientCertificate),
+            Ok(()) => return Ok((Self(Stage::Handshake(negotiation)), progress)),
             Err(Stop::Failed(failure)) => return Err(failure),
         }
         output.truncate(start);
         input.copy_from_slice(&original);
-        engine.connection = fresh(false)?;
-        let progress = engine.receive(input, now, output, &mut no_plaintext)?;
-        Ok((engine, progress))
+        negotiation.connection = fresh(false)?;
+        let mut progress = Progress::default();
+        negotiation.step(input, now, &mut [], output, &mut progress).map_err(Stop::into_failure)?;
+        Ok((Self(Stage::Handshake(negotiation)), progress))
     }
 
     /// Processes received records.
     ///
-    /// Plaintext goes to `plaintext`, a piece a record; what must be sent to the client (handshake, tickets, alerts) is appended
-    /// to `output`. After an error the alert is in `output` and the connection must not be used any more.
+    /// Plaintext goes to the front of `plain`, which is as long as `input`; what must be sent to the client (handshake, tickets,
+    /// alerts) is appended to `output`, and `progress`, which starts at its default, says how far it has come.
+    ///
+    /// # Errors
+    /// The connection must not be used any more. The alert is in `output`; what came before the error is in `progress`.
     pub fn receive(
         &mut self,
         input: &mut [u8],
         now: Now,
+        plain: &mut [u8],
         output: &mut Outgoing,
-        plaintext: &mut impl FnMut(&[u8]),
-    ) -> Result<Progress, Box<Failure>> {
-        self.step(input, now, output, plaintext).map_err(|stop| match stop {
-            Stop::Failed(failure) => failure,
-            // `accept` has seen to it that no ticket is opened any more.
-            Stop::TicketRefused(refusal) => Failure::refused(refusal),
-        })
+        progress: &mut Progress,
+    ) -> Result<(), Box<Failure>> {
+        match &mut self.0 {
+            Stage::Handshake(negotiation) => {
+                negotiation.step(input, now, plain, output, progress).map_err(Stop::into_failure)
+            }
+            Stage::Traffic(traffic) => traffic.receive(input, plain, output, progress).map_err(|fault| {
+                let mut failure = Failure::of(&fault.error);
+                if let Some(alert) = fault.alert {
+                    traffic.fail(alert, output);
+                    failure.alert = Some(terms::alert_name(alert));
+                }
+                failure
+            }),
+            Stage::Refused => Err(Failure::words(HandshakeFailure::Internal, "the client was refused")),
+        }
     }
 
+    /// Why the client's ticket does not resume its session; to be asked during the handshake.
+    pub fn ticket_refused(&self) -> Option<TicketRefusal> {
+        let Stage::Handshake(negotiation) = &self.0 else { return None };
+        let resumed = negotiation.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        negotiation.ticket_refused.filter(|_| !resumed)
+    }
+
+    /// Whether the handshake is still going on.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(&self.0, Stage::Handshake(negotiation) if negotiation.connection.is_handshaking())
+    }
+
+    /// Takes the result of a finished handshake, once, as `policy` judges it: the one in force now, which a reload may have
+    /// put in the place of the one that the handshake began with.
+    ///
+    /// # Errors
+    /// The client did not prove who it is; nothing may be dialled.
+    pub fn establish(&mut self, policy: &TlsPolicy, now: UnixTime) -> Result<Established, Box<Failure>> {
+        match std::mem::replace(&mut self.0, Stage::Refused) {
+            Stage::Handshake(negotiation) => {
+                let (established, connection) = negotiation.judge(policy, now)?;
+                let traffic = connection
+                    .dangerous_into_kernel_connection()
+                    .and_then(|(secrets, kernel)| Traffic::new(secrets, kernel))
+                    .map_err(|error| Failure::of(&error))?;
+                self.0 = Stage::Traffic(Box::new(traffic));
+                Ok(established)
+            }
+            other => {
+                self.0 = other;
+                Err(Failure::words(HandshakeFailure::Internal, "the handshake's result was already taken"))
+            }
+        }
+    }
+
+    /// Encrypts `plaintext` and appends the records to `output`.
+    ///
+    /// # Errors
+    /// TLS 1.2 keys are used up (2^24 records): the stream cannot go on, and must not look as if it had ended well.
+    pub fn encrypt(&mut self, plaintext: &[u8], output: &mut Outgoing) -> Result<(), Exhausted> {
+        self.traffic()?.encrypt(plaintext, output)
+    }
+
+    /// Appends close_notify to `output`: the statement that all has been sent.
+    ///
+    /// # Errors
+    /// As for [`Self::encrypt`].
+    pub fn close_notify(&mut self, output: &mut Outgoing) -> Result<(), Exhausted> {
+        self.traffic()?.close_notify(output)
+    }
+
+    /// There are no keys for data before the verdict.
+    fn traffic(&mut self) -> Result<&mut Traffic, Exhausted> {
+        match &mut self.0 {
+            Stage::Traffic(traffic) => Ok(traffic),
+            Stage::Handshake(_) | Stage::Refused => Err(Exhausted),
+        }
+    }
+}
+
+impl Negotiation {
     fn step(
         &mut self,
         input: &mut [u8],
         now: Now,
+        plain: &mut [u8],
         output: &mut Outgoing,
-        plaintext: &mut impl FnMut(&[u8]),
-    ) -> Result<Progress, Stop> {
-        let mut progress = Progress::default();
+        progress: &mut Progress,
+    ) -> Result<(), Stop> {
         loop {
-            let scope = self
-                .handshake
-                .as_ref()
-                .map(|handshake| Scope::enter(now.instant, now.unix, handshake.first_authentication));
+            let scope = Scope::enter(now.instant, now.unix, self.first_authentication);
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut input[progress.consumed..]);
-            if let (Some(scope), Some(handshake)) = (scope, &mut self.handshake) {
-                handshake.ticket_refused = scope.refused().or(handshake.ticket_refused);
-                handshake.first_authentication = scope.leave();
-            }
+            self.ticket_refused = scope.refused().or(self.ticket_refused);
+            self.first_authentication = scope.leave();
             let mut blocked = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -322,7 +396,10 @@ impl Engine {
                         match record {
                             Ok(record) => {
                                 discard += record.discard;
-                                plaintext(record.payload);
+                                let end = progress.plaintext + record.payload.len();
+                                plain[progress.plaintext..end].copy_from_slice(record.payload);
+                                progress.plaintext = end;
+                                progress.records += usize::from(!record.payload.is_empty());
                             }
                             Err(error) => return Err(Stop::Failed(Failure::of(&error))),
                         }
@@ -349,13 +426,13 @@ impl Engine {
                     if matches!(error, Error::InvalidCertificate(_)) {
                         failure.refusal = client_auth::take_refusal();
                     }
-                    failure.sni = self.handshake.as_ref().and_then(|handshake| handshake.offer.sni.clone());
+                    failure.sni = self.offer.sni.clone();
                     return Err(Stop::Failed(failure));
                 }
             }
             progress.consumed += discard;
             if blocked {
-                return Ok(progress);
+                return Ok(());
             }
         }
     }
@@ -363,19 +440,18 @@ impl Engine {
     /// A resumed session carries the chain of an earlier handshake, and rustls takes it as it is. It is judged here, before the
     /// first byte is answered.
     fn judge_resumption(&mut self, now: UnixTime) -> Result<(), Stop> {
-        let Some(handshake) = &mut self.handshake else { return Ok(()) };
         if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
             // What a ticket that was not taken in the end had to say is void.
-            handshake.first_authentication = None;
+            self.first_authentication = None;
             return Ok(());
         }
-        if handshake.resumed.is_some() {
+        if self.resumed.is_some() {
             return Ok(());
         }
         let chain = self.connection.peer_certificates();
-        match client_auth::judge(handshake.policy.entry(handshake.entry).client(), chain, Handshake::Resumed, now) {
+        match client_auth::judge(self.policy.entry(self.entry).client(), chain, Handshake::Resumed, now) {
             Ok(verdict) => {
-                handshake.resumed = Some(verdict);
+                self.resumed = Some(verdict);
                 Ok(())
             }
             Err(refusal) => Err(Stop::TicketRefused(refusal)),
@@ -393,38 +469,25 @@ impl Engine {
         }
     }
 
-    /// Why the client's ticket does not resume its session; to be asked during the handshake.
-    pub fn ticket_refused(&self) -> Option<TicketRefusal> {
-        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        self.handshake.as_ref().and_then(|handshake| handshake.ticket_refused).filter(|_| !resumed)
-    }
-
-    /// Whether the handshake is still going on.
-    pub fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
-    }
-
-    /// Takes the result of a finished handshake, once, as `policy` judges it: the one in force now, which a reload may have
-    /// put in the place of the one that the handshake began with.
-    ///
-    /// # Errors
-    /// The client did not prove who it is; nothing may be dialled.
-    pub fn establish(&mut self, policy: &TlsPolicy, now: UnixTime) -> Result<Established, Box<Failure>> {
-        let Some(handshake) = self.handshake.take() else {
-            return Err(Failure::words(HandshakeFailure::Internal, "the handshake's result was already taken"));
-        };
-        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let began_with = handshake.policy.entry(handshake.entry).client().digest();
+    /// What the handshake has proved, by `policy`; and the connection, which has nothing left to say.
+    fn judge(
+        self: Box<Self>,
+        policy: &TlsPolicy,
+        now: UnixTime,
+    ) -> Result<(Established, UnbufferedServerConnection), Box<Failure>> {
+        let Self { connection, policy: began_under, credential, entry, offer, resumed: judged, .. } = *self;
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let began_with = began_under.entry(entry).client().digest();
         // After a reload the same wish may lead to other settings, or to no certificate at all.
-        let Some(chosen) = policy.choose(handshake.offer.wish()) else {
+        let Some(chosen) = policy.choose(offer.wish()) else {
             let words = "there is no certificate for the server name any more";
             let mut failure = Failure::words(HandshakeFailure::ServerName, words);
-            failure.sni = handshake.offer.sni;
+            failure.sni = offer.sni;
             return Err(failure);
         };
         let client = policy.entry(chosen.entry).client();
-        let chain = self.connection.peer_certificates();
-        let verdict = match handshake.resumed {
+        let chain = connection.peer_certificates();
+        let verdict = match judged {
             Some(verdict) if resumed && began_with == client.digest() => Ok(verdict),
             _ if resumed => client_auth::judge(client, chain, Handshake::Resumed, now),
             _ => client_auth::judge(client, chain, Handshake::Full { verified_by: began_with }, now),
@@ -433,79 +496,26 @@ impl Engine {
             Ok(verdict) => verdict,
             Err(refusal) => {
                 let mut failure = Failure::refused(refusal);
-                failure.sni = handshake.offer.sni;
+                failure.sni = offer.sni;
                 return Err(failure);
             }
         };
-        let version = self.connection.protocol_version();
+        let version = connection.protocol_version();
         let session = TlsSession {
             version: match version {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
             },
-            cipher: self.connection.negotiated_cipher_suite().map_or("", |suite| terms::suite_name(suite.suite())),
-            group: self.connection.negotiated_key_exchange_group().map(|group| terms::group_name(group.name())),
-            sig_scheme: if resumed {
-                None
-            } else {
-                signed_with(&handshake.credential, &handshake.offer.schemes, version)
-            },
-            sni: handshake.offer.sni,
-            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            cipher: connection.negotiated_cipher_suite().map_or("", |suite| terms::suite_name(suite.suite())),
+            group: connection.negotiated_key_exchange_group().map(|group| terms::group_name(group.name())),
+            sig_scheme: if resumed { None } else { signed_with(&credential, &offer.schemes, version) },
+            sni: offer.sni,
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             resumed,
-            server_sig_alg: handshake.credential.facts().server_sig_alg,
-            server_key_alg: handshake.credential.facts().server_key_alg.clone(),
+            server_sig_alg: credential.facts().server_sig_alg,
+            server_key_alg: credential.facts().server_key_alg.clone(),
         };
-        Ok(Established { verdict, session })
-    }
-
-    /// Encrypts `plaintext` and appends the records to `output`. `rest` is what [`Engine::receive`] has left of its input: rustls
-    /// may still refer to it.
-    ///
-    /// # Errors
-    /// TLS 1.2 keys are used up (2^24 records): the stream cannot go on, and must not look as if it had ended well.
-    pub fn encrypt(&mut self, rest: &mut [u8], plaintext: &[u8], output: &mut Outgoing) -> Result<(), Exhausted> {
-        self.write(rest, output, |traffic, space| traffic.encrypt(plaintext, space))
-    }
-
-    /// Appends close_notify to `output` (`rest` as for [`Engine::encrypt`]): the statement that all has been sent.
-    pub fn close_notify(&mut self, rest: &mut [u8], output: &mut Outgoing) -> Result<(), Exhausted> {
-        self.write(rest, output, |traffic, space| traffic.queue_close_notify(space))
-    }
-
-    fn write(
-        &mut self,
-        rest: &mut [u8],
-        output: &mut Outgoing,
-        mut write: impl FnMut(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut [u8],
-        ) -> Result<usize, EncryptError>,
-    ) -> Result<(), Exhausted> {
-        while !self.exhausted {
-            match self.connection.process_tls_records(rest).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let mut exhausted = false;
-                    output.append(|space| match write(&mut traffic, space) {
-                        Ok(written) => Ok(written),
-                        Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                            Err(required_size)
-                        }
-                        Err(EncryptError::EncryptExhausted) => {
-                            exhausted = true;
-                            Ok(0)
-                        }
-                    });
-                    self.exhausted = exhausted;
-                    return if exhausted { Err(Exhausted) } else { Ok(()) };
-                }
-                Ok(ConnectionState::EncodeTlsData(mut record)) => output.append(|space| encode(&mut record, space)),
-                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
-                Ok(ConnectionState::PeerClosed) => {}
-                _ => return Err(Exhausted),
-            }
-        }
-        Err(Exhausted)
+        Ok((Established { verdict, session }, connection))
     }
 }
 
@@ -531,73 +541,22 @@ enum Stop {
     TicketRefused(Refusal),
 }
 
+impl Stop {
+    fn into_failure(self) -> Box<Failure> {
+        match self {
+            Self::Failed(failure) => failure,
+            // `accept` has seen to it that no ticket is opened any more.
+            Self::TicketRefused(refusal) => Failure::refused(refusal),
+        }
+    }
+}
+
 fn encode<Data>(record: &mut EncodeTlsData<'_, Data>, space: &mut [u8]) -> Result<usize, usize> {
     match record.encode(space) {
         Ok(written) => Ok(written),
         Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => Err(required_size),
         // Only after a success, and there has been none.
         Err(EncodeError::AlreadyEncoded) => Ok(0),
-    }
-}
-
-/// Bytes on their way to the client: a buffer of the loop's that is written over and over, never zeroed again.
-pub struct Outgoing {
-    bytes: Vec<u8>,
-    filled: usize,
-}
-
-impl Outgoing {
-    /// Room for `capacity` bytes; grows where a handshake needs it.
-    pub fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity], filled: 0 }
-    }
-
-    /// What is in it.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.filled]
-    }
-
-    /// How much is in it.
-    pub fn len(&self) -> usize {
-        self.filled
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.filled == 0
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.filled = 0;
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.filled = self.filled.min(length);
-    }
-
-    /// Appends `bytes`.
-    pub fn extend(&mut self, bytes: &[u8]) {
-        self.append(|space| match space.get_mut(..bytes.len()) {
-            Some(space) => {
-                space.copy_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            None => Err(bytes.len()),
-        });
-    }
-
-    /// Lets `encode` write behind the end; `Err(n)` says that it needs `n` bytes of space.
-    fn append(&mut self, mut encode: impl FnMut(&mut [u8]) -> Result<usize, usize>) {
-        loop {
-            match encode(&mut self.bytes[self.filled..]) {
-                Ok(written) => {
-                    self.filled += written;
-                    return;
-                }
-                Err(required) => self.bytes.resize(self.filled + required, 0),
-            }
-        }
     }
 }
 

@@ -335,7 +335,8 @@ fn server_config(
     // Early data can be replayed, and half-RTT data goes to somebody who has proved nothing.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
-    config.enable_secret_extraction = false;
+    // After the handshake the record layer is the engine's.
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

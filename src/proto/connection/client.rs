@@ -1,14 +1,13 @@
 //! What comes from the client: header, ClientHello, records; and how much of it may mean nothing.
 
-use std::io;
 use std::time::Duration;
 
 use super::{Connection, Now, Phase, Scratch, TURN_BYTES};
 use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::proxy_in::{self, Parse};
-use crate::proto::pump::{Flow, Pool, Pump};
+use crate::proto::pump::Flow;
 use crate::proto::wire::{self, Read, Ready, Side, Wire};
-use crate::tls::engine::{self, Engine};
+use crate::tls::engine::{self, Engine, Progress};
 use crate::tls::identity::Verdict;
 
 /// Ciphertext that yields no plaintext: more than this within a second ends the connection. rustls' own limits are counts in
@@ -24,9 +23,6 @@ const RECORD_COST: usize = 256;
 
 /// What is decrypted before the accounts are looked at again.
 const STEP_BYTES: usize = 64 * 1024;
-
-/// Records shorter than this are gathered, longer ones written straight from where they were decrypted.
-const GATHER_BYTES: usize = 4 * 1024;
 
 impl Connection {
     /// Reads from the client as long as there is something and somewhere to put it.
@@ -179,44 +175,31 @@ impl Connection {
             self.count_idle_wire(new, 0, now, wire);
             return bytes.len();
         }
-        let mut sink = BackendSink {
-            connected: matches!(self.phase, Phase::Relay) && self.to_backend.flow == Flow::Open,
-            pump: &mut self.to_backend,
-            ready: &mut self.ready,
-            gathered: &mut scratch.gathered,
-            pool: &mut scratch.pool,
-            wire,
-            taken: 0,
-            records: 0,
-            sent: 0,
-            broken: None,
-        };
+        let mut plain = std::mem::take(&mut scratch.plain);
         scratch.outgoing.clear();
-        let result = match &mut self.engine {
-            Some(engine) => engine.receive(bytes, now, &mut scratch.outgoing, &mut |plaintext| sink.take(plaintext)),
+        let mut progress = Progress::default();
+        let (result, plaintext) = match &mut self.engine {
+            Some(engine) => {
+                let result = engine.receive(bytes, now, &mut plain, &mut scratch.outgoing, &mut progress);
+                (result, &plain[..progress.plaintext])
+            }
             None => {
-                sink.take(bytes);
-                Ok(engine::Progress { consumed: bytes.len(), peer_closed: false })
+                progress = Progress { consumed: bytes.len(), records: 1, ..progress };
+                (Ok(()), &*bytes)
             }
         };
-        sink.finish();
-        let (taken, records, sent, broken) = (sink.taken, sink.records, sink.sent, sink.broken);
-        self.report.bytes_to_backend += taken as u64;
-        self.records += records;
-        if taken > 0 {
+        self.records += progress.records;
+        if !plaintext.is_empty() {
+            self.report.bytes_to_backend += plaintext.len() as u64;
             self.last_client = now.instant;
+            self.pass_to_backend(plaintext, now, scratch, wire);
         }
-        if sent > 0 {
-            self.last_backend = now.instant;
-        }
-        if let Some(error) = broken {
-            self.backend_write_broke(&error, scratch);
-        }
+        scratch.plain = plain;
         if !scratch.outgoing.is_empty() {
             self.send_to_client(now, scratch, wire);
         }
         match result {
-            Ok(progress) => {
+            Ok(()) => {
                 if matches!(self.phase, Phase::Handshake) {
                     self.establish(now, scratch, wire);
                 }
@@ -224,7 +207,7 @@ impl Connection {
                     self.close_notify_came();
                 }
                 if self.engine.is_some() && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
-                    self.count_idle_wire(new, records, now, wire);
+                    self.count_idle_wire(new, progress.records, now, wire);
                 }
                 progress.consumed
             }
@@ -236,6 +219,20 @@ impl Connection {
                 }
                 bytes.len()
             }
+        }
+    }
+
+    fn pass_to_backend<W: Wire>(&mut self, plaintext: &[u8], now: Now, scratch: &mut Scratch, wire: &mut W) {
+        if self.to_backend.flow == Flow::Ended {
+            return;
+        }
+        if !matches!(self.phase, Phase::Relay) || self.to_backend.flow != Flow::Open {
+            return self.to_backend.store(plaintext, &mut scratch.pool);
+        }
+        match self.to_backend.send(wire, &mut self.ready, plaintext, &mut scratch.pool) {
+            Ok(0) => {}
+            Ok(_) => self.last_backend = now.instant,
+            Err(error) => self.backend_write_broke(&error, scratch),
         }
     }
 
@@ -260,62 +257,6 @@ impl Connection {
         } else {
             self.idle_wire = 0;
             self.idle_wire_since = now.instant;
-        }
-    }
-}
-
-/// Where decrypted records go: long ones straight to the backend, short ones together.
-struct BackendSink<'a, W> {
-    pump: &'a mut Pump,
-    ready: &'a mut Ready,
-    gathered: &'a mut Vec<u8>,
-    pool: &'a mut Pool,
-    wire: &'a mut W,
-    connected: bool,
-    taken: usize,
-    /// Those that were not empty.
-    records: usize,
-    sent: usize,
-    broken: Option<io::Error>,
-}
-
-impl<W: Wire> BackendSink<'_, W> {
-    fn take(&mut self, plaintext: &[u8]) {
-        self.taken += plaintext.len();
-        self.records += usize::from(!plaintext.is_empty());
-        if self.pump.flow == Flow::Ended {
-            return;
-        }
-        if self.gathered.len() + plaintext.len() > engine::RECORD_PLAINTEXT {
-            self.finish();
-        }
-        if self.gathered.is_empty() && plaintext.len() >= GATHER_BYTES {
-            self.send(plaintext);
-        } else {
-            self.gathered.extend_from_slice(plaintext);
-        }
-    }
-
-    fn finish(&mut self) {
-        if !self.gathered.is_empty() {
-            let gathered = std::mem::take(self.gathered);
-            self.send(&gathered);
-            *self.gathered = gathered;
-            self.gathered.clear();
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        if self.broken.is_some() {
-            return;
-        }
-        if !self.connected {
-            self.pump.store(bytes, self.pool);
-            return;
-        }
-        match self.pump.send(self.wire, self.ready, bytes, self.pool) {
-            Ok(sent) => self.sent += sent,
-            Err(error) => self.broken = Some(error),
         }
     }
 }

@@ -34,10 +34,9 @@ mod resumption;
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A server CA, a client CA, and ticket keys that all policies share.
+/// A client CA, what the servers' certificates are read from, and ticket keys that all policies share.
 struct World {
     start: Instant,
-    server_ca: Ca,
     client_ca: Ca,
     files: Files,
     tickets: Arc<TicketKeys>,
@@ -53,7 +52,7 @@ impl World {
             ("/t/ca.pem", client_ca.pem.clone()),
             ("/t/crl.pem", client_ca.crl(&[7], -DAY, 20 * DAY)),
         ]);
-        Self { start, server_ca, client_ca, files, tickets: Arc::new(TicketKeys::new(start)) }
+        Self { start, client_ca, files, tickets: Arc::new(TicketKeys::new(start)) }
     }
 
     fn bind(&self, verify: Verify) -> BindTls {
@@ -262,9 +261,12 @@ impl Server {
         self.held.extend_from_slice(bytes);
         let progress = match &mut self.engine {
             Some(engine) => {
-                let plaintext = &mut self.plaintext;
-                engine
-                    .receive(&mut self.held, now, &mut self.output, &mut |piece| plaintext.extend_from_slice(piece))?
+                let mut progress = Progress::default();
+                let mut plain = vec![0; self.held.len()];
+                let result = engine.receive(&mut self.held, now, &mut plain, &mut self.output, &mut progress);
+                self.plaintext.extend_from_slice(&plain[..progress.plaintext]);
+                result?;
+                progress
             }
             None => {
                 let Some(offer) = self.greeting.read(&self.policy, &self.held, &mut self.output)? else {
@@ -288,14 +290,14 @@ impl Server {
     }
 
     fn encrypt(&mut self, plaintext: &[u8]) -> Vec<u8> {
-        let Self { engine, held, output, .. } = self;
-        engine.as_mut().unwrap().encrypt(held, plaintext, output).unwrap();
+        let Self { engine, output, .. } = self;
+        engine.as_mut().unwrap().encrypt(plaintext, output).unwrap();
         self.take_output()
     }
 
     fn close_notify(&mut self) -> Vec<u8> {
-        let Self { engine, held, output, .. } = self;
-        engine.as_mut().unwrap().close_notify(held, output).unwrap();
+        let Self { engine, output, .. } = self;
+        engine.as_mut().unwrap().close_notify(output).unwrap();
         self.take_output()
     }
 }

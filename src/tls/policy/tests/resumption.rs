@@ -121,7 +121,7 @@ fn there_is_one_mechanism_of_resumption_and_no_early_data() {
             assert!(!config.session_storage.can_cache());
             assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
             assert_eq!((config.send_tls13_tickets, config.max_tls13_tickets), (1, 0));
-            assert!(config.ignore_client_order && !config.enable_secret_extraction);
+            assert!(config.ignore_client_order);
             assert!(config.cert_decompressors.is_empty());
         }
     }
