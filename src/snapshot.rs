@@ -16,7 +16,7 @@ use crate::material::{ListenerKey, Material};
 use crate::proto::route::{Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
-use crate::tls::policy::{self, Expiring, TlsPolicy};
+use crate::tls::policy::{self, Expiring, Store, TlsPolicy};
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -145,7 +145,11 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(material.read_at));
-    let given = Given { material, model: &model, shared, previous, now };
+    let given = Given { model: &model, shared, now };
+    let (mut store, found) = Store::new(&model.process.certificate_files, &material.files);
+    diagnostics.extend(found);
+    let policies = previous.into_iter().flat_map(|previous| previous.binds.values());
+    policies.filter_map(|bind| bind.route.tls.as_ref()).for_each(|policy| policy.remember_in(&mut store));
     let mut report = Vec::new();
     let mut binds = HashMap::new();
     for frontend in &model.frontends {
@@ -191,7 +195,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
         });
         let mut number = 0;
         for bind in &frontend.binds {
-            let tls = match tls(bind, frontend, &given, &mut diagnostics) {
+            let tls = match tls(bind, frontend, &given, &mut store, &mut diagnostics) {
                 Ok(tls) => tls,
                 Err(()) => continue,
             };
@@ -256,10 +260,8 @@ fn log_tag(model: &Model) -> &str {
 
 /// What a snapshot is built from.
 struct Given<'a> {
-    material: &'a Material,
     model: &'a Model,
     shared: &'a Shared,
-    previous: Option<&'a Snapshot>,
     now: UnixTime,
 }
 
@@ -268,9 +270,10 @@ fn tls(
     bind: &model::Bind,
     frontend: &model::Frontend,
     given: &Given<'_>,
+    store: &mut Store<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Arc<TlsPolicy>>, ()> {
-    let Given { material, model, shared, previous, now } = *given;
+    let Given { model, shared, now } = *given;
     let Some(tls) = &bind.tls else { return Ok(None) };
     let key = bind.addresses.first().map(|address| &address.value);
     // What a ticket is bound to.
@@ -278,9 +281,8 @@ fn tls(
         Some(name) => format!("{}/{name}", frontend.name),
         None => format!("{}/{key:?}", frontend.name),
     };
-    let before = key.and_then(|key| previous?.bind(key)).and_then(|bind| bind.route.tls.as_deref());
     let lifetime = model.process.session_lifetime;
-    let (policy, found) = policy::build(tls, &material.files, &shared.tickets, lifetime, &listener, now, before);
+    let (policy, found) = policy::build(tls, store, &shared.tickets, lifetime, &listener, now);
     diagnostics.extend(found);
     policy.map(|policy| Some(Arc::new(policy))).ok_or(())
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
 use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
@@ -38,8 +39,15 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
     }
     let backends: HashMap<&str, &Proxy> =
         proxies.iter().filter(|proxy| proxy.kind.has_backend()).map(|proxy| (proxy.name.as_str(), proxy)).collect();
-    let mut check =
-        Check { global: &global, logs: &process.logs, backends, incomplete, reported: HashSet::new(), diagnostics };
+    let mut check = Check {
+        global: &global,
+        logs: &process.logs,
+        files: &process.certificate_files,
+        backends,
+        incomplete,
+        reported: HashSet::new(),
+        diagnostics,
+    };
     let mut frontends = Vec::new();
     let mut servers = Vec::new();
     for proxy in &proxies {
@@ -63,6 +71,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
 struct Check<'a> {
     global: &'a Global,
     logs: &'a [LogTarget],
+    files: &'a CertificateFiles,
     backends: HashMap<&'a str, &'a Proxy>,
     incomplete: bool,
     /// Findings about lines of `defaults`, which would come again with every section.
@@ -264,7 +273,8 @@ impl Check<'_> {
             let warning = Diagnostic::warning("W303", ssl_at, message).span(*ssl_length);
             self.diagnostics.push(warning.help("add X25519 or P-256 to 'curves', or say 'ssl-min-ver TLSv1.3'"));
         }
-        let Global { crt_base, ca_base, bind_options, .. } = self.global;
+        let Global { bind_options, .. } = self.global;
+        let CertificateFiles { crt_base, ca_base, .. } = self.files;
         Some(BindTls {
             crt: draft
                 .crt
@@ -274,8 +284,6 @@ impl Check<'_> {
                     kind => Crt { file: based(crt_base.as_deref(), &crt.file), kind },
                 })
                 .collect(),
-            crt_base: crt_base.clone(),
-            ca_base: ca_base.clone(),
             verify,
             ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificate_files::{CertificateFiles, OwnFiles};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::draft::BindDraft;
 use super::keywords::{self, Action, Table};
@@ -27,8 +28,8 @@ const OPTIONS: &[&str] = &[
     "ciphersuites",
     "curves",
 ];
-/// Options that HAProxy has for crt-lists alone.
-const NOT_YET: &[&str] = &["key", "ocsp", "issuer", "sctl", "ocsp-update"];
+/// Options that HAProxy has for crt-lists alone: files of the certificate, and whether to fetch OCSP responses.
+const FILES: &[&str] = &["key", "ocsp", "issuer", "sctl", "ocsp-update"];
 
 /// One line of a crt-list.
 #[derive(Clone, Debug)]
@@ -43,10 +44,12 @@ pub struct Entry {
     pub excluded: Vec<String>,
     /// `*`: for clients whose name no certificate has.
     pub default: bool,
+    /// `key`, `ocsp` and `issuer`.
+    pub own: OwnFiles,
 }
 
-/// Reads a list that the line of `bind` names.
-pub fn parse(path: &Path, text: &[u8], bind: &BindTls) -> (Vec<Entry>, Vec<Diagnostic>) {
+/// Reads a list that the line of `bind` names; `files` has the bases of relative names.
+pub fn parse(path: &Path, text: &[u8], bind: &BindTls, files: &CertificateFiles) -> (Vec<Entry>, Vec<Diagnostic>) {
     let file: Arc<str> = path.display().to_string().into();
     let mut diagnostics = Diagnostics::default();
     diagnostics.open(&file);
@@ -62,7 +65,7 @@ pub fn parse(path: &Path, text: &[u8], bind: &BindTls) -> (Vec<Entry>, Vec<Diagn
             break;
         }
         match parts(line, &at) {
-            Ok(parts) => entries.extend(entry(&parts, bind, &mut diagnostics)),
+            Ok(parts) => entries.extend(entry(&parts, bind, files, &mut diagnostics)),
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
         if diagnostics.is_full(&file) {
@@ -119,9 +122,10 @@ fn parts(line: &[u8], at: &impl Fn(usize) -> Location) -> Result<Parts, Box<Diag
     }
 }
 
-fn entry(parts: &Parts, bind: &BindTls, diagnostics: &mut Diagnostics) -> Option<Entry> {
+fn entry(parts: &Parts, bind: &BindTls, files: &CertificateFiles, diagnostics: &mut Diagnostics) -> Option<Entry> {
     let errors = diagnostics.errors();
-    let tls = if parts.options.is_empty() { None } else { settings(&parts.options, bind, diagnostics) };
+    let (own, options) = own_files(&parts.options, files, diagnostics);
+    let tls = if options.is_empty() { None } else { settings(&options, bind, files, diagnostics) };
     let (mut names, mut excluded, mut default) = (Vec::new(), Vec::new(), false);
     for filter in &parts.filters {
         let text = value::text(filter, diagnostics)?.to_ascii_lowercase();
@@ -132,26 +136,74 @@ fn entry(parts: &Parts, bind: &BindTls, diagnostics: &mut Diagnostics) -> Option
         }
     }
     let path = value::path(&parts.file);
-    let file = bind.crt_base.as_ref().map_or(path.clone(), |base| base.join(path));
+    let file = below(files.crt_base.as_deref(), path);
     let names = (!parts.filters.is_empty()).then_some(names);
     let file = At { value: file, at: parts.file.at.clone() };
-    (diagnostics.errors() == errors).then_some(Entry { file, tls, names, excluded, default })
+    (diagnostics.errors() == errors).then_some(Entry { file, tls, names, excluded, default, own })
+}
+
+/// Takes `key`, `ocsp`, `issuer`, `sctl` and `ocsp-update` out of the options.
+fn own_files(options: &[Word], files: &CertificateFiles, diagnostics: &mut Diagnostics) -> (OwnFiles, Vec<Word>) {
+    let mut own = OwnFiles::default();
+    let mut others = Vec::new();
+    let mut rest = options;
+    while let [word, after @ ..] = rest {
+        rest = after;
+        let Some(name) = FILES.iter().copied().find(|name| word.is(name)) else {
+            others.push(word.clone());
+            continue;
+        };
+        let [argument, after @ ..] = rest else {
+            diagnostics.push(word.error("E102", format!("'{name}' needs 1 argument")));
+            break;
+        };
+        rest = after;
+        let base = if name == "key" { &files.key_base } else { &files.crt_base };
+        let target = match name {
+            "key" => &mut own.key,
+            "ocsp" => &mut own.ocsp,
+            "issuer" => &mut own.issuer,
+            "sctl" => {
+                diagnostics.inert(name, keywords::SCTL, &word.at, word.length);
+                continue;
+            }
+            _ if argument.is("off") => continue,
+            _ => {
+                let error = keywords::not_yet("ocsp-update on", word);
+                diagnostics.push(error.help(
+                    "until then: fetch the response with a timer, put it beside the certificate as <file>.ocsp, and reload",
+                ));
+                continue;
+            }
+        };
+        if target.is_some() {
+            diagnostics.push(word.error("E105", format!("'{name}' is given twice for this certificate")));
+        }
+        *target = Some(At { value: below(base.as_deref(), value::path(argument)), at: argument.at.clone() });
+    }
+    (own, others)
+}
+
+/// A path below its base, unless it is absolute.
+fn below(base: Option<&Path>, path: PathBuf) -> PathBuf {
+    base.map_or_else(|| path.clone(), |base| base.join(&path))
 }
 
 /// The settings of the line, with those of the entry in their place.
-fn settings(options: &[Word], bind: &BindTls, diagnostics: &mut Diagnostics) -> Option<BindTls> {
+fn settings(
+    options: &[Word],
+    bind: &BindTls,
+    files: &CertificateFiles,
+    diagnostics: &mut Diagnostics,
+) -> Option<BindTls> {
     let mut draft = BindDraft::new(options[0].at.clone());
     let mut no_alpn = false;
-    if let Some(word) = options.iter().find(|word| NOT_YET.iter().any(|name| word.is(name))) {
-        diagnostics.push(keywords::not_yet(&String::from_utf8_lossy(&word.text), word).help("until then: remove it"));
-        return None;
-    }
     let errors = diagnostics.errors();
     keywords::parameters(options, Table::Bind, diagnostics, |line, diagnostics| {
         if !OPTIONS.contains(&line.keyword.name) {
             let message = format!("'{}' does not belong into a crt-list", line.keyword.name);
             let error = line.word.error("E106", message);
-            diagnostics.push(error.help(format!("an entry may have {}", OPTIONS.join(", "))));
+            diagnostics.push(error.help(format!("an entry may have {}, {}", OPTIONS.join(", "), FILES.join(", "))));
             return;
         }
         no_alpn |= line.keyword.name == "no-alpn";
@@ -161,10 +213,7 @@ fn settings(options: &[Word], bind: &BindTls, diagnostics: &mut Diagnostics) -> 
     });
     keywords::tell_dropped(&draft, diagnostics);
     let mut tls = bind.clone();
-    let based = |path: At<PathBuf>| match &bind.ca_base {
-        Some(base) => At { value: base.join(&path.value), at: path.at },
-        None => path,
-    };
+    let based = |path: At<PathBuf>| At { value: below(files.ca_base.as_deref(), path.value), at: path.at };
     let own_authority = draft.ca_file_at.clone();
     tls.ca_file = draft.ca_file.map(based).or(tls.ca_file);
     tls.crl_file = draft.crl_file.map(based).or(tls.crl_file);

@@ -20,10 +20,6 @@ pub(crate) struct Global {
     pub(crate) process: Process,
     /// `tune.ssl.lifetime`.
     pub(crate) session_lifetime: Option<Duration>,
-    /// `crt-base`.
-    pub(crate) crt_base: Option<PathBuf>,
-    /// `ca-base`.
-    pub(crate) ca_base: Option<PathBuf>,
     /// `ssl-default-bind-…`.
     pub(crate) bind_options: TlsOptions,
     /// `zero-warning`.

@@ -4,6 +4,7 @@
 //! table of what a word means, [`mod@parse`] and [`sections`] follow files, sections and inheritance into [`draft`]s, [`check`] makes the [`model`] of
 //! them. [`diagnostic`] is how all of them speak. [`hitch`] is a second front-end, which makes text for this one.
 
+pub mod certificate_files;
 pub mod ciphers;
 pub mod crt_list;
 pub mod diagnostic;

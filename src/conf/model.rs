@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::expr::Format;
 
@@ -67,6 +68,8 @@ pub struct Process {
     pub zero_warning: bool,
     /// `tune.ssl.lifetime`: how long after the first authentication a session may be resumed; default 300 s.
     pub session_lifetime: Duration,
+    /// `crt-base`, `ssl-load-extra-files` and their kin.
+    pub certificate_files: CertificateFiles,
     /// `stats socket` and `metrics socket`.
     pub admin_sockets: Vec<AdminSocket>,
     /// `stats timeout`: how long a client of these may be silent; default 10 s.
@@ -274,10 +277,6 @@ pub struct UnixPermissions {
 pub struct BindTls {
     /// `crt` and `default-crt` in the order written; the first certificate is the default.
     pub crt: Vec<Crt>,
-    /// `crt-base`, for the files that a `crt-list` names.
-    pub crt_base: Option<PathBuf>,
-    /// `ca-base`, for the same.
-    pub ca_base: Option<PathBuf>,
     /// `verify`.
     pub verify: Verify,
     /// `ca-file`: file or directory.

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
+use crate::conf::certificate_files::{Beside, CertificateFiles, OwnFiles};
 use crate::conf::crt_list;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::hitch::{self, Lowered};
@@ -245,33 +246,45 @@ impl FileReading<'_> {
         self.files = Files::default();
         self.stamps.clear();
         self.skipped.clear();
+        let settings = &model.process.certificate_files;
+        if let Some(issuers) = &settings.issuers {
+            self.read_named(issuers);
+        }
         for tls in model.frontends.iter().flat_map(|frontend| &frontend.binds).filter_map(|bind| bind.tls.as_ref()) {
             for crt in &tls.crt {
                 self.read_named(&crt.file);
                 match self.files.entry(&crt.file.value) {
                     Some(Entry::File(list)) if crt.kind == CrtKind::List => {
                         // What is wrong with it is told by whoever builds from it.
-                        let (entries, _) = crt_list::parse(&crt.file.value, &list.bytes, tls);
+                        let (entries, _) = crt_list::parse(&crt.file.value, &list.bytes, tls, settings);
                         for entry in entries {
                             self.read_named(&entry.file);
-                            self.read_beside(&entry.file.value);
+                            self.read_beside(&entry.file.value, settings);
+                            let OwnFiles { key, ocsp, issuer } = &entry.own;
+                            [key, ocsp, issuer].into_iter().flatten().for_each(|own| self.read_named(own));
                             self.read_authorities(entry.tls.as_ref());
                         }
                     }
-                    _ => self.read_beside(&crt.file.value),
+                    // What stands beside its files is in it.
+                    Some(Entry::Directory(_)) => {}
+                    _ => self.read_beside(&crt.file.value, settings),
                 }
             }
             self.read_authorities(Some(tls));
         }
     }
 
-    /// What may stand beside a certificate file.
-    fn read_beside(&mut self, certificate: &Path) {
+    /// What may stand beside a certificate file, and in its place if it does not exist.
+    fn read_beside(&mut self, certificate: &Path, settings: &CertificateFiles) {
         if let Some(Entry::File(_)) = self.files.entry(certificate) {
-            for extension in [".key", ".ocsp"] {
-                let mut beside = certificate.to_owned().into_os_string();
-                beside.push(extension);
-                self.read_if_there(PathBuf::from(beside));
+            let Beside { key, ocsp, issuer } = settings.beside(certificate);
+            [key, ocsp, issuer].into_iter().flatten().for_each(|path| self.read_if_there(path));
+            return;
+        }
+        for part in settings.bundle(certificate) {
+            self.read_if_there(part.clone());
+            if let Some(Entry::File(_)) = self.files.entry(&part) {
+                self.read_beside(&part, settings);
             }
         }
     }
@@ -323,6 +336,9 @@ impl FileReading<'_> {
     }
 
     fn read_if_there(&mut self, path: PathBuf) {
+        if self.files.entries.contains_key(&path) {
+            return;
+        }
         let absolute = self.directory.join(&path);
         match absolute.metadata() {
             // That it appears while the rest is read counts as a change.

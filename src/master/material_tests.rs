@@ -1,6 +1,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::conf::certificate_files::ExtraFiles;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{
     Backend, Bind, BindTls, Crt, CrtKind, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
@@ -17,8 +18,6 @@ fn at<T>(value: T) -> At<T> {
 fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
     let tls = BindTls {
         crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), kind: CrtKind::Plain }).collect(),
-        crt_base: None,
-        ca_base: None,
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
         crl_file: None,
@@ -97,14 +96,17 @@ fn unreadable<'a>(files: &'a Files, path: &Path) -> &'a str {
 fn a_list_brings_all_that_it_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let text = "a.pem\nb.pem [verify required ca-file ca.pem crl-file crl.pem] x\nmissing.pem\nc.pem [nonsense]\n";
+    let text =
+        "a.pem [key k.pem]\nb.pem [verify required ca-file ca.pem crl-file crl.pem] x\nmissing.pem\nc.pem [nonsense]\n";
     std::fs::write(path("list"), text).unwrap();
-    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem", "c.pem"] {
+    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem", "c.pem", "k.pem"] {
         std::fs::write(path(name), name).unwrap();
     }
     let mut model = model(&[&path("list")], None, None);
-    let tls = model.frontends[0].binds[0].tls.as_mut().unwrap();
-    (tls.crt_base, tls.ca_base) = (Some(folder.path().into()), Some(folder.path().into()));
+    let bases = &mut model.process.certificate_files;
+    for base in [&mut bases.crt_base, &mut bases.ca_base, &mut bases.key_base] {
+        *base = Some(folder.path().into());
+    }
 
     let mut report = Vec::new();
     // Without the word 'crt-list' it is a file like any other.
@@ -113,7 +115,7 @@ fn a_list_brings_all_that_it_names() {
     model.frontends[0].binds[0].tls.as_mut().unwrap().crt[0].kind = CrtKind::List;
     let files = read_files(&model, Path::new("/"), &mut report);
     assert_eq!(bytes_of(&files, &path("list")), text.as_bytes());
-    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem"] {
+    for name in ["a.pem", "a.pem.key", "b.pem", "ca.pem", "crl.pem", "k.pem"] {
         assert_eq!(bytes_of(&files, &path(name)), name.as_bytes());
     }
     assert_eq!(unreadable(&files, &path("missing.pem")), "No such file or directory");
@@ -138,6 +140,33 @@ fn a_certificate_brings_its_key_and_staple_and_its_mode() {
     assert_eq!(bytes_of(&files, &folder.path().join("site.pem.ocsp")), b"staple");
     assert_eq!(files.entries.len(), 3);
     assert!(report.is_empty());
+}
+
+#[test]
+fn only_what_global_asks_for_is_read_beside_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["a.crt", "a.crt.key", "a.key", "a.crt.issuer", "b.ecdsa", "b.rsa", "b.rsa.key", "chains/i.pem"] {
+        std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        std::fs::write(path(name), name).unwrap();
+    }
+    let names = |change: &dyn Fn(&mut CertificateFiles)| {
+        let mut model = model(&[&path("a.crt"), &path("b")], None, None);
+        change(&mut model.process.certificate_files);
+        let files = read_files(&model, Path::new("/"), &mut Vec::new());
+        let names = files.entries.keys().map(|name| name.strip_prefix(folder.path()).unwrap().display().to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&|_| ()), ["a.crt", "a.crt.issuer", "a.crt.key", "b", "b.ecdsa", "b.rsa", "b.rsa.key"]);
+    assert_eq!(names(&|files| files.extra = ExtraFiles::NONE), ["a.crt", "b"]);
+    assert_eq!(
+        names(&|files| {
+            files.extra = ExtraFiles { key: true, ..ExtraFiles::NONE };
+            files.replaces_extension = true;
+            files.issuers = Some(at(path("chains")));
+        }),
+        ["a.crt", "a.key", "b", "chains", "chains/i.pem"]
+    );
 }
 
 #[test]

@@ -261,8 +261,14 @@ fn fixture() -> Fixture {
     bind.verify = Verify::Required;
     bind.ca_file = Some(test_pki::at("/s/ca.pem".into()));
     let tickets = Arc::new(TicketKeys::new(Instant::now()));
-    let (policy, diagnostics) =
-        policy::build(&bind, &files, &tickets, Duration::from_secs(300), "simulation", UnixTime::now(), None);
+    let (policy, diagnostics) = policy::build(
+        &bind,
+        &mut test_pki::store(&files),
+        &tickets,
+        Duration::from_secs(300),
+        "simulation",
+        UnixTime::now(),
+    );
     let policy = policy.unwrap_or_else(|| panic!("{diagnostics:?}"));
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).unwrap();

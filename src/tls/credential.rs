@@ -1,30 +1,43 @@
-//! [`Credential`]: a certificate chain with its key, as `crt` names it (HAProxy manual 5.1, `crt`).
+//! [`Credential`]: a certificate chain with its key and its OCSP response, as `crt` names it (HAProxy manual 5.1, `crt`).
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 
+use super::certificates::Issuers;
+use super::der::is_signed_by;
+use super::ocsp::Staple;
 use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
-use crate::conf::crt_list;
+use crate::conf::certificate_files::{Beside, OwnFiles};
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Crt, CrtKind, Location, SniPolicy};
+use crate::conf::model::{At, Location};
 use crate::material::{Entry, FileBytes, Files};
 
 /// A certificate chain with its key. `Debug` shows no key.
 pub(super) struct Credential {
     path: PathBuf,
     facts: Facts,
+    /// With the OCSP response, if there is one.
     certified: Arc<CertifiedKey>,
+    /// Without, for when the response is out of date; made when it is first needed.
+    bare: OnceLock<Arc<CertifiedKey>>,
+    staple: Option<StapleFile>,
     /// The file that holds the key, if everybody may read it.
     exposed_key: Option<PathBuf>,
     /// SHA-256 of all that it was made from.
     source: [u8; 32],
+}
+
+/// A file with an OCSP response.
+struct StapleFile {
+    path: PathBuf,
+    /// What is in it, or why it is not stapled.
+    content: Result<Staple, String>,
 }
 
 /// What the first certificate of a chain says.
@@ -59,25 +72,47 @@ impl Credential {
         &self.facts
     }
 
-    /// Chain and key for rustls.
-    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
-        &self.certified
+    /// Chain and key for rustls, with the OCSP response as far as it is in date at `now`: a client refuses one that is not.
+    pub(super) fn certified(&self, now: UnixTime) -> &Arc<CertifiedKey> {
+        match &self.staple {
+            Some(StapleFile { content: Ok(staple), .. }) if !staple.is_valid(now) => self.bare.get_or_init(|| {
+                let CertifiedKey { cert, key, .. } = &*self.certified;
+                Arc::new(CertifiedKey::new(cert.clone(), key.clone()))
+            }),
+            _ => &self.certified,
+        }
+    }
+
+    /// Its key.
+    pub(super) fn key(&self) -> &Arc<dyn SigningKey> {
+        &self.certified.key
+    }
+
+    /// SHA-256 of all that it was made from.
+    pub(super) fn source(&self) -> &[u8; 32] {
+        &self.source
     }
 
     /// Can it sign in a way that a client with these signature schemes understands?
     pub(super) fn suits(&self, schemes: &[rustls::SignatureScheme]) -> bool {
-        self.certified.key.choose_scheme(schemes).is_some()
+        self.key().choose_scheme(schemes).is_some()
     }
 
     /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
     pub(super) fn describe(&self) -> String {
         let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
         let (expiry, path) = (x509::date(*not_after), self.path.display());
-        format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'")
+        let staple = match &self.staple {
+            Some(StapleFile { content: Ok(staple), .. }) => {
+                format!(" with an OCSP response until {}", x509::date(staple.until()))
+            }
+            _ => String::new(),
+        };
+        format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'{staple}")
     }
 
     /// What is wrong with it at `now`, without being an error.
-    fn warnings(&self, at: &Location, now: UnixTime) -> Vec<Diagnostic> {
+    pub(super) fn warnings(&self, at: &Location, now: UnixTime) -> Vec<Diagnostic> {
         let (path, subject) = (self.path.display(), &self.facts.subject);
         let mut warnings = Vec::new();
         if self.facts.not_after < now {
@@ -94,6 +129,14 @@ impl Credential {
             let message = format!("everybody may read the private key in '{}'", path.display());
             warnings.push(Diagnostic::warning("W221", at, message).note(format!("chmod o-r {}", path.display())));
         }
+        if let Some(StapleFile { path: file, content }) = &self.staple {
+            let trouble = content.as_ref().map_or_else(|trouble| Some(trouble.clone()), |staple| staple.trouble(now));
+            if let Some(trouble) = trouble {
+                let message = format!("the OCSP response '{}' {trouble}; nothing is stapled", file.display());
+                let note = format!("it is for the certificate \"{subject}\" in '{path}'");
+                warnings.push(Diagnostic::warning("W224", at, message).note(note));
+            }
+        }
         warnings
     }
 }
@@ -102,115 +145,6 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential").field("path", &self.path).field("facts", &self.facts).finish_non_exhaustive()
     }
-}
-
-/// The files that may stand beside the certificate file `path`: its key (`.key`) and its OCSP response (`.ocsp`).
-fn companions(path: &Path) -> [PathBuf; 2] {
-    [with_suffix(path, ".key"), with_suffix(path, ".ocsp")]
-}
-
-/// Does a file of this name in a `crt` directory hold a certificate?
-fn is_certificate_name(name: &str) -> bool {
-    !name.starts_with('.') && !["key", "issuer", "ocsp", "sctl"].iter().any(|skipped| has_extension(name, skipped))
-}
-
-pub(super) fn has_extension(name: &str, extension: &str) -> bool {
-    Path::new(name).extension().is_some_and(|found| found == extension)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    PathBuf::from(path)
-}
-
-/// A certificate of a `bind` line.
-pub(super) struct Listed {
-    pub credential: Arc<Credential>,
-    pub role: Role,
-}
-
-/// What a `bind` line or a `crt-list` says about a certificate.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Role {
-    /// `default-crt`, or the filter `*`.
-    pub default: bool,
-    /// In the place of the certificate's own names.
-    pub names: Option<Vec<String>>,
-    /// What a wildcard among the names does not mean.
-    pub excluded: Vec<String>,
-    /// Settings of its own.
-    pub tls: Option<Box<BindTls>>,
-}
-
-/// Loads everything that the `crt` words of `bind` name, in their order. What did not change since `before` is taken from
-/// there without parsing it again.
-pub(super) fn load(
-    bind: &BindTls,
-    files: &Files,
-    provider: &CryptoProvider,
-    now: UnixTime,
-    before: &[Arc<Credential>],
-) -> (Vec<Listed>, Vec<Diagnostic>) {
-    let before: HashMap<&Path, &Arc<Credential>> = before.iter().map(|known| (known.path(), known)).collect();
-    let mut credentials = Vec::new();
-    let mut diagnostics = Vec::new();
-    let mut load_file =
-        |path: &Path, file: &FileBytes, (at, role): (&Location, Role), diagnostics: &mut Vec<Diagnostic>| {
-            let source = Source { path, file, files, at };
-            match source.load(provider, before.get(path).copied()) {
-                Ok(credential) => {
-                    diagnostics.extend(credential.warnings(at, now));
-                    diagnostics.extend(source.unused_staple());
-                    credentials.push(Listed { credential, role });
-                }
-                Err(diagnostic) => diagnostics.push(*diagnostic),
-            }
-        };
-    for Crt { file: crt, kind } in &bind.crt {
-        let role = Role { default: *kind == CrtKind::Default, ..Role::default() };
-        match files.entry(&crt.value) {
-            Some(Entry::File(list)) if *kind == CrtKind::List => {
-                let (entries, found) = crt_list::parse(&crt.value, &list.bytes, bind);
-                let nothing = entries.is_empty() && found.is_empty();
-                diagnostics.extend(found);
-                for entry in entries {
-                    let crt_list::Entry { file: crt, tls, names, excluded, default } = entry;
-                    let role = Role { default, names, excluded, tls: tls.map(Box::new) };
-                    match files.entry(&crt.value) {
-                        Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, role), &mut diagnostics),
-                        other => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
-                    }
-                }
-                if nothing && bind.sni != SniPolicy::Strict {
-                    let message = format!("no certificate in the list '{}'", crt.value.display());
-                    let strict = "an empty list is accepted with 'strict-sni'";
-                    diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(strict));
-                }
-            }
-            Some(Entry::File(file)) => load_file(&crt.value, file, (&crt.at, role), &mut diagnostics),
-            other if *kind == CrtKind::List => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
-            Some(Entry::Directory(names)) => {
-                let mut empty = true;
-                for name in names.iter().filter(|name| is_certificate_name(name)) {
-                    empty = false;
-                    let path = crt.value.join(name);
-                    match files.entry(&path) {
-                        Some(Entry::File(file)) => load_file(&path, file, (&crt.at, role.clone()), &mut diagnostics),
-                        other => diagnostics.push(unreadable(&path, other, &crt.at)),
-                    }
-                }
-                if empty && bind.sni != SniPolicy::Strict {
-                    let message = format!("no certificate in the directory '{}'", crt.value.display());
-                    let hint = "files that begin with a dot or end in .key .issuer .ocsp .sctl do not count";
-                    let strict = "an empty directory is accepted with 'strict-sni'";
-                    diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(hint).note(strict));
-                }
-            }
-            other => diagnostics.push(unreadable(&crt.value, other, &crt.at)),
-        }
-    }
-    (credentials, diagnostics)
 }
 
 /// Why there is no file at `path`, where there should be one.
@@ -240,24 +174,24 @@ pub(super) fn parse_pem(path: &Path, bytes: &[u8], at: &Location, code: &'static
     })
 }
 
-/// One certificate file and what stands beside it.
-struct Source<'a> {
-    path: &'a Path,
-    file: &'a FileBytes,
-    files: &'a Files,
-    at: &'a Location,
+/// One certificate file and what belongs to it.
+pub(super) struct Source<'a> {
+    pub path: &'a Path,
+    pub file: &'a FileBytes,
+    /// Files that the `crt-list` names.
+    pub own: &'a OwnFiles,
+    /// Files to look for beside it.
+    pub beside: Beside,
+    pub issuers: &'a Issuers,
+    /// `ssl-skip-self-issued-ca`.
+    pub skips_self_issued: bool,
+    pub files: &'a Files,
+    pub at: &'a Location,
 }
 
 impl Source<'_> {
-    fn load(
-        &self,
-        provider: &CryptoProvider,
-        before: Option<&Arc<Credential>>,
-    ) -> Result<Arc<Credential>, Box<Diagnostic>> {
-        let digest = self.digest();
-        if let Some(known) = before.filter(|known| known.source == digest) {
-            return Ok(known.clone());
-        }
+    /// Makes the credential; `digest` is [`Self::digest`].
+    pub(super) fn load(&self, provider: &CryptoProvider, digest: [u8; 32]) -> Result<Arc<Credential>, Box<Diagnostic>> {
         let mut pem = parse_pem(self.path, &self.file.bytes, self.at, "E222")?;
         let Some(leaf) = pem.certificates.first() else {
             return Err(self.no_certificate(&pem));
@@ -275,6 +209,19 @@ impl Source<'_> {
             diagnostic
         })?;
         self.check_key(&certificate, &pem.certificates, &*key)?;
+        let mut chain = pem.certificates;
+        if chain.len() == 1 {
+            chain.extend_from_slice(self.issuers.chain(&certificate, provider).unwrap_or_default());
+        }
+        let staple = self.staple(&certificate, &chain, provider)?;
+        if self.skips_self_issued {
+            let mut index = 0;
+            chain.retain(|der| {
+                index += 1;
+                let root = || Certificate::parse(der).is_some_and(|one| one.raw_subject() == one.raw_issuer());
+                index == 1 || !root()
+            });
+        }
         let (not_before, not_after) = certificate.validity();
         let facts = Facts {
             names: certificate.server_names(),
@@ -286,38 +233,146 @@ impl Source<'_> {
             server_sig_alg: certificate.signature_algorithm(),
             server_key_alg: certificate.key_summary(),
         };
+        let mut certified = CertifiedKey::new(chain, key);
+        if let Some(StapleFile { content: Ok(staple), .. }) = &staple {
+            certified.ocsp = Some(staple.der.clone());
+        }
         Ok(Arc::new(Credential {
             path: self.path.to_owned(),
             facts,
-            certified: Arc::new(CertifiedKey::new(pem.certificates, key)),
+            certified: Arc::new(certified),
+            bare: OnceLock::new(),
+            staple,
             exposed_key: (mode & 0o004 != 0).then_some(key_path),
             source: digest,
         }))
     }
 
-    /// Everything that [`Self::load`] looks at.
-    fn digest(&self) -> [u8; 32] {
-        let [key_path, _] = companions(self.path);
-        let mut all = x509::sha256(&self.file.bytes).to_vec();
+    /// Of everything that [`Self::load`] looks at.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut all = x509::sha256(self.path.as_os_str().as_encoded_bytes()).to_vec();
+        all.extend(x509::sha256(&self.file.bytes));
         all.extend(self.file.mode.to_be_bytes());
-        if let Some(Entry::File(key)) = self.files.entry(&key_path) {
-            all.extend(x509::sha256(&key.bytes));
-            all.extend(key.mode.to_be_bytes());
+        all.extend(self.issuers.digest());
+        all.push(u8::from(self.skips_self_issued));
+        let [key, ocsp, issuer] = [
+            (&self.own.key, &self.beside.key),
+            (&self.own.ocsp, &self.beside.ocsp),
+            (&self.own.issuer, &self.beside.issuer),
+        ];
+        for (own, beside) in [key, ocsp, issuer] {
+            let path = own.as_ref().map(|own| &own.value).or(beside.as_ref());
+            let Some((path, entry)) = path.and_then(|path| Some((path, self.files.entry(path)?))) else {
+                all.push(0);
+                continue;
+            };
+            all.push(1);
+            all.extend(x509::sha256(path.as_os_str().as_encoded_bytes()));
+            match entry {
+                Entry::File(file) => {
+                    all.extend(x509::sha256(&file.bytes));
+                    all.extend(file.mode.to_be_bytes());
+                }
+                Entry::Directory(_) => all.push(2),
+                Entry::Unreadable(reason) => all.extend(x509::sha256(reason.as_bytes())),
+            }
         }
         x509::sha256(&all)
     }
 
+    /// The OCSP response, if there is a file with one.
+    ///
+    /// # Errors
+    /// A file that a `crt-list` names is missing, or the issuer's is no certificate.
+    fn staple(
+        &self,
+        leaf: &Certificate<'_>,
+        chain: &[CertificateDer<'static>],
+        provider: &CryptoProvider,
+    ) -> Result<Option<StapleFile>, Box<Diagnostic>> {
+        let own_issuer = match &self.own.issuer {
+            Some(issuer) => Some(self.issuer(&issuer.value, &issuer.at)?),
+            None => None,
+        };
+        let (path, file) = match (&self.own.ocsp, &self.beside.ocsp) {
+            (Some(At { value, at }), _) => match self.files.entry(value) {
+                Some(Entry::File(file)) => (value, file),
+                other => return Err(Box::new(unreadable(value, other, at))),
+            },
+            (None, Some(path)) => match self.files.entry(path) {
+                Some(Entry::File(file)) => (path, file),
+                Some(Entry::Unreadable(reason)) => {
+                    let content = Err(format!("cannot be read: {reason}"));
+                    return Ok(Some(StapleFile { path: path.clone(), content }));
+                }
+                Some(Entry::Directory(_)) | None => return Ok(None),
+            },
+            (None, None) => return Ok(None),
+        };
+        let algorithms = &provider.signature_verification_algorithms;
+        let has_signed = |der: &CertificateDer<'_>| {
+            let issuer = Certificate::parse(der);
+            issuer.is_some_and(|issuer| is_signed_by(leaf.der(), issuer.key().raw, algorithms) == Some(true))
+        };
+        let beside = self.beside.issuer.as_ref().filter(|path| self.files.entry(path).is_some());
+        let (beside, damage) = match beside.map(|path| self.issuer(path, self.at)).transpose() {
+            Ok(beside) => (beside, None),
+            Err(diagnostic) => (None, Some(diagnostic.message)),
+        };
+        let issuers = self.issuers.chain(leaf, provider).unwrap_or_default();
+        let mut candidates = own_issuer.iter().chain(&chain[1..]).chain(&beside).chain(issuers);
+        let content = match candidates.find(|der| has_signed(der)) {
+            Some(issuer) => Staple::read(&file.bytes, leaf, issuer, algorithms),
+            None => {
+                let why = damage.unwrap_or_else(|| "the certificate of the issuer is not there".to_owned());
+                Err(format!("cannot be checked: {why}"))
+            }
+        };
+        Ok(Some(StapleFile { path: path.clone(), content }))
+    }
+
+    /// The first certificate of a file.
+    fn issuer(&self, path: &Path, at: &Location) -> Result<CertificateDer<'static>, Box<Diagnostic>> {
+        let Some(Entry::File(file)) = self.files.entry(path) else {
+            return Err(Box::new(unreadable(path, self.files.entry(path), at)));
+        };
+        let pem = parse_pem(path, &file.bytes, at, "E222")?;
+        let message = || format!("no certificate in '{}'", path.display());
+        pem.certificates.into_iter().next().ok_or_else(|| Box::new(Diagnostic::error("E223", at, message())))
+    }
+
     /// The key, the file where it was, and the mode of that file.
     fn private_key(&self, pem: &mut Pem) -> Result<(PrivateKeyDer<'static>, PathBuf, u32), Box<Diagnostic>> {
+        if let Some(At { value: path, at }) = &self.own.key {
+            let Some(Entry::File(file)) = self.files.entry(path) else {
+                return Err(Box::new(unreadable(path, self.files.entry(path), at)));
+            };
+            let mut named = parse_pem(path, &file.bytes, at, "E222")?;
+            return match self.only_key(path, &mut named)? {
+                Some(key) => Ok((key, path.clone(), file.mode)),
+                None => Err(Box::new(Diagnostic::error("E220", at, format!("no private key in '{}'", path.display())))),
+            };
+        }
         if let Some(key) = self.only_key(self.path, pem)? {
             return Ok((key, self.path.to_owned(), self.file.mode));
         }
-        let [key_path, _] = companions(self.path);
-        let beside = match self.files.entry(&key_path) {
+        let count = match pem.certificates.len() {
+            1 => "1 certificate".to_owned(),
+            count => format!("{count} certificates"),
+        };
+        let message = format!("no private key for '{}'", self.path.display());
+        let error = Diagnostic::error("E220", self.at, message);
+        let Some(key_path) = &self.beside.key else {
+            let note = format!("looked in the file itself ({count}, 0 keys)");
+            return Err(Box::new(
+                error.note(note).note("'ssl-load-extra-files' leaves out 'key': no other file is looked at"),
+            ));
+        };
+        let beside = match self.files.entry(key_path) {
             Some(Entry::File(file)) => {
-                let mut beside = parse_pem(&key_path, &file.bytes, self.at, "E222")?;
-                if let Some(key) = self.only_key(&key_path, &mut beside)? {
-                    return Ok((key, key_path, file.mode));
+                let mut beside = parse_pem(key_path, &file.bytes, self.at, "E222")?;
+                if let Some(key) = self.only_key(key_path, &mut beside)? {
+                    return Ok((key, key_path.clone(), file.mode));
                 }
                 "has no key".to_owned()
             }
@@ -325,13 +380,8 @@ impl Source<'_> {
             Some(Entry::Directory(_)) => "is a directory".to_owned(),
             Some(Entry::Unreadable(reason)) => reason.clone(),
         };
-        let count = match pem.certificates.len() {
-            1 => "1 certificate".to_owned(),
-            count => format!("{count} certificates"),
-        };
-        let message = format!("no private key for '{}'", self.path.display());
         let note = format!("looked in the file itself ({count}, 0 keys) and in '{}' ({beside})", key_path.display());
-        Err(Box::new(Diagnostic::error("E220", self.at, message).note(note)))
+        Err(Box::new(error.note(note)))
     }
 
     fn only_key(&self, path: &Path, pem: &mut Pem) -> Result<Option<PrivateKeyDer<'static>>, Box<Diagnostic>> {
@@ -373,16 +423,6 @@ impl Source<'_> {
             diagnostic.notes.push(format!("it belongs to certificate {place} of the file: that one must come first"));
         }
         Err(diagnostic)
-    }
-
-    /// Stapling needs the response to be checked (signature, status, dates); until that exists, none is sent.
-    fn unused_staple(&self) -> Option<Diagnostic> {
-        let [_, staple] = companions(self.path);
-        let exists = matches!(self.files.entry(&staple), Some(Entry::File(_)));
-        exists.then(|| {
-            let message = format!("the OCSP response '{}' is not used", staple.display());
-            Diagnostic::notice("N224", self.at, message).note("this version does not staple OCSP responses")
-        })
     }
 
     fn no_certificate(&self, pem: &Pem) -> Box<Diagnostic> {

@@ -532,7 +532,7 @@ fn signed_with(
     let is_pkcs1 = |scheme: &SignatureScheme| scheme.as_str().is_some_and(|name| name.starts_with("RSA_PKCS1"));
     let tls13 = version == Some(ProtocolVersion::TLSv1_3);
     let usable: Vec<SignatureScheme> = offered.iter().copied().filter(|scheme| !(tls13 && is_pkcs1(scheme))).collect();
-    credential.certified().key.choose_scheme(&usable).map(|signer| terms::scheme_name(signer.scheme()))
+    credential.key().choose_scheme(&usable).map(|signer| terms::scheme_name(signer.scheme()))
 }
 
 enum Stop {

@@ -24,19 +24,23 @@
 //! | W221 | a private key that everybody may read |
 //! | W222 | a certificate has expired |
 //! | W223 | a certificate is not valid yet |
+//! | W224 | an OCSP response that is not stapled |
+//! | W225 | a file of `issuers-chain-path` that gives no chain |
 //! | W232 | a CA certificate has expired |
 //! | W233 | CRLs in `ca-file` |
 //! | W234 | too many CA names to send |
 //! | W240 | a CA has no CRL |
 //! | W241 | a CRL expires within 24 hours |
-//! | N224 | an OCSP response that is not stapled |
 //! | N240 | an older CRL of the same CA is not used |
 
+mod certificates;
 mod client_auth;
 mod credential;
+mod der;
 pub mod engine;
 pub mod identity;
 mod names;
+mod ocsp;
 mod pem;
 pub mod policy;
 mod terms;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rustls::{CipherSuite, SignatureScheme, SupportedCipherSuite};
 
-use super::credential::{Credential, Listed, Role};
+use super::certificates::{Listed, Role};
+use super::credential::Credential;
 use super::x509::KeyType;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{Location, SniPolicy};
@@ -217,7 +218,7 @@ impl SniTable {
 
 /// TLS 1.2 suites name the kind of key, TLS 1.3 suites go with every kind; the signature schemes say the rest.
 fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite]) -> bool {
-    let algorithm = credential.certified().key.algorithm();
+    let algorithm = credential.key().algorithm();
     let usable = |suite: &SupportedCipherSuite| {
         wish.cipher_suites.contains(&suite.suite()) && suite.usable_for_signature_algorithm(algorithm)
     };
@@ -285,7 +286,7 @@ impl Pairs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::credential;
+    use super::super::certificates;
     use super::super::test_pki::*;
     use super::*;
     use crate::conf::model::CrtKind;
@@ -315,7 +316,7 @@ mod tests {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let mut bind = bind(&paths);
         defaults.iter().for_each(|index| bind.crt[*index].kind = CrtKind::Default);
-        let (credentials, diagnostics) = credential::load(&bind, &files, &provider, now(), &[]);
+        let (credentials, diagnostics) = certificates::load(&bind, &mut store(&files), &provider, now());
         assert_eq!(diagnostics, []);
         SniTable::build(credentials, policy, &location())
     }

@@ -9,10 +9,12 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
+pub use super::certificates::Store;
+use super::certificates::{self, Listed, Role};
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
-use super::credential::{self, Listed, Role};
 use super::names::{Chosen, SniTable, Wish};
 use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
@@ -71,6 +73,11 @@ impl TlsPolicy {
         self.names.choose(wish, &self.suites)
     }
 
+    /// Lets `store` have its certificates.
+    pub fn remember_in(&self, store: &mut Store<'_>) {
+        store.remember(self.names.credentials());
+    }
+
     /// Every file that ends on a day, and that day. A file of several stands there several times.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry<'_>> {
         let certificates = self.names.credentials().iter().map(|credential| Expiry {
@@ -119,23 +126,21 @@ pub struct Expiry<'a> {
 }
 
 /// Builds TLS for one `bind` line. `listener` names it uniquely in the configuration: sessions do not resume on another one.
-/// `before` is the policy that the line had until now; certificates that did not change are taken from there.
+/// Certificates that `store` knows are taken from there.
 ///
 /// Answers `None` if there is an error among the diagnostics.
 pub fn build(
     bind: &BindTls,
-    files: &Files,
+    store: &mut Store<'_>,
     tickets: &Arc<TicketKeys>,
     lifetime: Duration,
     listener: &str,
     now: UnixTime,
-    before: Option<&TlsPolicy>,
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
     let at = bind.crt.first().map_or(&nowhere, |crt| &crt.file.at);
     let base = Arc::new(provider(bind));
-    let known = before.map_or(&[][..], |before| before.names.credentials());
-    let (listed, mut diagnostics) = credential::load(bind, files, &base, now, known);
+    let (listed, mut diagnostics) = certificates::load(bind, store, &base, now);
     if bind.crt.is_empty() {
         diagnostics.push(Diagnostic::error("E228", at, format!("no 'crt' for {listener}")));
     }
@@ -152,7 +157,7 @@ pub fn build(
     let mut clients = Vec::new();
     for (tls, name) in &settings {
         let provider = Arc::new(provider(tls));
-        if let Some(client) = client_policy(tls, files, &provider, name, now, at, &mut diagnostics) {
+        if let Some(client) = client_policy(tls, store.files(), &provider, name, now, at, &mut diagnostics) {
             clients.push((tls, provider, client));
         }
     }
@@ -362,7 +367,8 @@ impl ResolvesServerCert for Resolver {
     /// HelloRetryRequest, must not get by its wishes what the first one was not judged for.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let chosen = self.names.choose(wish(&hello), &self.suites)?;
-        (chosen.entry == self.entry).then(|| chosen.credential.certified().clone())
+        let now = ScopeTime.current_time()?;
+        (chosen.entry == self.entry).then(|| chosen.credential.certified(now).clone())
     }
 }
 

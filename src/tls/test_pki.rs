@@ -11,6 +11,9 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use super::policy::Store;
+use super::x509::Certificate;
+use crate::conf::certificate_files::CertificateFiles;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, SniPolicy, TlsVersion, Verify};
 use crate::material::{Entry, FileBytes, Files};
@@ -190,13 +193,17 @@ pub(crate) fn add_file(files: &mut Files, path: &str, bytes: Vec<u8>, mode: u32)
     files.entries.insert(path.to_owned(), Entry::File(FileBytes { bytes, mode }));
 }
 
+/// What all `bind` lines share, as `global` says it when it is silent.
+pub(crate) fn store(files: &Files) -> Store<'_> {
+    static SETTINGS: std::sync::LazyLock<CertificateFiles> = std::sync::LazyLock::new(CertificateFiles::default);
+    Store::new(&SETTINGS, files).0
+}
+
 /// A `bind` line with these certificates and nothing else.
 pub(crate) fn bind(crt: &[&str]) -> BindTls {
     BindTls {
         crt: crt.iter().map(|path| Crt { file: at(PathBuf::from(path)), kind: CrtKind::Plain }).collect(),
         verify: Verify::None,
-        crt_base: None,
-        ca_base: None,
         ca_file: None,
         crl_file: None,
         alpn: Vec::new(),
@@ -209,4 +216,74 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         tickets: true,
         sni: SniPolicy::Lenient,
     }
+}
+
+/// An OCSP response, to be made with whatever is wrong about it.
+pub(crate) struct Ocsp<'a> {
+    /// The certificate that it is about, and who has issued that.
+    pub(crate) about: (&'a CertificateDer<'static>, &'a Ca),
+    /// `certStatus`: `[0]`, `[1]` or `[2]`.
+    pub(crate) status: u8,
+    /// `thisUpdate`, relative to [`now`].
+    pub(crate) this_update: i64,
+    /// `nextUpdate`, relative to [`now`].
+    pub(crate) next_update: Option<i64>,
+    /// Whose key signs it.
+    pub(crate) signer: &'a KeyPair,
+    /// Certificates that go with it.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+}
+
+impl<'a> Ocsp<'a> {
+    /// Good for a week, signed by the issuer.
+    pub(crate) fn good(leaf: &'a CertificateDer<'static>, issuer: &'a Ca) -> Self {
+        let (this_update, next_update) = (-60, Some(7 * DAY));
+        Self { about: (leaf, issuer), status: 0, this_update, next_update, signer: &issuer.key, certificates: vec![] }
+    }
+
+    /// RFC 6960, 4.2.1.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        use rcgen::SigningKey;
+        let (leaf, issuer) = self.about;
+        let leaf = Certificate::parse(leaf).unwrap();
+        let issuer = Certificate::parse(&issuer.der).unwrap();
+        let hash = |bytes: &[u8]| {
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+            tlv(0x04, &[hash.as_ref()])
+        };
+        let sha1 = tlv(0x30, &[&[0x06, 5, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0]]);
+        let (name, key) = (hash(issuer.raw_subject()), hash(&issuer.key().subject_public_key.data));
+        let id = tlv(0x30, &[&sha1, &name, &key, &tlv(0x02, &[leaf.raw_serial()])]);
+        let status = match self.status {
+            1 => tlv(0xa1, &[&generalized(self.this_update)]),
+            other => tlv(0x80 + other, &[]),
+        };
+        let next_update = self.next_update.map(|time| tlv(0xa0, &[&generalized(time)])).unwrap_or_default();
+        let answer = tlv(0x30, &[&id, &status, &generalized(self.this_update), &next_update]);
+        let responder = tlv(0xa1, &[issuer.raw_subject()]);
+        let data = tlv(0x30, &[&responder, &generalized(self.this_update), &tlv(0x30, &[&answer])]);
+        let ecdsa = tlv(0x30, &[&[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]]);
+        let signature = tlv(0x03, &[&[0], &self.signer.sign(&data).unwrap()]);
+        let certificates: Vec<&[u8]> = self.certificates.iter().map(|der| der.as_ref()).collect();
+        let certificates = if certificates.is_empty() { Vec::new() } else { tlv(0xa0, &[&tlv(0x30, &certificates)]) };
+        let basic = tlv(0x30, &[&data, &ecdsa, &signature, &certificates]);
+        let kind = [0x06, 9, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
+        let bytes = tlv(0xa0, &[&tlv(0x30, &[&kind, &tlv(0x04, &[&basic])])]);
+        tlv(0x30, &[&[0x0a, 1, 0], &bytes])
+    }
+}
+
+fn tlv(tag: u8, content: &[&[u8]]) -> Vec<u8> {
+    let content = content.concat();
+    let length = (content.len() as u32).to_be_bytes();
+    [&[tag, 0x84][..], &length, &content].concat()
+}
+
+fn generalized(seconds: i64) -> Vec<u8> {
+    let time = i64::try_from(at_second(seconds).as_secs()).unwrap();
+    let time = x509_parser::time::ASN1Time::from_timestamp(time).unwrap().to_datetime();
+    let (month, day) = (u8::from(time.month()), time.day());
+    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+    let text = format!("{:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z", time.year());
+    tlv(0x18, &[text.as_bytes()])
 }

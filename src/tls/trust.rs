@@ -15,7 +15,8 @@ use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-use super::credential::{has_extension, parse_pem, unreadable};
+use super::credential::{parse_pem, unreadable};
+use super::der::{EXPLICIT_0, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, element, is_signed_by};
 use super::policy::{Expiring, Expiry};
 use super::x509::{self, Certificate};
 use crate::conf::diagnostic::Diagnostic;
@@ -270,7 +271,8 @@ fn load_anchors(ca_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diag
         Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, diagnostics),
         Some(Entry::Directory(names)) => {
             let is_ca = |name: &&String| {
-                !name.starts_with('.') && ["pem", "crt", "cer"].iter().any(|extension| has_extension(name, extension))
+                let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+                !name.starts_with('.') && matches!(extension, Some("pem" | "crt" | "cer"))
             };
             for name in names.iter().filter(is_ca) {
                 let path = ca_file.value.join(name);
@@ -416,7 +418,7 @@ impl Crl {
         if let Some((_revoked, after)) = element(tail, SEQUENCE) {
             tail = after;
         }
-        let scope = match element(tail, EXTENSIONS) {
+        let scope = match element(tail, EXPLICIT_0) {
             Some((extensions, _)) => distribution_point(extensions.content)?,
             None => None,
         };
@@ -442,51 +444,4 @@ fn distribution_point(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
         }
     }
     Some(None)
-}
-
-/// Is the certificate or CRL `signed` signed with the key `spki`? `None` if one of them is damaged or the algorithm unknown.
-fn is_signed_by(signed: &[u8], spki: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> Option<bool> {
-    let (signed, _) = element(signed, SEQUENCE)?;
-    let (message, after) = element(signed.content, SEQUENCE)?;
-    let (signature_algorithm, after) = element(after, SEQUENCE)?;
-    let (signature, _) = element(after, BIT_STRING)?;
-    let (spki, _) = element(spki, SEQUENCE)?;
-    let (key_algorithm, after) = element(spki.content, SEQUENCE)?;
-    let (key, _) = element(after, BIT_STRING)?;
-    // The first byte counts the unused bits, of which keys and signatures have none.
-    let (key, signature) = (key.content.strip_prefix(&[0])?, signature.content.strip_prefix(&[0])?);
-    let mut matching = algorithms.all.iter().filter(|algorithm| {
-        algorithm.public_key_alg_id().as_ref() == key_algorithm.content
-            && algorithm.signature_alg_id().as_ref() == signature_algorithm.content
-    });
-    Some(matching.any(|algorithm| algorithm.verify_signature(key, message.whole, signature).is_ok()))
-}
-
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-const EXTENSIONS: u8 = 0xa0;
-
-/// One element of DER (X.690, 8.1).
-struct Element<'a> {
-    whole: &'a [u8],
-    content: &'a [u8],
-}
-
-/// The first element of `der`, if it has this tag, and what follows.
-fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
-    let (&found, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if length.is_empty() || length.len() > 4 {
-            return None;
-        }
-        (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    (found == tag).then_some((Element { whole: &der[..der.len() - rest.len()], content }, rest))
 }

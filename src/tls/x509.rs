@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::extensions::{GeneralName, SubjectAlternativeName};
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, SubjectAlternativeName};
 use x509_parser::nom::Parser;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
@@ -19,6 +19,7 @@ use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 /// A certificate that was parsed far enough to be described. Proves nothing.
 #[derive(Debug)]
 pub struct Certificate<'a> {
+    der: &'a [u8],
     x509: X509Certificate<'a>,
 }
 
@@ -38,7 +39,7 @@ impl<'a> Certificate<'a> {
     pub fn parse(der: &'a [u8]) -> Option<Self> {
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         match parser.parse(der) {
-            Ok(([], x509)) => Some(Self { x509 }),
+            Ok(([], x509)) => Some(Self { der, x509 }),
             _ => None,
         }
     }
@@ -130,8 +131,8 @@ impl<'a> Certificate<'a> {
                 names.push(name);
             }
         };
-        let alternatives = self.x509.extensions().iter().find(|extension| extension.oid.to_id_string() == "2.5.29.17");
-        if let Some((_, alternatives)) = alternatives.and_then(|san| SubjectAlternativeName::from_der(san.value).ok()) {
+        let alternatives = self.extension("2.5.29.17");
+        if let Some((_, alternatives)) = alternatives.and_then(|san| SubjectAlternativeName::from_der(san).ok()) {
             for name in &alternatives.general_names {
                 if let GeneralName::DNSName(name) = name {
                     add(name.as_bytes());
@@ -142,6 +143,26 @@ impl<'a> Certificate<'a> {
             add(attribute.as_slice());
         }
         names
+    }
+
+    /// The serial number's content octets as they stand.
+    pub(super) fn raw_serial(&self) -> &'a [u8] {
+        self.x509.raw_serial()
+    }
+
+    /// The extended key usage OCSPSigning (RFC 6960, 4.2.2.2): it may sign responses for its issuer.
+    pub(super) fn may_sign_ocsp(&self) -> bool {
+        let usage = self.extension("2.5.29.37");
+        usage.and_then(|value| ExtendedKeyUsage::from_der(value).ok()).is_some_and(|(_, usage)| usage.ocsp_signing)
+    }
+
+    fn extension(&self, oid: &str) -> Option<&'a [u8]> {
+        self.x509.extensions().iter().find(|extension| extension.oid.to_id_string() == oid).map(|found| found.value)
+    }
+
+    /// What it was parsed from.
+    pub(super) fn der(&self) -> &'a [u8] {
+        self.der
     }
 
     pub(super) fn raw_subject(&self) -> &'a [u8] {

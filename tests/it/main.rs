@@ -18,6 +18,7 @@ mod relay;
 mod reload;
 mod resources;
 mod resumption;
+mod stapling;
 mod stopping;
 mod suites;
 mod support;

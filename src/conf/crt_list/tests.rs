@@ -9,7 +9,7 @@ fn read(text: &str) -> (Vec<Entry>, Vec<String>) {
 /// `words` stand on the `bind` line.
 fn read_below(words: &str, text: &str) -> (Vec<Entry>, Vec<String>) {
     let bind = tls_of(words);
-    let (entries, diagnostics) = parse(Path::new("/l/list"), text.as_bytes(), &bind);
+    let (entries, diagnostics) = parse(Path::new("/l/list"), text.as_bytes(), &bind, &CertificateFiles::default());
     let place = |d: &Diagnostic| format!("{}:{}:{} {}", d.at.file, d.at.line, d.at.column, d.code);
     (entries, diagnostics.iter().map(place).collect())
 }
@@ -58,8 +58,13 @@ fn options_stand_in_the_place_of_those_of_the_line() {
 
 #[test]
 fn relative_paths_are_below_the_bases() {
-    let bind = BindTls { crt_base: Some("/crt".into()), ca_base: Some("/ca".into()), ..tls_of("") };
-    let (entries, _) = parse(Path::new("x"), b"a.pem [verify required ca-file b.pem crl-file /c.pem]\n/d.pem", &bind);
+    let [crt, ca, key] = ["/crt", "/ca", "/key"].map(|base| Some(base.into()));
+    let files = CertificateFiles { crt_base: crt, ca_base: ca, key_base: key, ..CertificateFiles::default() };
+    let text = b"a.pem [verify required ca-file b.pem crl-file /c.pem key k.pem ocsp o issuer i]\n/d.pem";
+    let (entries, _) = parse(Path::new("x"), text, &tls_of(""), &files);
+    let OwnFiles { key, ocsp, issuer } = &entries[0].own;
+    let own = [key, ocsp, issuer].map(|own| own.as_ref().unwrap().value.to_str().unwrap());
+    assert_eq!(own, ["/key/k.pem", "/crt/o", "/crt/i"]);
     let tls = entries[0].tls.as_ref().unwrap();
     assert_eq!(entries[0].file.value, Path::new("/crt/a.pem"));
     assert_eq!(tls.ca_file.as_ref().unwrap().value, Path::new("/ca/b.pem"));
@@ -82,7 +87,10 @@ fn what_is_wrong_is_told_with_its_place() {
         ("a [ca-file x]", "1:4 W211"),
         ("a [strict-sni]", "1:4 E106"),
         ("a [crt b.pem]", "1:4 E106"),
-        ("a [ocsp x]", "1:4 E120"),
+        ("a [key]", "1:4 E102"),
+        ("a [key x key y]", "1:10 E105"),
+        ("a [ocsp-update on]", "1:4 E120"),
+        ("a [sctl x]", "1:4 N001"),
         ("a [sigalgs x]", "1:4 E120"),
         ("a [allow-0rtt]", "1:4 E205"),
         ("a [ssl-min-ver TLSv1.3 ssl-max-ver TLSv1.2]", "1:4 E301"),
@@ -98,6 +106,14 @@ fn what_is_wrong_is_told_with_its_place() {
     // The rest of the list is read.
     let (entries, found) = read("a [\nb\n]\nc");
     assert_eq!((entries.len(), found.len()), (2, 2));
+}
+
+#[test]
+fn files_of_its_own_are_no_settings_of_its_own() {
+    let entries = good("", "a [key k ocsp o issuer i]\nb [ocsp-update off]\nc [key k alpn h2]");
+    assert!(entries[0].tls.is_none() && entries[1].tls.is_none());
+    assert_eq!(entries[0].own.key.as_ref().map(|key| (key.at.line, key.at.column)), Some((1, 8)));
+    assert_eq!(entries[2].tls.as_ref().map(|tls| tls.alpn.len()), Some(1));
 }
 
 #[test]
@@ -121,6 +137,6 @@ fn strange_bytes_are_answered() {
         b"!x",
         b"a !",
     ] {
-        let _ = parse(Path::new("x"), text, &tls_of(""));
+        let _ = parse(Path::new("x"), text, &tls_of(""), &CertificateFiles::default());
     }
 }

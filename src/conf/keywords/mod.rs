@@ -2,6 +2,7 @@
 //! come from it.
 
 mod bind;
+mod certificates;
 mod control;
 mod global;
 mod haproxy;
@@ -21,6 +22,7 @@ use super::draft::{BindDraft, Global, Proxy, ProxyOptions};
 use super::token::Word;
 use super::words::{self, Kind};
 
+pub(crate) use certificates::SCTL;
 pub(crate) use control::master_socket;
 pub(crate) use lists::{Dropped, tell_dropped};
 
@@ -285,6 +287,7 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
     [
         global::KEYWORDS,
         control::KEYWORDS,
+        certificates::KEYWORDS,
         proxy::KEYWORDS,
         bind::KEYWORDS,
         server::KEYWORDS,
@@ -495,7 +498,7 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
 pub fn help() -> String {
     let mut text = String::new();
     for (title, tables) in [
-        ("global", &[global::KEYWORDS, control::KEYWORDS, haproxy::GLOBAL][..]),
+        ("global", &[global::KEYWORDS, certificates::KEYWORDS, control::KEYWORDS, haproxy::GLOBAL][..]),
         ("defaults, frontend, backend, listen", &[proxy::KEYWORDS, haproxy::PROXY]),
         ("bind <address> …", &[bind::KEYWORDS, haproxy_parameters::BIND]),
         ("server <name> <address> …, default-server …", &[server::KEYWORDS, haproxy_parameters::SERVER]),

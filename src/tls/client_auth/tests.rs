@@ -25,7 +25,7 @@ fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, V
     let server = Ca::root("Server CA").server(&["s.example"], ec_key());
     add_file(&mut files, "/s/server.pem", server.combined().into_bytes(), 0o600);
     let keys = Arc::new(TicketKeys::new(Instant::now()));
-    policy::build(&bind, &files, &keys, Duration::from_secs(300), "bind", now(), None)
+    policy::build(&bind, &mut store(&files), &keys, Duration::from_secs(300), "bind", now())
 }
 
 /// The policy of a line whose files are in order.

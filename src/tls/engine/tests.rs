@@ -30,6 +30,7 @@ mod entries;
 mod failures;
 mod records;
 mod resumption;
+mod staples;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -60,7 +61,7 @@ impl World {
     }
 
     fn build(&self, bind: &BindTls) -> Arc<TlsPolicy> {
-        let (policy, problems) = policy::build(bind, &self.files, &self.tickets, LIFETIME, "bind", now(), None);
+        let (policy, problems) = policy::build(bind, &mut store(&self.files), &self.tickets, LIFETIME, "bind", now());
         assert!(problems.iter().all(|problem| problem.severity != Severity::Error), "{problems:?}");
         Arc::new(policy.unwrap())
     }
@@ -143,9 +144,10 @@ impl ResolvesClientCert for Wallet {
     }
 }
 
-/// A client that believes every server, and remembers how that one signed.
+/// A client that believes every server, and remembers how that one signed and what it stapled.
 #[derive(Debug, Default)]
 struct Seen {
+    staple: Mutex<Vec<u8>>,
     scheme: Mutex<Option<SignatureScheme>>,
     distrusts: std::sync::atomic::AtomicBool,
 }
@@ -156,9 +158,10 @@ impl ServerCertVerifier for Seen {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        *self.staple.lock().unwrap() = staple.to_vec();
         match self.distrusts.load(std::sync::atomic::Ordering::Relaxed) {
             false => Ok(ServerCertVerified::assertion()),
             true => Err(rustls::CertificateError::UnknownIssuer.into()),

@@ -197,6 +197,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// The authority's own key as PEM.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The authority's own certificate as PEM.
     pub(crate) fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)

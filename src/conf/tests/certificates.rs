@@ -1,0 +1,52 @@
+//! `global`: where the files of certificates are.
+
+use super::*;
+use crate::conf::certificate_files::{CertificateFiles, ExtraFiles};
+
+fn files(lines: &str) -> CertificateFiles {
+    let parsed = read(&format!("global\n{lines}{}", frontend("    bind :1 ssl crt x\n")));
+    parsed.model.expect("no error").process.certificate_files
+}
+
+fn codes_of_global(line: &str) -> Vec<&'static str> {
+    codes(&format!("global\n    {line}\n"))
+}
+
+#[test]
+fn bases_and_chains_are_taken_as_they_stand() {
+    let found = files("    crt-base /c\n    ca-base /a\n    key-base /k\n    issuers-chain-path /i\n");
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    assert_eq!(path(&found.crt_base).as_deref(), Some("/c"));
+    assert_eq!(path(&found.ca_base).as_deref(), Some("/a"));
+    assert_eq!(path(&found.key_base).as_deref(), Some("/k"));
+    assert_eq!(found.issuers.map(|issuers| (issuers.value, issuers.at.line)), Some(("/i".into(), 5)));
+    assert!(!found.replaces_extension && !found.skips_self_issued);
+    let found = files("    ssl-load-extra-del-ext\n    ssl-skip-self-issued-ca\n");
+    assert!(found.replaces_extension && found.skips_self_issued);
+}
+
+#[test]
+fn extra_files_are_those_in_the_list() {
+    let extra = |words: &str| files(&format!("    ssl-load-extra-files {words}\n")).extra;
+    assert_eq!(files("").extra, ExtraFiles::ALL);
+    assert_eq!(extra("all"), ExtraFiles::ALL);
+    assert_eq!(extra("none"), ExtraFiles::NONE);
+    assert_eq!(extra("key ocsp"), ExtraFiles { key: true, ocsp: true, ..ExtraFiles::NONE });
+    assert_eq!(extra("bundle issuer"), ExtraFiles { bundle: true, issuer: true, ..ExtraFiles::NONE });
+    assert_eq!(codes_of_global("ssl-load-extra-files sctl"), ["N001"]);
+    assert_eq!(codes_of_global("ssl-load-extra-files keys"), ["E103"]);
+    assert_eq!(codes_of_global("ssl-load-extra-files"), ["E102"]);
+}
+
+#[test]
+fn fetching_of_ocsp_responses_can_only_be_declined() {
+    for (line, said) in [
+        ("ocsp-update.mode off", &[][..]),
+        ("ocsp-update.mode on", &["E120"]),
+        ("ocsp-update.disable on", &[]),
+        ("ocsp-update.disable off", &["E120"]),
+        ("ocsp-update.mindelay 5", &["E120"]),
+    ] {
+        assert_eq!(codes_of_global(line), said, "{line}");
+    }
+}
