@@ -5,9 +5,10 @@ use super::*;
 #[test]
 fn a_response_is_stapled_until_it_expires() {
     let mut world = World::new();
-    let server = world.server_ca.server(&["s.example"], ec_key());
-    let response = Ocsp { next_update: Some(3600), ..Ocsp::good(&server.der, &world.server_ca) }.der();
-    let chain = format!("{}{}", server.combined(), world.server_ca.pem);
+    let ca = Ca::root("Server CA");
+    let server = ca.server(&["s.example"], ec_key());
+    let response = Ocsp { next_update: Some(3600), ..Ocsp::good(&server.der, &ca) }.der();
+    let chain = format!("{}{}", server.combined(), ca.pem);
     add_file(&mut world.files, "/s/ec.pem", chain.into_bytes(), 0o600);
     add_file(&mut world.files, "/s/ec.pem.ocsp", response.clone(), 0o600);
     let policy = world.policy(Verify::None);
