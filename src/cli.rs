@@ -57,6 +57,8 @@ pub fn main() -> ExitCode {
 }
 
 fn perform(arguments: Arguments) -> ExitCode {
+    // Where it cannot be found, nothing is relative to it.
+    let started_in = std::env::current_dir().unwrap_or_else(|_| "/".into());
     match arguments.task {
         Task::Help => print(&text::help()),
         Task::Version => print(&text::version()),
@@ -79,6 +81,8 @@ fn perform(arguments: Arguments) -> ExitCode {
                     maxconn: arguments.maxconn,
                     master_socket,
                     warnings_fail: arguments.warnings_fail,
+                    started_in,
+                    check: std::iter::once("-c".into()).chain(std::env::args_os().skip(1)).collect(),
                 })
             }
             Err(error) => {

@@ -439,7 +439,7 @@ mod tests {
         let (mut master, mut worker) = pair();
         let listener: Arc<OwnedFd> = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap().into());
         let turn = |master: &mut Channel, worker: &mut Channel, generation| {
-            let memory = Arc::new(crate::sys::descriptors::sealed_memory(b"material").unwrap());
+            let memory = Arc::new(crate::sys::descriptors::sealed_memory(c"material", b"material").unwrap());
             let descriptors = [memory, listener.clone(), listener.clone()];
             master.queue(&adopt(generation, 2), &descriptors).unwrap();
             assert!(master.flush().unwrap());

@@ -3,6 +3,7 @@
 //! The only module that may hold `unsafe`; each block says why it is sound.
 
 pub mod descriptors;
+mod inherited;
 pub mod limits;
 pub mod privileges;
 pub mod usage;
@@ -15,58 +16,46 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 
+pub use inherited::Inherited;
+
 /// What went wrong in the system's words, without its number: the number says nothing to an operator.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Takes over a descriptor that the kernel has just put into this process and that nothing else knows (SCM_RIGHTS).
+/// Takes over a descriptor that came into this process and that nothing else knows: by SCM_RIGHTS, or from the program that was
+/// executed before.
 #[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
 fn own_received(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: `recvmsg` made the descriptor for the caller, who hands over each number exactly once.
+    // SAFETY: `recvmsg` or execve(2) made the descriptor for the caller, who hands over each number exactly once.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
-/// The descriptors from 3 on that this program was started with: what `fd@n` may name, besides 0 to 2. Any other number may
-/// by now be a descriptor of our own, such as the socket to the worker.
-#[derive(Debug)]
-pub struct Inherited(Vec<RawFd>);
-
-impl Inherited {
-    /// Notes what is open and marks it close-on-exec, so that none of it reaches the worker. To be called before anything
-    /// else is opened.
-    ///
-    /// # Errors
-    /// `/proc/self/fd` cannot be read.
-    #[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
-    pub fn note() -> io::Result<Self> {
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir("/proc/self/fd")? {
-            let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-            numbers.extend(number.filter(|&number| number > 2));
-        }
-        numbers.retain(|&number| {
-            // SAFETY: the borrow lasts for one `fcntl(F_SETFD)`, which answers EBADF for the directory's own, closed by now.
-            let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-            fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok()
-        });
-        Ok(Self(numbers))
+/// A close-on-exec duplicate of a descriptor by number.
+///
+/// # Errors
+/// It is not open.
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from(Errno::EBADF));
     }
+    // SAFETY: the borrow lasts for one `fcntl(F_DUPFD_CLOEXEC)`, which answers EBADF for a number that is not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    descriptor.try_clone_to_owned()
+}
 
-    /// A close-on-exec duplicate.
-    ///
-    /// # Errors
-    /// This program was not started with it.
-    #[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
-    pub fn duplicate(&self, number: RawFd) -> io::Result<OwnedFd> {
-        if !(0..=2).contains(&number) && !self.0.contains(&number) {
-            return Err(io::Error::from(Errno::EBADF));
-        }
-        // SAFETY: the borrow lasts for one `fcntl(F_DUPFD_CLOEXEC)`, which answers EBADF for a number that is not open.
-        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-        inherited.try_clone_to_owned()
-    }
+/// Sets the flags of a descriptor by number.
+///
+/// # Errors
+/// It is not open.
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
+fn set_flags(number: RawFd, flags: FdFlag) -> io::Result<()> {
+    // SAFETY: the borrow lasts for one `fcntl(F_SETFD)`, which answers EBADF for a number that is not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(descriptor, FcntlArg::F_SETFD(flags))?;
+    Ok(())
 }
 
 /// Which side of [`fork`] this is.
@@ -128,8 +117,6 @@ pub fn clear_capabilities() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     fn effective_capabilities() -> String {
@@ -145,19 +132,6 @@ mod tests {
             effective_capabilities()
         });
         assert_eq!(after.join().unwrap(), "0000000000000000");
-    }
-
-    #[test]
-    fn only_descriptors_that_were_there_at_the_start_are_inherited() {
-        let early = std::fs::File::open("/dev/null").unwrap();
-        let inherited = Inherited::note().unwrap();
-        assert!(inherited.duplicate(early.as_raw_fd()).is_ok());
-        assert!(inherited.duplicate(0).is_ok());
-        for number in [-1, 1_000_000_000] {
-            assert!(inherited.duplicate(number).is_err());
-        }
-        // Open, and none of `fd@n`'s business.
-        assert!(Inherited(Vec::new()).duplicate(early.as_raw_fd()).is_err());
     }
 
     #[test]

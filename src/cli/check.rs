@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arguments::Arguments;
+use crate::master::handover::can_take_over;
 use crate::master::material::{Request, collect};
-use crate::master::plan::Fixed;
+use crate::master::plan::Plan;
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::snapshot::Shared;
 use crate::stats::Stats;
@@ -34,6 +35,9 @@ pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
 }
 
 pub(super) fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
+    if let Err(reason) = can_take_over() {
+        return vec![ReportLine::new(ReportLevel::Error, reason)];
+    }
     let mut collected = match collect(request, None) {
         Ok(collected) => collected,
         Err(report) => return report,
@@ -45,7 +49,7 @@ pub(super) fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
     material.maxconn = collected.model.process.maxconn.as_ref().map_or(u32::MAX, |maxconn| maxconn.value);
     // Checking needs no rights: who may become whom is only known at the start, as root.
     let as_root = Ids { uid: 0, gid: 0 };
-    if let Err(diagnostic) = Fixed::settle(&collected.model.process, as_root, &mut report) {
+    if let Err(diagnostic) = Plan::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
     let shared = Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())) };

@@ -48,6 +48,7 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
         Ok(directory) => directory,
         Err(error) => return fail(format!("cannot find the current directory: {error}")),
     };
+    let started_in = directory.clone();
     let request = Request { sources: Vec::new(), hitch: Some(readable), directory };
     match command_line.task {
         Task::Help => print(hitch::USAGE),
@@ -61,8 +62,18 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
             maxconn: None,
             master_socket: None,
             warnings_fail: false,
+            check: check_words(words),
+            started_in,
         }),
     }
+}
+
+/// The command line that tests what this one serves.
+fn check_words(words: &[OsString]) -> Vec<OsString> {
+    let before = std::env::args_os().skip(1).take_while(|word| word == "hitch").take(1);
+    let under_own_name = std::env::args_os().len() == words.len() + 1;
+    let before = before.filter(|_| !under_own_name);
+    before.chain(["--test".into()]).chain(words.iter().cloned()).collect()
 }
 
 /// `--test`: as Hitch, says on standard error that all is well.

@@ -12,6 +12,8 @@ use super::model::{BindAddress, Family, LogSink, ServerAddress};
 const UNIX_PATH_MAX: usize = 107;
 /// Longest host name (RFC 1035, 2.3.4).
 const HOST_NAME_MAX: usize = 253;
+/// Longest name of a descriptor that systemd passes, `FDNAME_MAX`.
+const PASSED_NAME_MAX: usize = 255;
 /// Port of syslog over UDP (RFC 5426, 3.3).
 const SYSLOG_PORT: u16 = 514;
 
@@ -148,12 +150,26 @@ fn descriptor(number: &[u8]) -> Result<i32, AddressError> {
         .ok_or_else(|| AddressError::new("E103", format!("'{}' is not the number of a file descriptor", shown(number))))
 }
 
+/// A descriptor by number, or sockets that systemd passes by name: printable ASCII without `:` (sd_listen_fds(3)). A name begins
+/// with a letter, so that a mistyped number is none.
+fn passed(name: &[u8]) -> Result<BindAddress, AddressError> {
+    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.len() <= PASSED_NAME_MAX
+        && name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':');
+    match std::str::from_utf8(name) {
+        Ok(name) if is_name => Ok(BindAddress::Named(name.to_owned())),
+        _ => descriptor(name).map(BindAddress::Descriptor).map_err(|error| {
+            error.help("or the name of sockets that systemd passes ('FileDescriptorName='), which begins with a letter")
+        }),
+    }
+}
+
 /// One address of a `bind` line. `v6only` is left open.
 pub(crate) fn bind(text: &[u8]) -> Result<BindAddress, AddressError> {
     let (rest, family) = match classify(text)? {
         Kind::Unix(path) => return unix_path(path).map(BindAddress::Unix),
         Kind::Abstract(name) => return abstract_name(name).map(BindAddress::Abstract),
-        Kind::Descriptor(number) => return descriptor(number).map(BindAddress::Descriptor),
+        Kind::Descriptor(name) => return passed(name),
         Kind::Inet { rest, family } => (rest, family),
     };
     if rest.is_empty() {

@@ -247,6 +247,8 @@ pub enum BindAddress {
     Abstract(Vec<u8>),
     /// `fd@n`: an inherited listening socket.
     Descriptor(i32),
+    /// `fd@name`: the listening sockets that systemd passes under this name.
+    Named(String),
 }
 
 impl fmt::Display for BindAddress {
@@ -257,6 +259,7 @@ impl fmt::Display for BindAddress {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
             Self::Descriptor(number) => write!(f, "fd@{number}"),
+            Self::Named(name) => write!(f, "fd@{name}"),
         }
     }
 }

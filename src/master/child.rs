@@ -3,13 +3,16 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
+use super::plan::Plan;
 use crate::ipc::{Channel, Start, ToWorker, WORKER_ARGUMENT};
 
 /// What a worker's libraries may want to know; everything else of the environment stays in the master.
@@ -29,13 +32,60 @@ pub(super) struct Offered {
     pub(super) since: Instant,
 }
 
+/// A child process by its id alone, because one may be left to us by the program that this process executed before. Dropped, it
+/// is killed.
+#[derive(Debug)]
+pub(super) struct Process(Pid);
+
+impl Process {
+    /// Takes over a child of this process that nobody else waits for.
+    pub(super) fn new(pid: Pid) -> Self {
+        Self(pid)
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> Pid {
+        self.0
+    }
+
+    /// How it ended, if it has; to be asked once after that.
+    pub(super) fn exit_status(&self) -> Option<WaitStatus> {
+        match waitpid(self.0, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(ended) => Some(ended),
+            // No such child: there is nothing to wait for.
+            Err(_) => Some(WaitStatus::Exited(self.0, 0)),
+        }
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
+impl Drop for Process {
+    /// The master gives up a child only when it has ended or must not go on.
+    fn drop(&mut self) {
+        if self.exit_status().is_none() {
+            self.kill();
+            let _ = waitpid(self.0, None);
+        }
+    }
+}
+
 /// A running worker.
+#[derive(Debug)]
 pub(super) struct Worker {
-    child: Child,
+    /// Its process.
+    pub(super) process: Process,
     /// The socket to it, non-blocking.
     pub(super) channel: Channel,
     /// Its reports, if anybody wants to hear them, non-blocking.
     pub(super) beats: Option<UnixDatagram>,
+    /// What it was started as. `None`: by the program before an upgrade. Then nothing is said to it, because the two
+    /// programs may speak differently; it serves until the socket is closed.
+    pub(super) plan: Option<Plan>,
     /// When it was started.
     pub(super) since: Instant,
     /// It has dropped its privileges and waits for a configuration.
@@ -54,7 +104,7 @@ impl Worker {
     ///
     /// # Errors
     /// No process or descriptor is left, or /proc is not mounted.
-    pub(super) fn start(settings: Start) -> io::Result<Self> {
+    pub(super) fn start(plan: &Plan, verbosity: u8, report_every: Option<Duration>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let kept = ENVIRONMENT_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -65,10 +115,11 @@ impl Worker {
             .envs(kept)
             .stdin(OwnedFd::from(theirs))
             .spawn()?;
+        let process = Process(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
         let mut channel = Channel::new(ours);
         let mut beats = None;
         let mut descriptors: Vec<Arc<OwnedFd>> = Vec::new();
-        if settings.report_every.is_some() {
+        if report_every.is_some() {
             let (ours, theirs) = UnixDatagram::pair()?;
             // The flag belongs to the socket, not to the process that sets it.
             theirs.set_nonblocking(true)?;
@@ -76,44 +127,54 @@ impl Worker {
             beats = Some(ours);
             descriptors.push(Arc::new(theirs.into()));
         }
-        channel.queue(&ToWorker::Start(settings), &descriptors)?;
+        let start = Start { uid: plan.ids.uid, gid: plan.ids.gid, loops: plan.loops, verbosity, report_every };
+        channel.queue(&ToWorker::Start(start), &descriptors)?;
+        Ok(Self { plan: Some(plan.clone()), beats, ..Self::new(process, channel) })
+    }
+
+    /// The worker that the program before an upgrade has left serving.
+    pub(super) fn left_by_another(process: Process, channel: UnixStream) -> Self {
+        Self { started: true, serving: true, ..Self::new(process, Channel::new(channel)) }
+    }
+
+    fn new(process: Process, channel: Channel) -> Self {
         let since = Instant::now();
-        Ok(Self { child, channel, beats, since, started: false, serving: false, offered: None, silent: None })
+        Self {
+            process,
+            channel,
+            beats: None,
+            plan: None,
+            since,
+            started: false,
+            serving: false,
+            offered: None,
+            silent: None,
+        }
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+    pub(super) fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
-    /// How it ended, if it has.
-    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    /// Whether there is anything to say to it or to hear from it.
+    pub(super) fn speaks(&self) -> bool {
+        self.plan.is_some() && self.silent.is_none()
     }
 
-    /// Ends it at once.
-    pub(super) fn kill(&mut self) {
-        let _ = self.child.kill();
-    }
-}
-
-impl Drop for Worker {
-    /// The master gives up a worker only when it has ended or must not go on.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Closes the socket to it. A worker of this and of any other version takes that as the word to finish its connections and
+    /// end.
+    pub(super) fn retire(self) -> Process {
+        self.process
     }
 }
 
 /// How a process ended, in words.
-pub(super) fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(number)) => {
-            let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
-            format!("was killed by signal {number} ({name})")
-        }
-        (None, None) => "ended".to_owned(),
+pub(super) fn describe(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, code) => format!("exited with status {code}"),
+        WaitStatus::Signaled(_, signal, _) => format!("was killed by signal {} ({signal})", signal as i32),
+        _ => "ended".to_owned(),
     }
 }
 
@@ -155,7 +216,19 @@ mod tests {
 
     #[test]
     fn endings_in_words() {
-        assert_eq!(describe(ExitStatus::from_raw(1 << 8)), "exited with status 1");
-        assert_eq!(describe(ExitStatus::from_raw(6)), "was killed by signal 6 (SIGABRT)");
+        let pid = Pid::from_raw(7);
+        assert_eq!(describe(WaitStatus::Exited(pid, 1)), "exited with status 1");
+        assert_eq!(describe(WaitStatus::Signaled(pid, Signal::SIGABRT, false)), "was killed by signal 6 (SIGABRT)");
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "waiting for it is what is tested")]
+    fn a_process_that_is_given_up_is_gone() {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        let process = Process::new(pid);
+        assert_eq!(process.exit_status(), None);
+        drop(process);
+        assert!(kill(pid, None).is_err());
     }
 }

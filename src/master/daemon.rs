@@ -91,7 +91,7 @@ impl PidFile {
     /// # Errors
     /// The directory is missing or not writable.
     pub(super) fn write(path: &Path) -> io::Result<Self> {
-        let content = format!("{}\n", std::process::id());
+        let content = content();
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}.tmp", std::process::id()));
         let temporary = PathBuf::from(temporary);
@@ -103,6 +103,20 @@ impl PidFile {
         }
         written.map(|()| Self { path: path.to_owned(), content })
     }
+
+    /// One that this process has written before it executed this program.
+    pub(super) fn of_before(path: PathBuf) -> Self {
+        Self { path, content: content() }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn content() -> String {
+    format!("{}\n", std::process::id())
 }
 
 impl Drop for PidFile {

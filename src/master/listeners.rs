@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, umask};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{AdminSocket, BindAddress, Location, Model, UnixPermissions};
@@ -86,60 +86,91 @@ pub(super) fn wanted(model: &Model, master_socket: Option<&AdminSocket>) -> Vec<
     wanted
 }
 
-/// A listener that is open: one socket per event loop, or the same one for all where the kernel cannot spread connections.
+/// A listener that is open: one socket per event loop, or one for all where the kernel cannot spread connections.
 #[derive(Debug)]
 pub(super) struct Open {
     key: ListenerKey,
-    descriptors: Vec<Arc<OwnedFd>>,
+    sockets: Vec<Arc<OwnedFd>>,
     permissions: UnixPermissions,
-    admin: Option<Admin>,
+    is_for_clients: bool,
     /// Removes the socket's name with the last use of it.
     name: Option<SocketName>,
+}
+
+/// A listening socket that was open before this program began.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// What it listens on.
+    pub(super) key: ListenerKey,
+    /// Whether it takes the clients of a frontend.
+    pub(super) is_for_clients: bool,
+    /// Close-on-exec.
+    pub(super) socket: OwnedFd,
 }
 
 /// The sockets in force.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    loops: u16,
     open: BTreeMap<ListenerKey, Open>,
 }
 
 impl Listeners {
-    /// None yet, for so many event loops.
-    pub(super) fn new(loops: u16) -> Self {
-        Self { loops, open: BTreeMap::new() }
+    /// Those that were kept; what is not what it is said to be is closed.
+    pub(super) fn new(kept: Vec<Kept>) -> Self {
+        let mut open: BTreeMap<ListenerKey, Open> = BTreeMap::new();
+        for Kept { key, is_for_clients, socket } in kept {
+            match identify(&key, &socket) {
+                Ok(name) => {
+                    let permissions = UnixPermissions::default();
+                    let one = open.entry(key.clone());
+                    let one = one.or_insert(Open { key, sockets: Vec::new(), permissions, is_for_clients, name });
+                    one.sockets.push(Arc::new(socket));
+                }
+                Err(error) => log::warn!("the socket that was kept for {key} is not used: {}", reason(&error)),
+            }
+        }
+        Self { open }
     }
 
-    /// Opens what is wanted and not open yet. Nothing changes for what is open.
+    /// Whether there is none for clients.
+    pub(super) fn serve_nobody(&self) -> bool {
+        self.for_clients().next().is_none()
+    }
+
+    /// Opens what is wanted and not open yet, for so many event loops. Nothing changes for what is open.
     ///
     /// # Errors
     /// Each address that failed, and why; everything opened by this call is closed again.
-    pub(super) fn open_missing(&self, wanted: &[Wanted], inherited: &Inherited) -> Result<Vec<Open>, Vec<Diagnostic>> {
+    pub(super) fn open_missing(
+        &self,
+        wanted: &[Wanted],
+        inherited: &Inherited,
+        loops: u16,
+    ) -> Result<Vec<Open>, Vec<Diagnostic>> {
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (place, one) in wanted.iter().enumerate() {
             let result = match self.open.get(&one.key) {
                 _ if wanted[..place].iter().any(|before| before.key == one.key) => {
                     Err(io::Error::other("the configuration and -S ask for the same address"))
                 }
-                Some(open) if open.admin.is_some() == one.admin.is_some() => owner(&one.permissions).map(drop),
+                Some(open) if open.is_for_clients == one.is_for_clients() => {
+                    opened.extend(open.open_more(one, loops));
+                    owner(&one.permissions).map(drop)
+                }
                 Some(_) => {
                     Err(io::Error::other("remove the socket first, with a reload, then use its address for another"))
                 }
-                None => self.open_one(one, &opened, inherited).map(|open| opened.push(open)),
+                None => self.open_one(one, &opened, inherited, loops).map(|open| opened.push(open)),
             };
             errors.extend(result.err().map(|error| refusal(one, &error)));
         }
         if errors.is_empty() { Ok(opened) } else { Err(errors) }
     }
 
-    fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited) -> io::Result<Open> {
+    fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited, loops: u16) -> io::Result<Open> {
         let mut name = None;
-        let loops = if wanted.is_for_clients() { self.loops } else { 1 };
-        let share = |socket: OwnedFd| {
-            let socket = Arc::new(socket);
-            vec![socket; usize::from(loops)]
-        };
-        let descriptors = match &wanted.key {
+        let loops = if wanted.is_for_clients() { loops } else { 1 };
+        let sockets = match &wanted.key {
             BindAddress::Inet { address, v6only } => {
                 let of_port = |key: &ListenerKey| matches!(key, BindAddress::Inet { address: other, .. } if other.port() == address.port());
                 let own = self.open.keys().chain(opened.iter().map(|open| &open.key)).any(of_port);
@@ -147,43 +178,45 @@ impl Listeners {
                     // SO_REUSEPORT would quietly share the port with another process of the same user.
                     bind_inet(*address, *v6only, false)?;
                 }
-                let mut sockets = Vec::new();
-                for _ in 0..loops {
-                    let socket = bind_inet(*address, *v6only, true)?;
-                    socket.listen(backlog_of(wanted))?;
-                    sockets.push(Arc::new(OwnedFd::from(socket)));
-                }
-                sockets
+                let open = || listen_inet(*address, *v6only, wanted);
+                (0..loops).map(|_| open()).collect::<io::Result<_>>()?
             }
             BindAddress::Unix(path) => {
                 let (socket, own) = bind_unix(path, &wanted.permissions, backlog_of(wanted))?;
                 name = Some(own);
-                share(socket)
+                vec![socket]
             }
-            BindAddress::Abstract(bytes) => share(bind_abstract(bytes, backlog_of(wanted))?),
-            BindAddress::Descriptor(number) => share(take_listener(inherited, *number)?),
+            BindAddress::Abstract(bytes) => vec![bind_abstract(bytes, backlog_of(wanted))?],
+            BindAddress::Descriptor(number) => vec![take_listener(inherited, *number)?],
+            BindAddress::Named(name) => take_listeners(inherited, name)?,
         };
-        let Wanted { key, permissions, admin, .. } = wanted.clone();
-        Ok(Open { key, descriptors, permissions, admin, name })
+        Ok(Open::new(wanted, sockets, name))
     }
 
     /// Makes the wanted set the one in force: keeps what was opened for it and closes what it has no more. To be called when the
     /// worker has adopted it. Returns what was added and what was closed.
     pub(super) fn commit(&mut self, wanted: &[Wanted], opened: Vec<Open>) -> (Vec<ListenerKey>, Vec<ListenerKey>) {
-        let added = opened.iter().map(|open| open.key.clone()).collect();
-        self.open.extend(opened.into_iter().map(|open| (open.key.clone(), open)));
+        let mut added = Vec::new();
+        for one in opened {
+            match self.open.get_mut(&one.key) {
+                Some(open) => open.sockets.extend(one.sockets),
+                None => {
+                    added.push(one.key.clone());
+                    self.open.insert(one.key.clone(), one);
+                }
+            }
+        }
         let before = std::mem::take(&mut self.open);
         let (kept, closed): (BTreeMap<_, _>, BTreeMap<_, _>) =
             before.into_iter().partition(|(key, _)| wanted.iter().any(|one| one.key == *key));
         self.open = kept;
         for one in wanted {
             if let Some(open) = self.open.get_mut(&one.key) {
-                open.admin.clone_from(&one.admin);
                 open.change_permissions(&one.permissions);
                 // A second listen(2) changes the queue of an open socket; failing, it leaves the old one.
-                for descriptor in &open.descriptors {
+                for socket in &open.sockets {
                     if let Ok(backlog) = Backlog::new(backlog_of(one)) {
-                        let _ = socket::listen(descriptor, backlog);
+                        let _ = socket::listen(socket, backlog);
                     }
                 }
             }
@@ -191,18 +224,24 @@ impl Listeners {
         (added, closed.into_keys().collect())
     }
 
-    /// Everything that is open and goes to the loops, for a worker that has nothing yet.
-    pub(super) fn for_clients(&self) -> impl Iterator<Item = &Open> {
-        self.open.values().filter(|open| open.admin.is_none())
+    /// Everything that is open.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
     }
 
-    /// The sockets of the process itself that are open and wanted. A worker gets all of them with every configuration: those
-    /// that do not come again are gone.
-    pub(super) fn of_process(&self, wanted: &[Wanted]) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
-        wanted.iter().filter_map(|one| {
-            let descriptor = self.open.get(&one.key)?.descriptors.first()?;
-            Some((DescriptorRole::Admin(one.admin.clone()?), descriptor.clone()))
-        })
+    /// Everything that is open and goes to the loops, for a worker that has nothing yet.
+    pub(super) fn for_clients(&self) -> impl Iterator<Item = &Open> {
+        self.open.values().filter(|open| open.is_for_clients)
+    }
+
+    /// The sockets of the process itself that are wanted, open or just opened. A worker gets all of them with every
+    /// configuration: those that do not come again are gone.
+    pub(super) fn of_process(&self, wanted: &[Wanted], opened: &[Open]) -> Vec<(DescriptorRole, Arc<OwnedFd>)> {
+        let find = |one: &Wanted| {
+            let open = self.open.get(&one.key).or_else(|| opened.iter().find(|open| open.key == one.key))?;
+            Some((DescriptorRole::Admin(one.admin.clone()?), open.sockets.first()?.clone()))
+        };
+        wanted.iter().filter_map(find).collect()
     }
 
     /// Closes everything: from now on clients are refused, once the worker has closed its copies too.
@@ -211,16 +250,64 @@ impl Listeners {
     }
 }
 
+/// What the loops of a worker get: each a socket of every listener at least, and each socket a loop at least. Sockets may be
+/// fewer (they cannot be told apart by the kernel) or more (there were more loops once) than loops.
+pub(super) fn for_loops<'a>(open: impl Iterator<Item = &'a Open>, loops: u16) -> Vec<(DescriptorRole, Arc<OwnedFd>)> {
+    let mut by_key: BTreeMap<&ListenerKey, Vec<&Arc<OwnedFd>>> = BTreeMap::new();
+    for open in open.filter(|open| open.is_for_clients) {
+        by_key.entry(&open.key).or_default().extend(&open.sockets);
+    }
+    let mut shared_out = Vec::new();
+    for (key, sockets) in by_key {
+        let loops = usize::from(loops);
+        for place in 0..loops.max(sockets.len()) {
+            // Below the number of loops, which is a u16.
+            let role = DescriptorRole::Listener { key: key.clone(), loop_index: (place % loops) as u16 };
+            shared_out.push((role, Arc::clone(sockets[place % sockets.len()])));
+        }
+    }
+    shared_out
+}
+
 impl Open {
-    /// What the worker gets: a descriptor for each event loop, or one for itself.
-    pub(super) fn for_worker(&self) -> impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)> {
-        (0u16..).zip(&self.descriptors).map(|(loop_index, descriptor)| {
-            let role = match &self.admin {
-                Some(admin) => DescriptorRole::Admin(admin.clone()),
-                None => DescriptorRole::Listener { key: self.key.clone(), loop_index },
-            };
-            (role, descriptor.clone())
-        })
+    fn new(wanted: &Wanted, sockets: Vec<OwnedFd>, name: Option<SocketName>) -> Self {
+        Self {
+            key: wanted.key.clone(),
+            sockets: sockets.into_iter().map(Arc::new).collect(),
+            permissions: wanted.permissions.clone(),
+            is_for_clients: wanted.is_for_clients(),
+            name,
+        }
+    }
+
+    /// What it listens on.
+    pub(super) fn key(&self) -> &ListenerKey {
+        &self.key
+    }
+
+    /// Whether it takes the clients of a frontend.
+    pub(super) fn is_for_clients(&self) -> bool {
+        self.is_for_clients
+    }
+
+    /// Its sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
+        self.sockets.iter()
+    }
+
+    /// The sockets that are missing where every loop can have its own. If that fails, loops share those that there are.
+    fn open_more(&self, wanted: &Wanted, loops: u16) -> Option<Self> {
+        let BindAddress::Inet { address, v6only } = self.key else {
+            return None;
+        };
+        let missing = usize::from(loops).saturating_sub(self.sockets.len());
+        let open = |_| listen_inet(address, v6only, wanted);
+        let sockets = (0..missing).map(open).collect::<io::Result<Vec<_>>>();
+        let sockets = sockets.unwrap_or_else(|error| {
+            log::debug!("no more sockets for {}: {}", self.key, reason(&error));
+            Vec::new()
+        });
+        (self.is_for_clients && !sockets.is_empty()).then(|| Self::new(wanted, sockets, None))
     }
 
     /// Gives the path what a reload asks for.
@@ -282,6 +369,12 @@ fn bind_inet(address: SocketAddr, v6only: Option<bool>, reuse_port: bool) -> io:
     Ok(socket)
 }
 
+fn listen_inet(address: SocketAddr, v6only: Option<bool>, wanted: &Wanted) -> io::Result<OwnedFd> {
+    let socket = bind_inet(address, v6only, true)?;
+    socket.listen(backlog_of(wanted))?;
+    Ok(socket.into())
+}
+
 fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
     let mut padded = name.to_vec();
     if padded.len() > ABSTRACT_NAME_BYTES {
@@ -297,13 +390,47 @@ fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
 
 fn take_listener(inherited: &Inherited, number: i32) -> io::Result<OwnedFd> {
     let not_there = || io::Error::other(format!("this process was not started with an open descriptor {number}"));
-    let not_listening = || io::Error::other(format!("descriptor {number} is no listening socket"));
-    let socket = Socket::from(inherited.duplicate(number).map_err(|_| not_there())?);
+    let socket = inherited.duplicate(number).map_err(|_| not_there())?;
+    check_listening(socket).map_err(|error| io::Error::other(format!("descriptor {number} {}", reason(&error))))
+}
+
+/// All sockets that systemd passed under a name.
+fn take_listeners(inherited: &Inherited, name: &str) -> io::Result<Vec<OwnedFd>> {
+    let listening = |socket| {
+        check_listening(socket)
+            .map_err(|error| io::Error::other(format!("what was passed under this name {}", reason(&error))))
+    };
+    inherited.duplicate_named(name)?.into_iter().map(listening).collect()
+}
+
+fn check_listening(socket: OwnedFd) -> io::Result<OwnedFd> {
+    let socket = Socket::from(socket);
     if !socket.is_listener().unwrap_or(false) || socket.r#type()? != Type::STREAM {
-        return Err(not_listening());
+        return Err(io::Error::other("is no listening socket"));
     }
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Checks that a socket that was kept is the listener that it is said to be. Answers its name in the file system.
+fn identify(key: &ListenerKey, socket: &OwnedFd) -> io::Result<Option<SocketName>> {
+    let socket = SockRef::from(socket);
+    if !socket.is_listener().unwrap_or(false) {
+        return Err(io::Error::other("it is no listening socket"));
+    }
+    match key {
+        BindAddress::Inet { address, .. } if socket.local_addr()?.as_socket() != Some(*address) => {
+            Err(io::Error::other("it listens elsewhere"))
+        }
+        BindAddress::Unix(path) => {
+            let metadata = path.symlink_metadata()?;
+            if !metadata.file_type().is_socket() {
+                return Err(io::Error::other("something that is no socket stands there"));
+            }
+            Ok(Some(SocketName { path: path.clone(), device: metadata.dev(), inode: metadata.ino() }))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The path of a unix socket, removed when dropped unless something else stands there by then.

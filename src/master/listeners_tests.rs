@@ -25,17 +25,17 @@ fn free_address() -> SocketAddr {
 }
 
 fn error_of(listeners: &Listeners, wanted: Wanted) -> Diagnostic {
-    let mut errors = listeners.open_missing(&[wanted], &inherited()).unwrap_err();
+    let mut errors = listeners.open_missing(&[wanted], &inherited(), 2).unwrap_err();
     assert_eq!(errors.len(), 1);
     errors.remove(0)
 }
 
 #[test]
 fn every_loop_has_its_own_socket_and_clients_get_in() {
-    let listeners = Listeners::new(3);
+    let listeners = Listeners::new(Vec::new());
     let address = free_address();
-    let opened = listeners.open_missing(&[inet(address)], &inherited()).unwrap();
-    let roles: Vec<_> = opened[0].for_worker().collect();
+    let opened = listeners.open_missing(&[inet(address)], &inherited(), 3).unwrap();
+    let roles = for_loops(opened.iter(), 3);
     assert_eq!(roles.len(), 3);
     let mut numbers: Vec<_> = roles.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
     numbers.dedup();
@@ -56,32 +56,32 @@ fn a_port_that_another_listener_has_is_refused_even_if_it_would_share() {
     let taken = bind_inet("127.0.0.1:0".parse().unwrap(), None, true).unwrap();
     taken.listen(1).unwrap();
     let address = taken.local_addr().unwrap().as_socket().unwrap();
-    let error = error_of(&Listeners::new(2), inet(address));
+    let error = error_of(&Listeners::new(Vec::new()), inet(address));
     assert_eq!(error.message, format!("cannot listen on {address}: already in use by another process"));
     assert_eq!((error.code, error.at.line), ("E602", 3));
 }
 
 #[test]
 fn an_address_of_nobody_is_named() {
-    let error = error_of(&Listeners::new(1), inet("192.0.2.1:4433".parse().unwrap()));
+    let error = error_of(&Listeners::new(Vec::new()), inet("192.0.2.1:4433".parse().unwrap()));
     assert!(error.message.contains("192.0.2.1:4433: no interface has this address"), "{}", error.message);
 }
 
 #[test]
 fn a_reload_keeps_opens_and_closes() {
     let (kept, removed, added) = (free_address(), free_address(), free_address());
-    let mut listeners = Listeners::new(2);
+    let mut listeners = Listeners::new(Vec::new());
     let before = [inet(kept), inet(removed)];
-    let opened = listeners.open_missing(&before, &inherited()).unwrap();
+    let opened = listeners.open_missing(&before, &inherited(), 2).unwrap();
     listeners.commit(&before, opened);
     let numbers = |listeners: &Listeners| -> Vec<i32> {
-        let open = listeners.for_clients().find(|open| open.key == inet(kept).key).unwrap();
-        open.for_worker().map(|(_, descriptor)| descriptor.as_raw_fd()).collect()
+        let open = listeners.for_clients().filter(|open| open.key == inet(kept).key);
+        for_loops(open, 2).iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect()
     };
     let sockets = numbers(&listeners);
 
     let after = [inet(kept), inet(added)];
-    let opened = listeners.open_missing(&after, &inherited()).unwrap();
+    let opened = listeners.open_missing(&after, &inherited(), 2).unwrap();
     assert_eq!(opened.len(), 1, "what is open is not opened again");
     TcpStream::connect(removed).expect("nothing is closed before the worker has adopted");
     let (new, gone) = listeners.commit(&after, opened);
@@ -95,13 +95,13 @@ fn a_reload_keeps_opens_and_closes() {
 #[test]
 fn a_failed_reload_closes_what_it_opened() {
     let good = free_address();
-    let mut listeners = Listeners::new(1);
+    let mut listeners = Listeners::new(Vec::new());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let both = [inet(good), inet(taken.local_addr().unwrap())];
-    assert_eq!(listeners.open_missing(&both, &inherited()).unwrap_err().len(), 1);
+    assert_eq!(listeners.open_missing(&both, &inherited(), 2).unwrap_err().len(), 1);
     assert!(TcpStream::connect(good).is_err());
 
-    let opened = listeners.open_missing(&[inet(good)], &inherited()).unwrap();
+    let opened = listeners.open_missing(&[inet(good)], &inherited(), 2).unwrap();
     drop(opened);
     assert!(TcpStream::connect(good).is_err());
     listeners.close_all();
@@ -111,10 +111,10 @@ fn a_failed_reload_closes_what_it_opened() {
 fn a_wildcard_beside_an_own_address_of_the_same_port() {
     let specific = free_address();
     let wildcard: SocketAddr = format!("0.0.0.0:{}", specific.port()).parse().unwrap();
-    let mut listeners = Listeners::new(1);
-    let opened = listeners.open_missing(&[inet(specific)], &inherited()).unwrap();
+    let mut listeners = Listeners::new(Vec::new());
+    let opened = listeners.open_missing(&[inet(specific)], &inherited(), 2).unwrap();
     listeners.commit(&[inet(specific)], opened);
-    assert_eq!(listeners.open_missing(&[inet(specific), inet(wildcard)], &inherited()).unwrap().len(), 1);
+    assert_eq!(listeners.open_missing(&[inet(specific), inet(wildcard)], &inherited(), 2).unwrap().len(), 1);
 }
 
 #[test]
@@ -126,15 +126,17 @@ fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
     // What a process that was killed left behind.
     drop(UnixListener::bind(&path).unwrap());
 
-    let mut listeners = Listeners::new(2);
-    let opened = listeners.open_missing(&[wanted.clone()], &inherited()).unwrap();
+    let mut listeners = Listeners::new(Vec::new());
+    let opened = listeners.open_missing(&[wanted.clone()], &inherited(), 2).unwrap();
     listeners.commit(&[wanted.clone()], opened);
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     UnixStream::connect(&path).unwrap();
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary name is left");
 
     // A second instance finds it in use.
-    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("already in use by another process"));
+    assert!(
+        error_of(&Listeners::new(Vec::new()), wanted.clone()).message.contains("already in use by another process")
+    );
     listeners.close_all();
     assert!(!path.exists());
 }
@@ -145,11 +147,11 @@ fn a_file_is_never_replaced_by_a_socket_nor_a_foreign_socket_removed() {
     let path = folder.path().join("precious");
     std::fs::write(&path, "data").unwrap();
     let wanted = want(BindAddress::Unix(path.clone()));
-    assert!(error_of(&Listeners::new(1), wanted.clone()).message.contains("no socket"));
+    assert!(error_of(&Listeners::new(Vec::new()), wanted.clone()).message.contains("no socket"));
     assert_eq!(std::fs::read(&path).unwrap(), b"data");
 
     std::fs::remove_file(&path).unwrap();
-    let opened = Listeners::new(1).open_missing(&[wanted], &inherited()).unwrap();
+    let opened = Listeners::new(Vec::new()).open_missing(&[wanted], &inherited(), 2).unwrap();
     std::fs::remove_file(&path).unwrap();
     let _foreign = UnixListener::bind(&path).unwrap();
     drop(opened);
@@ -170,12 +172,12 @@ fn a_socket_in_use_is_found_without_waiting_and_one_of_another_kind_is_left() {
         socket.connect(&SockAddr::unix(&path).unwrap()).is_ok().then_some(socket)
     })
     .collect();
-    let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path)));
+    let error = error_of(&Listeners::new(Vec::new()), want(BindAddress::Unix(path)));
     assert!(error.message.contains("already in use by another process"), "{}", error.message);
 
     let path = folder.path().join("log");
     let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    let error = error_of(&Listeners::new(1), want(BindAddress::Unix(path.clone())));
+    let error = error_of(&Listeners::new(Vec::new()), want(BindAddress::Unix(path.clone())));
     assert!(error.message.contains("a socket of another kind"), "{}", error.message);
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"x", &path).unwrap();
     datagrams.recv(&mut [0]).unwrap();
@@ -188,7 +190,7 @@ fn a_mode_is_what_the_socket_gets_whatever_the_mask() {
         let path = folder.path().join(format!("{mode:o}"));
         let mut wanted = want(BindAddress::Unix(path.clone()));
         wanted.permissions.mode = Some(mode);
-        let _open = Listeners::new(1).open_missing(&[wanted], &inherited()).unwrap();
+        let _open = Listeners::new(Vec::new()).open_missing(&[wanted], &inherited(), 2).unwrap();
         assert_eq!(path.symlink_metadata().unwrap().mode() & 0o7777, mode);
     }
 }
@@ -196,13 +198,13 @@ fn a_mode_is_what_the_socket_gets_whatever_the_mask() {
 #[test]
 fn an_abstract_socket_is_padded_as_in_haproxy() {
     let name = format!("bowline-test-{}", std::process::id());
-    let listeners = Listeners::new(2);
-    let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))], &inherited()).unwrap();
+    let listeners = Listeners::new(Vec::new());
+    let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))], &inherited(), 2).unwrap();
     let mut padded = name.into_bytes();
     padded.resize(ABSTRACT_NAME_BYTES, 0);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&padded).unwrap();
     UnixStream::connect_addr(&address).unwrap();
-    assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))], &inherited()).is_err());
+    assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))], &inherited(), 2).is_err());
 }
 
 #[test]
@@ -210,8 +212,9 @@ fn an_inherited_descriptor_has_to_be_a_listening_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let number = listener.into_raw_fd();
-    let opened = Listeners::new(2).open_missing(&[want(BindAddress::Descriptor(number))], &inherited()).unwrap();
-    let (_, descriptor) = opened[0].for_worker().next().unwrap();
+    let opened =
+        Listeners::new(Vec::new()).open_missing(&[want(BindAddress::Descriptor(number))], &inherited(), 2).unwrap();
+    let descriptor = opened[0].sockets().next().unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let (accepted, _) = TcpListener::from(descriptor.try_clone().unwrap()).accept().unwrap();
     drop(accepted);
@@ -219,7 +222,82 @@ fn an_inherited_descriptor_has_to_be_a_listening_socket() {
 
     for (wrong, why) in [(0, "is no listening socket"), (1_000_000, "was not started with an open descriptor 1000000")]
     {
-        let error = error_of(&Listeners::new(1), want(BindAddress::Descriptor(wrong)));
+        let error = error_of(&Listeners::new(Vec::new()), want(BindAddress::Descriptor(wrong)));
         assert!(error.message.contains(why), "{}", error.message);
     }
+}
+
+fn numbers(shared_out: &[(DescriptorRole, Arc<OwnedFd>)]) -> Vec<(u16, i32)> {
+    let of_loop = |(role, descriptor): &(DescriptorRole, Arc<OwnedFd>)| match role {
+        DescriptorRole::Listener { loop_index, .. } => (*loop_index, descriptor.as_raw_fd()),
+        other => panic!("{other:?}"),
+    };
+    shared_out.iter().map(of_loop).collect()
+}
+
+#[test]
+fn every_loop_has_a_socket_and_every_socket_a_loop() {
+    let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let open = |sockets: usize| {
+        let mut open = Open::new(&inet("127.0.0.1:443".parse().unwrap()), Vec::new(), None);
+        open.sockets = (0..sockets).map(|_| Arc::new(null())).collect();
+        open
+    };
+    for (sockets, loops) in [(1, 1), (1, 4), (4, 4), (3, 4), (6, 4), (5, 1)] {
+        let open = open(sockets);
+        let shared_out = numbers(&for_loops(std::iter::once(&open), loops));
+        assert_eq!(shared_out.len(), sockets.max(usize::from(loops)));
+        let count = |of: &dyn Fn(&(u16, i32)) -> i32| {
+            shared_out.iter().map(of).collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!(count(&|(index, _)| i32::from(*index)), usize::from(loops), "{sockets} sockets, {loops} loops");
+        assert_eq!(count(&|(_, number)| *number), sockets, "{sockets} sockets, {loops} loops");
+    }
+}
+
+fn kept(key: ListenerKey, socket: impl Into<OwnedFd>) -> Kept {
+    Kept { key, is_for_clients: true, socket: socket.into() }
+}
+
+#[test]
+fn a_socket_that_was_kept_is_used_and_others_are_opened_beside_it() {
+    let first = bind_inet("127.0.0.1:0".parse().unwrap(), None, true).unwrap();
+    first.listen(1).unwrap();
+    let address = first.local_addr().unwrap().as_socket().unwrap();
+    let number = first.as_raw_fd();
+    let mut listeners = Listeners::new(vec![kept(inet(address).key, first)]);
+    let opened = listeners.open_missing(&[inet(address)], &inherited(), 2).unwrap();
+    assert_eq!(opened[0].sockets.len(), 1, "one loop has a socket already");
+    let (added, closed) = listeners.commit(&[inet(address)], opened);
+    assert_eq!((added.len(), closed.len()), (0, 0));
+    let shared_out = numbers(&for_loops(listeners.for_clients(), 2));
+    assert_eq!((shared_out.len(), shared_out[0].1), (2, number));
+    // More loops than before, and fewer.
+    assert_eq!(listeners.open_missing(&[inet(address)], &inherited(), 3).unwrap()[0].sockets.len(), 1);
+    assert!(listeners.open_missing(&[inet(address)], &inherited(), 1).unwrap().is_empty());
+    // Not wanted any more.
+    assert_eq!(listeners.commit(&[], Vec::new()).1, [inet(address).key]);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_socket_that_is_not_what_it_is_said_to_be_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gone");
+    let unix = UnixListener::bind(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let listeners = Listeners::new(vec![
+        kept(inet("127.0.0.1:1".parse().unwrap()).key, listener),
+        kept(inet(address).key, stream),
+        kept(BindAddress::Unix(path.clone()), unix),
+    ]);
+    assert!(listeners.serve_nobody());
+
+    let unix = UnixListener::bind(&path).unwrap();
+    let mut listeners = Listeners::new(vec![kept(BindAddress::Unix(path.clone()), unix)]);
+    listeners.commit(&[], Vec::new());
+    assert!(!path.exists(), "its name goes with it");
 }

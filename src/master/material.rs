@@ -39,6 +39,18 @@ pub struct Request {
     pub directory: PathBuf,
 }
 
+impl Request {
+    /// Whether it can be read more than once: a pipe cannot.
+    pub fn can_be_read_again(&self) -> bool {
+        let file = |name: &str| match name {
+            "-" => false,
+            name => self.directory.join(name).metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir()),
+        };
+        let hitch = self.hitch.as_ref().and_then(|words| hitch::parse_command_line(words).ok());
+        self.sources.iter().all(|name| file(name)) && hitch.and_then(|line| line.config).is_none_or(|name| file(&name))
+    }
+}
+
 /// A configuration that parsed, and all that it names.
 pub struct Collected {
     /// What the worker builds from. `generation` and `maxconn` are still 0.

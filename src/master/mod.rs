@@ -6,6 +6,8 @@ pub mod plan;
 
 mod child;
 mod daemon;
+pub mod handover;
+mod listener_name;
 mod listeners;
 mod logging;
 mod notify;
@@ -13,18 +15,20 @@ mod offer;
 mod service;
 mod signals;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use daemon::{Detached, Promise};
+use handover::Handover;
+use listeners::{Kept, Listeners};
 use material::{Request, collect};
-use plan::Fixed;
 use service::Service;
 use signals::Signals;
 
 use crate::conf::model::{AdminSocket, Model};
-use crate::report::{self, ReportLine, Summary};
-use crate::sys::privileges::{self, Ids};
+use crate::report::{ReportLine, Summary};
+use crate::sys::privileges;
 use crate::sys::{Inherited, reason};
 
 /// Whether to go into the background.
@@ -54,6 +58,10 @@ pub struct Options {
     pub master_socket: Option<AdminSocket>,
     /// `-dW`: a configuration with warnings is refused.
     pub warnings_fail: bool,
+    /// The current directory at the start, before `-C`.
+    pub started_in: PathBuf,
+    /// The words of a command line that checks the same configuration and starts nothing.
+    pub check: Vec<OsString>,
 }
 
 impl Options {
@@ -80,17 +88,15 @@ enum Started {
 /// Everything up to the first worker. What went wrong is in the log already.
 fn start(options: Options) -> Result<Started, ()> {
     let fail = |what: &str, error: std::io::Error| log::error!("{what}: {}", reason(&error));
-    let inherited = Inherited::note().map_err(|error| fail("cannot read /proc/self/fd", error))?;
+    let mut inherited = Inherited::note().map_err(|error| fail("cannot read /proc/self/fd", error))?;
     signals::postpone_reloads().map_err(|error| fail("cannot block signals", error))?;
     privileges::hide_memory().map_err(|error| fail("cannot keep the memory from others", error))?;
+    if let Some(handover) = Handover::take(&mut inherited).map_err(|reason| log::error!("not started: {reason}"))? {
+        let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
+        return Ok(Started::Service(Box::new(Service::take_over(options, inherited, signals, handover))));
+    }
     // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
-    let mut collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
-    let mut report = std::mem::take(&mut collected.report);
-    let fixed = Fixed::settle(&collected.model.process, Ids::current(), &mut report).map_err(|diagnostic| {
-        refuse_start(&report::render(&[*diagnostic], &collected.material.sources));
-    })?;
-    collected.report = report;
-
+    let collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
     let promise = match go_to_background(&options, collected.model.process.daemon) {
         Ok(Detached::Foreground(code)) => return Ok(Started::Foreground(code)),
         Ok(Detached::Background(promise)) => promise,
@@ -100,7 +106,9 @@ fn start(options: Options) -> Result<Started, ()> {
         }
     };
     let signals = Signals::new().map_err(|error| fail("cannot take over the signals", error))?;
-    let mut service = Box::new(Service::new(options, fixed, inherited, promise, signals));
+    let kept = inherited.take_named(listener_name::decode);
+    let kept = kept.into_iter().map(|(key, socket)| Kept { key, is_for_clients: true, socket }).collect();
+    let mut service = Box::new(Service::new(options, inherited, Listeners::new(kept), promise, signals));
     service.consider(collected).map_err(|report| refuse_start(&report))?;
     Ok(Started::Service(service))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::listeners::{Open, Wanted};
 use super::logging::LogDescriptors;
+use super::plan::Plan;
 use crate::conf::model::Model;
 use crate::ipc::{Adopt, DescriptorRole, ToWorker};
 use crate::material::Material;
@@ -16,6 +17,8 @@ use crate::sys::descriptors::sealed_memory;
 pub(super) struct Configuration {
     pub(super) material: Arc<Material>,
     pub(super) model: Model,
+    /// What a worker has to be for it.
+    pub(super) plan: Plan,
     pub(super) wanted: Vec<Wanted>,
     pub(super) report: Vec<ReportLine>,
     /// Descriptors above 2 that `log fd@n` names.
@@ -31,16 +34,16 @@ pub(super) struct Candidate {
 /// The message, and the material and sockets to send with it.
 pub(super) fn encode(
     configuration: &Configuration,
-    sockets: impl Iterator<Item = (DescriptorRole, Arc<OwnedFd>)>,
+    sockets: Vec<(DescriptorRole, Arc<OwnedFd>)>,
     forbid_warnings: bool,
 ) -> io::Result<(ToWorker, Vec<Arc<OwnedFd>>)> {
     let material = postcard::to_stdvec(&*configuration.material).map_err(io::Error::other)?;
     let material = zeroize::Zeroizing::new(material);
-    let mut descriptors = vec![Arc::new(sealed_memory(&material)?)];
+    let mut descriptors = vec![Arc::new(sealed_memory(c"material", &material)?)];
     let mut roles: Vec<DescriptorRole> = Vec::new();
     let logs = configuration.log_descriptors.iter();
     let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
-    for (role, descriptor) in sockets.chain(logs) {
+    for (role, descriptor) in sockets.into_iter().chain(logs) {
         roles.push(role);
         descriptors.push(descriptor);
     }

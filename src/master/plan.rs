@@ -10,16 +10,16 @@ use crate::sys::reason;
 /// Below this many connections an unset `maxconn` is worth a warning: the descriptor limit is that of a login shell.
 const CONNECTIONS_FEW: u32 = 1000;
 
-/// Settled at the start; a reload cannot change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fixed {
+/// What a worker is from its start to its end. A configuration that asks for something else takes another worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
     /// Whom the worker becomes.
     pub ids: Ids,
     /// Its event loops.
     pub loops: u16,
 }
 
-impl Fixed {
+impl Plan {
     /// Settles `user`, `group` and `nbthread` for a master that runs as `current`.
     ///
     /// # Errors
@@ -152,16 +152,16 @@ mod tests {
     }
 
     fn settle(user: Option<&str>, group: Option<&str>, current: Ids) -> Result<Ids, String> {
-        let fixed = Fixed::settle(&process(user, group), current, &mut Vec::new());
-        fixed.map(|fixed| fixed.ids).map_err(|diagnostic| diagnostic.message)
+        let plan = Plan::settle(&process(user, group), current, &mut Vec::new());
+        plan.map(|plan| plan.ids).map_err(|diagnostic| diagnostic.message)
     }
 
     #[test]
     fn root_without_user_becomes_nobody_and_says_so() {
         let mut report = Vec::new();
-        let fixed = Fixed::settle(&process(None, None), ROOT, &mut report).unwrap();
-        assert_eq!((fixed.ids, report.len()), (NOBODY, 1));
-        assert!(fixed.loops >= 1);
+        let plan = Plan::settle(&process(None, None), ROOT, &mut report).unwrap();
+        assert_eq!((plan.ids, report.len()), (NOBODY, 1));
+        assert!(plan.loops >= 1);
     }
 
     #[test]

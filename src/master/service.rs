@@ -1,35 +1,40 @@
-//! The master's main loop: signals, the worker's answers, timers.
+//! The master's main loop: signals, the workers' answers, timers.
 //!
-//! It waits in one place only, [`Service::wait`], and never for the worker alone.
+//! It waits in one place only, [`Service::wait`], and never for a worker alone.
 
 mod reload;
 mod status;
 mod stop;
 mod supervise;
+mod upgrade;
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::reload::Collecting;
+use self::reload::{Collecting, Wish};
 use self::status::Standing;
 use self::stop::Draining;
+use self::supervise::{Retired, Seat};
+use self::upgrade::Rehearsal;
 use super::Options;
-use super::child::{Backoff, Worker};
+use super::child::{Backoff, Process, Worker};
 use super::daemon::{PidFile, Promise};
+use super::handover::Handover;
 use super::listeners::Listeners;
 use super::logging::Logging;
 use super::notify::Notify;
 use super::offer::{Candidate, Configuration};
-use super::plan::Fixed;
 use super::signals::{Signal, Signals};
 use crate::ipc::{History, ToWorker};
 use crate::sys::{Inherited, reason};
 
-/// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot.
+/// How long a worker that serves nobody yet may take to drop privileges and build its first snapshot, and a new program to check
+/// the configuration.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
 /// After this long without an answer to a reload the log says so; the worker goes on serving meanwhile.
 const SLOW_ANSWER: Duration = Duration::from_secs(60);
@@ -41,19 +46,29 @@ const FULL_SOCKET: Duration = Duration::from_millis(10);
 /// The running service.
 pub(super) struct Service {
     options: Options,
-    fixed: Fixed,
     signals: Signals,
-    /// What `fd@n` may name.
+    /// What `fd@n` and `fd@name` may name.
     inherited: Inherited,
     listeners: Listeners,
+    /// The worker that serves, or is to.
     worker: Option<Worker>,
+    /// The worker that is to take its place.
+    successor: Option<Worker>,
+    /// Workers whose place was taken.
+    retired: Vec<Retired>,
     backoff: Backoff,
     restart_at: Option<Instant>,
     in_force: Option<Configuration>,
+    /// The number of the configuration that was in force before this program was executed.
+    generation_before: u64,
     candidate: Option<Candidate>,
     collecting: Option<Collecting>,
-    reload_wanted: bool,
+    rehearsal: Option<Rehearsal>,
+    /// What comes when nothing else is going on.
+    wish: Option<Wish>,
     draining: Option<Draining>,
+    /// It has served, in this program or in the one that executed it. From then on no error ends it.
+    is_up: bool,
     /// Kept when the first configuration is adopted.
     promise: Option<Promise>,
     detached: bool,
@@ -66,27 +81,32 @@ pub(super) struct Service {
 }
 
 impl Service {
+    /// A service that still has to come up.
     pub(super) fn new(
         options: Options,
-        fixed: Fixed,
         inherited: Inherited,
+        listeners: Listeners,
         promise: Promise,
         signals: Signals,
     ) -> Self {
         Self {
             options,
-            fixed,
             signals,
             inherited,
-            listeners: Listeners::new(fixed.loops),
+            listeners,
             worker: None,
+            successor: None,
+            retired: Vec::new(),
             backoff: Backoff::default(),
             restart_at: None,
             in_force: None,
+            generation_before: 0,
             candidate: None,
             collecting: None,
-            reload_wanted: false,
+            rehearsal: None,
+            wish: None,
             draining: None,
+            is_up: false,
             promise: Some(promise),
             detached: false,
             pidfile: None,
@@ -98,9 +118,27 @@ impl Service {
         }
     }
 
+    /// The service that the program before this one has left, whose worker still serves.
+    pub(super) fn take_over(options: Options, inherited: Inherited, signals: Signals, handover: Handover) -> Self {
+        let Handover { generation, detached, pidfile, worker, retired, listeners } = handover;
+        let listeners = Listeners::new(listeners);
+        let mut service = Self::new(options, inherited, listeners, Promise::none(), signals);
+        let left = |(pid, channel)| Worker::left_by_another(Process::new(pid), UnixStream::from(channel));
+        service.worker = worker.map(left);
+        retired.into_iter().for_each(|pid| service.take_over_retired(Process::new(pid)));
+        (service.is_up, service.generation_before, service.detached) = (true, generation, detached);
+        service.pidfile = pidfile.map(PidFile::of_before);
+        // Children may have ended while nobody listened.
+        service.handle_child();
+        service.reload();
+        service
+    }
+
     /// Runs until there is an outcome.
     pub(super) fn run(mut self) -> ExitCode {
-        self.start_worker();
+        if !self.is_up {
+            self.start_worker(Seat::Worker);
+        }
         loop {
             if let Some(outcome) = self.outcome {
                 self.logging.stop();
@@ -111,7 +149,7 @@ impl Service {
                 self.handle_signal(signal);
             }
             self.handle_collected();
-            self.handle_worker();
+            self.handle_workers();
             self.handle_beats();
             self.handle_timers(Instant::now());
         }
@@ -119,7 +157,7 @@ impl Service {
 
     /// The generation in force; 0 before the first.
     fn generation(&self) -> u64 {
-        self.in_force.as_ref().map_or(0, |configuration| configuration.material.generation)
+        self.in_force.as_ref().map_or(self.generation_before, |configuration| configuration.material.generation)
     }
 
     fn wait(&mut self) {
@@ -129,7 +167,7 @@ impl Service {
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let mut set = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(worker) = self.worker.as_ref().filter(|worker| worker.silent.is_none()) {
+        for worker in self.worker.iter().chain(&self.successor).filter(|worker| worker.speaks()) {
             set.push(PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN));
             set.extend(worker.beats.as_ref().map(|beats| PollFd::new(beats.as_fd(), PollFlags::POLLIN)));
         }
@@ -146,84 +184,66 @@ impl Service {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let mut timers =
-            vec![self.restart_at, self.draining.as_ref().and_then(|draining| draining.kill_at), self.next_sign()];
-        if let Some(worker) = &self.worker {
-            if worker.channel.has_outgoing() && worker.silent.is_none() {
-                timers.push(Some(Instant::now() + FULL_SOCKET));
-            }
-            timers.push(worker.silent.map(|since| since + LAST_MOMENTS));
-            if worker.serving {
-                timers.push(worker.offered.map(|offered| offered.since + SLOW_ANSWER));
-            } else {
-                timers.push(Some(worker.since + FIRST_ANSWER));
-            }
-        }
+        let drained = self.draining.as_ref().and_then(|draining| draining.kill_at);
+        let timers = [self.restart_at, drained, self.rehearsal_ends(), self.next_check(), self.next_sign()];
         timers.into_iter().flatten().min()
     }
 
     fn handle_signal(&mut self, signal: Signal) {
         match signal {
             Signal::Child => self.handle_child(),
-            Signal::Reload if self.draining.is_some() => log::info!("no reload while stopping"),
-            Signal::Reload => self.reload(),
+            Signal::Reload | Signal::Upgrade if self.draining.is_some() => log::info!("no reload while stopping"),
+            Signal::Reload => self.reload_or_upgrade(),
+            Signal::Upgrade => self.upgrade(),
             Signal::SoftStop if self.draining.is_some() => {}
             Signal::SoftStop => self.drain(),
-            Signal::Stop if self.draining.is_some() => self.stop_now(),
+            Signal::Stop if self.draining.is_some() => self.stop_sooner(),
             Signal::Stop => self.drain(),
-        }
-    }
-
-    /// The first configuration is in force.
-    fn come_up(&mut self, promise: Promise) {
-        let configured = self.in_force.as_ref().and_then(|configuration| configuration.model.process.pidfile.as_ref());
-        let path = self.options.pidfile.as_ref().or(configured.map(|pidfile| &pidfile.value));
-        if let Some(path) = path.map(|path| self.options.request.directory.join(path)) {
-            match PidFile::write(&path) {
-                Ok(file) => self.pidfile = Some(file),
-                Err(error) => {
-                    log::error!("not started: cannot write the pid file {}: {}", path.display(), reason(&error));
-                    self.outcome = Some(ExitCode::FAILURE);
-                    return;
-                }
-            }
-        }
-        self.detached = promise.detaches();
-        if self.detached {
-            self.send(&ToWorker::Detach);
-        }
-        if let Err(error) = promise.keep() {
-            log::error!("not started: cannot let go of the terminal: {}", reason(&error));
-            self.outcome = Some(ExitCode::FAILURE);
         }
     }
 
     fn handle_timers(&mut self, now: Instant) {
         self.give_signs(now);
+        self.check_rehearsal(now);
         if self.restart_at.is_some_and(|at| at <= now) {
-            self.start_worker();
+            self.restart();
         }
-        let kill_at = self.draining.as_ref().and_then(|draining| draining.kill_at);
-        let Some(worker) = &mut self.worker else {
-            return;
-        };
-        if kill_at.is_some_and(|at| at <= now) {
-            log::warn!("worker {} did not stop in time and is killed", worker.pid());
-            worker.kill();
-            self.draining = Some(Draining { kill_at: None });
-        } else if worker.silent.is_some_and(|since| since + LAST_MOMENTS <= now) {
-            log::error!("worker {} hangs at its end and is killed", worker.pid());
-            worker.silent = Some(now);
-            worker.kill();
-        } else if !worker.serving && worker.since + FIRST_ANSWER <= now {
-            log::error!("worker {} is not ready after {} s and is killed", worker.pid(), FIRST_ANSWER.as_secs());
-            worker.since = now;
-            worker.kill();
-        } else if let Some(offered) = worker.offered.as_mut().filter(|_| worker.serving) {
-            if offered.since + SLOW_ANSWER <= now {
-                offered.since = now;
-                log::warn!("worker {} has not answered to the reload for {} s", worker.pid(), SLOW_ANSWER.as_secs());
+        self.check_draining(now);
+        self.check_workers(now);
+    }
+
+    /// The first configuration is in force. What fails now keeps a service from starting, but does not end one that is up.
+    fn come_up(&mut self, promise: Promise) {
+        let configured = self.in_force.as_ref().and_then(|configuration| configuration.model.process.pidfile.as_ref());
+        let path = self.options.pidfile.as_ref().or(configured.map(|pidfile| &pidfile.value));
+        let path = path.map(|path| self.options.request.directory.join(path));
+        if self.pidfile.as_ref().map(PidFile::path) != path.as_deref() {
+            match path.map(|path| PidFile::write(&path).map_err(|error| (path, error))).transpose() {
+                Ok(file) => self.pidfile = file,
+                Err((path, error)) => {
+                    let text = format!("cannot write the pid file {}: {}", path.display(), reason(&error));
+                    return self.fail_to_come_up(&text);
+                }
             }
+        }
+        if promise.detaches() {
+            self.detached = true;
+            self.send(&ToWorker::Detach);
+        }
+        if let Err(error) = promise.keep() {
+            self.fail_to_come_up(&format!("cannot let go of the terminal: {}", reason(&error)));
+        }
+        if self.detached {
+            let _ = std::env::set_current_dir("/");
+        }
+    }
+
+    fn fail_to_come_up(&mut self, text: &str) {
+        if self.is_up {
+            log::error!("{text}");
+        } else {
+            log::error!("not started: {text}");
+            self.outcome = Some(ExitCode::FAILURE);
         }
     }
 }

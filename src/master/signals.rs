@@ -13,11 +13,13 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 /// What the operator or the kernel wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// HUP, USR2: read everything again.
+    /// HUP: read everything again.
     Reload,
+    /// USR2: execute the program again.
+    Upgrade,
     /// USR1: drain. Asking twice changes nothing.
     SoftStop,
-    /// TERM, INT: drain; the second time stop now.
+    /// TERM, INT: drain; the second time in a hurry, the third at once.
     Stop,
     /// CHLD: a child has ended.
     Child,
@@ -30,7 +32,7 @@ const KINDS: [(c_int, Signal); 6] = [
     (SIGINT, Signal::Stop),
     (SIGUSR1, Signal::SoftStop),
     (SIGHUP, Signal::Reload),
-    (SIGUSR2, Signal::Reload),
+    (SIGUSR2, Signal::Upgrade),
 ];
 
 /// Until [`Signals::new`], asking for a reload would end the process: such signals wait. Those that ask for the end do not.
@@ -43,6 +45,10 @@ pub(super) fn postpone_reloads() -> io::Result<()> {
 
 fn reloads() -> SigSet {
     [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGUSR2].into_iter().collect()
+}
+
+fn all() -> SigSet {
+    KINDS.iter().filter_map(|(number, _)| nix::sys::signal::Signal::try_from(*number).ok()).collect()
 }
 
 /// The signals of the master.
@@ -65,8 +71,25 @@ impl Signals {
             signal_hook::flag::register(*number, flag.clone())?;
             signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
         }
-        reloads().thread_unblock()?;
+        // Those that came before, in this program or in the one that executed it.
+        all().thread_unblock()?;
         Ok(Self { pipe, raised })
+    }
+
+    /// From now on signals wait, for the program that this process is about to execute.
+    ///
+    /// # Errors
+    /// As sigprocmask(2).
+    pub(super) fn postpone(&self) -> io::Result<()> {
+        Ok(all().thread_block()?)
+    }
+
+    /// Takes signals again.
+    ///
+    /// # Errors
+    /// As sigprocmask(2).
+    pub(super) fn resume(&self) -> io::Result<()> {
+        Ok(all().thread_unblock()?)
     }
 
     /// What was raised since the last call, each once.
@@ -96,7 +119,7 @@ mod tests {
         let mut set = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut set, PollTimeout::from(5_000u16)).unwrap(), 1);
         // Children of other tests may end meanwhile.
-        let taken = |signals: &mut Signals| signals.take().iter().filter(|one| **one == Signal::Reload).count();
+        let taken = |signals: &mut Signals| signals.take().iter().filter(|one| **one == Signal::Upgrade).count();
         assert_eq!(taken(&mut signals), 1);
         assert_eq!(taken(&mut signals), 0);
     }

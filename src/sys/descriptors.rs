@@ -1,5 +1,6 @@
 //! Descriptors that go from one process to another (unix(7), SCM_RIGHTS), and bytes that go as a descriptor.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -77,13 +78,20 @@ pub fn receive_with_descriptor(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::
     Ok((message.bytes, passed))
 }
 
-/// Memory that can be sent as a descriptor, filled with `bytes` and sealed against any change (memfd_create(2)).
+/// Memory that is a descriptor (memfd_create(2)), close-on-exec; `/proc` shows its name.
 ///
 /// # Errors
 /// The system's reason, such as no memory.
-pub fn sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let memory = memfd_create(c"material", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let mut file = File::from(memory);
+pub fn memory(name: &CStr) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?)
+}
+
+/// The same, filled with `bytes` and sealed against any change.
+///
+/// # Errors
+/// The system's reason, such as no memory.
+pub fn sealed_memory(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memory(name)?);
     file.write_all(bytes)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn sealed_memory_reads_back_and_cannot_be_changed() {
-        let memory = sealed_memory(b"secret").unwrap();
+        let memory = sealed_memory(c"test", b"secret").unwrap();
         let writable = memory.try_clone().unwrap();
         assert!(File::from(writable).write_all(b"more").is_err());
         assert_eq!(read_sealed_memory(memory.try_clone().unwrap(), 6).unwrap().as_slice(), b"secret");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::getppid;
 
 use super::Worker;
 use crate::event_loop::{Command, Handle};
@@ -21,7 +22,8 @@ const END_CHECK: Duration = Duration::from_millis(20);
 pub(super) enum Ending {
     Drain(Option<Duration>),
     Stop,
-    MasterIsGone,
+    /// The socket is closed: another worker has taken the place, or the master is gone.
+    MasterHasHungUp,
 }
 
 impl Worker {
@@ -33,10 +35,11 @@ impl Worker {
         let limit = match ending {
             Ending::Stop => return self.stop(),
             Ending::Drain(limit) => limit,
-            Ending::MasterIsGone => {
-                log::error!("the master is gone; finishing {} connections", self.connections());
-                // Nobody else is left to decide: a TERM for this process ends it, also one that came before.
-                asked_to_end().thread_unblock()?;
+            Ending::MasterHasHungUp => {
+                log::info!(
+                    "another worker takes over or the master is gone; finishing {} connections",
+                    self.connections()
+                );
                 self.hard_stop_after
             }
         };
@@ -63,8 +66,15 @@ impl Worker {
     /// Waits until every loop has ended, for `until` at most, or the master loses patience.
     fn wait_for_loops(&mut self, until: Option<Instant>) -> io::Result<()> {
         let mut listening = true;
+        let mut orphaned = false;
         let pause = PollTimeout::try_from(END_CHECK).unwrap_or(PollTimeout::ZERO);
         while !self.loops.iter().all(Handle::is_finished) && until.is_none_or(|until| Instant::now() < until) {
+            if !orphaned && getppid() != self.master {
+                log::error!("the master is gone; finishing {} connections", self.connections());
+                // Nobody else is left to decide: a TERM for this process ends it, also one that came before.
+                asked_to_end().thread_unblock()?;
+                orphaned = true;
+            }
             let mut set = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
             let watched = if listening { &mut set[..] } else { &mut [] };
             if !matches!(poll(watched, pause), Ok(1..)) {
@@ -72,11 +82,12 @@ impl Worker {
             }
             match self.channel.poll_receive() {
                 Ok(Incoming::Message(ToWorker::Stop, _)) if until.is_none() => return self.stop(),
-                Ok(Incoming::Message(..) | Incoming::Nothing) => {}
-                Ok(Incoming::Closed) | Err(_) => {
-                    listening = false;
-                    asked_to_end().thread_unblock()?;
+                Ok(Incoming::Message(ToWorker::Drain { limit }, _)) if until.is_none() => {
+                    let deadline = limit.map(|limit| Instant::now() + limit);
+                    self.send_to_loops(|| Command::Drain { deadline });
                 }
+                Ok(Incoming::Message(..) | Incoming::Nothing) => {}
+                Ok(Incoming::Closed) | Err(_) => listening = false,
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid};
 
 use self::end::{Ending, asked_to_end};
 use self::watchdog::Pulse;
@@ -56,6 +56,8 @@ pub fn run() -> ExitCode {
 
 struct Worker {
     channel: Channel,
+    /// Its process; it keeps its number when it is upgraded.
+    master: Pid,
     loop_count: u16,
     verbosity: log::LevelFilter,
     stats: Arc<Stats>,
@@ -77,6 +79,7 @@ struct Worker {
 impl Worker {
     /// Becomes what the master says, before anything else happens.
     fn start() -> io::Result<Self> {
+        let master = getppid();
         let mut channel = Channel::new(UnixStream::from(take_standard_input()?));
         prctl::set_name(c"bowline-worker")?;
         // Ctrl-C in a terminal and `systemctl stop` reach the worker too: the master decides what they mean.
@@ -97,6 +100,7 @@ impl Worker {
         let sandbox = privileges::close_file_system().to_string();
         let mut worker = Self {
             channel,
+            master,
             loop_count: loops,
             verbosity,
             stats: Stats::new(loops.into()),
@@ -127,7 +131,7 @@ impl Worker {
                         break ending;
                     }
                 }
-                Incoming::Closed => break Ending::MasterIsGone,
+                Incoming::Closed => break Ending::MasterHasHungUp,
                 Incoming::Nothing => {}
             }
         };

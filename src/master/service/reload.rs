@@ -1,4 +1,4 @@
-//! Reloads: collect, consider, offer; then the worker answers.
+//! Reloads: collect, consider, present; then a worker answers.
 
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -6,15 +6,16 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Service;
-use crate::conf::model::Model;
+use super::supervise::Seat;
 use crate::master::child::Offered;
-use crate::master::listeners::{self, Open, Wanted};
+use crate::master::listeners::{self, Wanted};
 use crate::master::material::{Collected, collect};
 use crate::master::offer::{self, Candidate, Configuration};
-use crate::master::plan::{self, Fixed};
+use crate::master::plan::{self, Plan};
 use crate::master::{logging, refuse_start};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::sys::limits::Raise;
+use crate::sys::privileges::Ids;
 use crate::sys::reason;
 
 /// A reload that is being read on a thread of its own: DNS and slow disks must not delay signals.
@@ -24,18 +25,42 @@ pub(super) struct Collecting {
     pub(super) over: UnixStream,
 }
 
+/// What was asked for and has not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    /// Read everything again.
+    Reload,
+    /// Execute the program again, which then reads everything.
+    Upgrade,
+}
+
 impl Service {
     pub(super) fn reload(&mut self) {
-        self.reload_wanted = true;
-        self.start_collecting();
+        self.ask(Wish::Reload);
     }
 
-    /// One reload at a time; asked for during one, there is one more afterwards.
-    fn start_collecting(&mut self) {
-        if !self.reload_wanted || self.collecting.is_some() || self.candidate.is_some() || self.draining.is_some() {
+    /// One thing at a time; what is asked for meanwhile comes afterwards, once.
+    pub(super) fn ask(&mut self, wish: Wish) {
+        self.wish = self.wish.max(Some(wish));
+        self.start_next();
+    }
+
+    pub(super) fn is_changing(&self) -> bool {
+        self.collecting.is_some() || self.candidate.is_some() || self.rehearsal.is_some()
+    }
+
+    pub(super) fn start_next(&mut self) {
+        if self.is_changing() || self.draining.is_some() {
             return;
         }
-        self.reload_wanted = false;
+        match self.wish.take() {
+            None => {}
+            Some(Wish::Upgrade) => self.rehearse(),
+            Some(Wish::Reload) => self.start_collecting(),
+        }
+    }
+
+    fn start_collecting(&mut self) {
         log::info!("reloading");
         self.notify.reloading();
         let request = self.options.request.clone();
@@ -69,10 +94,13 @@ impl Service {
         };
         self.collecting = None;
         match considered {
-            Err(report) => self.refuse(&report),
-            Ok(()) if self.worker.is_some() => self.offer(),
-            // The last worker died; the new configuration may be what was needed.
-            Ok(()) => self.start_worker(),
+            Ok(()) => self.present(),
+            Err(report) => {
+                self.refuse(&report);
+                if self.worker.is_none() && self.in_force.is_none() && !self.is_changing() {
+                    self.schedule_restart(Duration::ZERO);
+                }
+            }
         }
     }
 
@@ -84,21 +112,20 @@ impl Service {
         let Collected { mut material, model, mut report } = collected;
         let sources = &material.sources;
         let render = |diagnostics: Vec<_>| report::render(&diagnostics, sources);
+        let plan = Plan::settle(&model.process, Ids::current(), &mut report);
+        let plan = plan.map_err(|diagnostic| render(vec![*diagnostic]))?;
         let wanted = listeners::wanted(&model, self.options.master_socket.as_ref());
-        let sockets = wanted.iter().map(|one| one.descriptors(self.fixed.loops)).sum();
+        let sockets = wanted.iter().map(|one| one.descriptors(plan.loops)).sum();
         // A worker that runs keeps the hard limit that it was started with.
-        let raise = if self.in_force.is_some() { Raise::Soft } else { Raise::Hard };
+        let stays = self.worker.as_ref().is_some_and(|worker| worker.plan.as_ref() == Some(&plan));
+        let raise = if stays { Raise::Soft } else { Raise::Hard };
         let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
         let connections = connections.map_err(|too_many| too_many.report(sources))?;
-        if let Some(in_force) = &self.in_force {
-            let serves = |wanted: &[Wanted]| wanted.iter().any(Wanted::is_for_clients);
-            if !serves(&wanted) && serves(&in_force.wanted) {
-                let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
-                            To stop, send TERM";
-                report.push(ReportLine::new(ReportLevel::Error, text));
-                return Err(report);
-            }
-            self.check_fixed(&model, &mut report);
+        if self.is_up && !wanted.iter().any(Wanted::is_for_clients) && !self.listeners.serve_nobody() {
+            let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
+                        To stop, send TERM";
+            report.push(ReportLine::new(ReportLevel::Error, text));
+            return Err(report);
         }
         if self.options.forbids_warnings(&model) {
             report::forbid_warnings(&mut report);
@@ -107,38 +134,55 @@ impl Service {
             }
         }
         let log_descriptors = logging::find_descriptors(&model, &self.inherited).map_err(render)?;
-        let opened = self.listeners.open_missing(&wanted, &self.inherited).map_err(render)?;
+        let opened = self.listeners.open_missing(&wanted, &self.inherited, plan.loops).map_err(render)?;
         material.maxconn = connections;
         material.generation = self.generation() + 1;
-        let configuration = Configuration { material: Arc::new(material), model, wanted, report, log_descriptors };
+        let material = Arc::new(material);
+        let configuration = Configuration { material, model, plan, wanted, report, log_descriptors };
         self.candidate = Some(Candidate { configuration, opened });
         Ok(())
     }
 
-    /// What a reload cannot change is said, not ignored.
-    fn check_fixed(&self, model: &Model, report: &mut Vec<ReportLine>) {
-        let settled = Fixed::settle(&model.process, crate::sys::privileges::Ids::current(), &mut Vec::new());
-        if settled.as_ref().ok() != Some(&self.fixed) {
-            let text = "'user', 'group' and 'nbthread' take effect at the next start only";
-            report.push(ReportLine::new(ReportLevel::Warning, text));
+    /// Puts the candidate to the worker that can adopt it: the one that is there, or a new one beside it.
+    fn present(&mut self) {
+        let Some(plan) = self.candidate.as_ref().map(|candidate| &candidate.configuration.plan) else {
+            return;
+        };
+        match &self.worker {
+            // The successor is at it.
+            Some(_) if self.successor.is_some() => {}
+            Some(worker) if worker.plan.as_ref() == Some(plan) => self.offer(Seat::Worker),
+            Some(worker) if worker.serving => self.start_worker(Seat::Successor),
+            // One that serves nobody yet, or the last one has died: the new configuration may be what was needed.
+            _ => {
+                self.worker = None;
+                self.start_worker(Seat::Worker);
+            }
         }
     }
 
-    /// Sends the worker what it is to adopt: the candidate, or to a new worker what is in force.
-    pub(super) fn offer(&mut self) {
-        let Some(worker) = self.worker.as_mut().filter(|worker| worker.started && worker.offered.is_none()) else {
+    /// Sends a worker what it is to adopt: the candidate, or to a new worker what is in force.
+    pub(super) fn offer(&mut self, seat: Seat) {
+        let place = match seat {
+            Seat::Worker => &mut self.worker,
+            Seat::Successor => &mut self.successor,
+        };
+        let Some(worker) = place.as_mut().filter(|worker| worker.started && worker.offered.is_none()) else {
             return;
         };
-        let candidate = self.candidate.as_ref();
-        let configuration = candidate.map(|candidate| &candidate.configuration).or(self.in_force.as_ref());
-        let Some(configuration) = configuration else {
-            return;
+        let fits = |configuration: &Configuration| worker.plan.as_ref() == Some(&configuration.plan);
+        let candidate = self.candidate.as_ref().filter(|candidate| fits(&candidate.configuration));
+        let in_force = self.in_force.as_ref().filter(|configuration| fits(configuration));
+        let Some(configuration) = candidate.map(|candidate| &candidate.configuration).or(in_force) else {
+            // It was started for a candidate that is no more.
+            *place = None;
+            return self.schedule_restart(Duration::ZERO);
         };
         let generation = configuration.material.generation;
+        let opened = candidate.map_or(&[][..], |candidate| &candidate.opened);
         let kept = self.listeners.for_clients().filter(|_| !worker.serving);
-        let opened = candidate.iter().flat_map(|candidate| &candidate.opened);
-        let sockets = kept.chain(opened).flat_map(Open::for_worker);
-        let sockets = sockets.chain(self.listeners.of_process(&configuration.wanted));
+        let mut sockets = listeners::for_loops(kept.chain(opened), configuration.plan.loops);
+        sockets.extend(self.listeners.of_process(&configuration.wanted, opened));
         // For what is new only: a certificate that has expired since must not keep a new worker from what the last one did.
         let forbid_warnings = candidate.is_some() && self.options.forbids_warnings(&configuration.model);
         let sent = offer::encode(configuration, sockets, forbid_warnings).and_then(|(message, descriptors)| {
@@ -149,7 +193,7 @@ impl Service {
             Ok(_) => worker.offered = Some(Offered { generation, since: Instant::now() }),
             Err(error) => {
                 let text = format!("cannot hand the configuration to the worker: {}", reason(&error));
-                self.handle_refused(generation, vec![ReportLine::new(ReportLevel::Error, text)]);
+                self.handle_refused(seat, generation, vec![ReportLine::new(ReportLevel::Error, text)]);
             }
         }
     }
@@ -163,7 +207,7 @@ impl Service {
     pub(super) fn handle_adopted(&mut self, generation: u64, mut answer: Vec<ReportLine>) {
         let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
         if let Some(Candidate { mut configuration, opened }) = adopted {
-            if self.in_force.is_some() {
+            if self.is_up {
                 self.note_reload(None);
             }
             let mut report = std::mem::take(&mut configuration.report);
@@ -186,49 +230,50 @@ impl Service {
             self.logging.adopt(model, log_descriptors);
         }
         if self.outcome.is_none() {
+            self.is_up = true;
             self.show_ready();
         }
         if self.candidate.is_some() {
-            self.offer();
+            self.present();
         }
-        self.start_collecting();
+        self.start_next();
     }
 
-    pub(super) fn handle_refused(&mut self, generation: u64, report: Vec<ReportLine>) {
-        let serving = self.worker.as_ref().is_some_and(|worker| worker.serving);
-        if self.in_force.is_none() {
+    pub(super) fn handle_refused(&mut self, seat: Seat, generation: u64, report: Vec<ReportLine>) {
+        if !self.is_up {
             self.candidate = None;
             refuse_start(&report);
             self.outcome = Some(ExitCode::FAILURE);
         } else if self.is_candidate(generation) {
             self.refuse(&report);
-            if !serving {
-                self.offer();
+            if self.worker.as_ref().is_some_and(|worker| !worker.serving) {
+                self.offer(Seat::Worker);
             }
         } else if self.candidate.is_some() {
             report.iter().for_each(ReportLine::log);
             log::error!("generation {generation} can not be restored: {}; trying the next", Summary::of(&report));
-            self.offer();
+            self.present();
         } else {
             // What was in force cannot be built any more (a CRL has expired since): only fresh files can help.
             report.iter().for_each(ReportLine::log);
             log::error!("generation {} can not be restored: {}", self.generation(), Summary::of(&report));
-            let lived = self.worker.take().map_or(Duration::ZERO, |worker| worker.since.elapsed());
+            let lived = self.seat(seat).take().map_or(Duration::ZERO, |worker| worker.since.elapsed());
             self.schedule_restart(lived);
             self.reload();
         }
     }
 
-    /// Logs why a reload failed. Everything stays as it was.
+    /// Logs why a reload or an upgrade failed. Everything stays as it was.
     pub(super) fn refuse(&mut self, report: &[ReportLine]) {
         report.iter().for_each(ReportLine::log);
-        log::error!("reload refused ({}); generation {} stays in force", Summary::of(report), self.generation());
-        self.candidate = None;
+        let (summary, generation) = (Summary::of(report), self.generation());
+        log::error!("reload refused ({summary}); generation {generation} stays in force");
+        (self.candidate, self.successor) = (None, None);
         self.note_reload(Some(report));
         self.show_ready();
         self.history.reloads_refused += 1;
         self.history.last_adopted = false;
         self.tell_history();
-        self.start_collecting();
+        self.start_next();
     }
 }

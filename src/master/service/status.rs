@@ -40,18 +40,21 @@ impl Service {
         }
     }
 
-    /// When the manager has to hear from the master because no worker can speak: one that does not serve yet builds its first
-    /// snapshot, or is started again.
+    /// Whether there is a worker that reports.
+    fn is_heard(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.serving && worker.beats.is_some())
+    }
+
+    /// When the manager has to hear from the master because no worker can speak: one builds its first snapshot, or is started
+    /// again, or is of the program before an upgrade.
     pub(super) fn next_sign(&self) -> Option<Instant> {
-        let serves = self.worker.as_ref().is_some_and(|worker| worker.serving);
-        let alive = if serves { None } else { self.notify.alive_due() };
+        let alive = if self.is_heard() { None } else { self.notify.alive_due() };
         [alive, self.standing.extend_at].into_iter().flatten().min()
     }
 
     /// Gives the signs that are due.
     pub(super) fn give_signs(&mut self, now: Instant) {
-        let serves = self.worker.as_ref().is_some_and(|worker| worker.serving);
-        if !serves && self.notify.alive_due().is_some_and(|due| due <= now) {
+        if !self.is_heard() && self.notify.alive_due().is_some_and(|due| due <= now) {
             self.notify.alive();
         }
         if self.standing.extend_at.is_some_and(|at| at <= now) {
@@ -75,7 +78,7 @@ impl Service {
     /// The service is up, for the first time or after a reload; unless one is under way.
     pub(super) fn show_ready(&mut self) {
         let status = self.status();
-        if self.candidate.is_none() && self.collecting.is_none() {
+        if !self.is_changing() {
             self.notify.ready(&status);
         }
     }

@@ -1,35 +1,71 @@
-//! The worker: started, listened to, started again when it dies.
+//! The workers: started, listened to, started again when they die.
+//!
+//! There is one that serves, and for a while another beside it: the successor, which is to serve a configuration that the
+//! one there is cannot (another user, another number of loops, another program). Whoever was replaced finishes its
+//! connections among the retired.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::Service;
-use crate::ipc::{Incoming, Start, ToMaster, ToWorker};
-use crate::master::child::{Worker, describe};
-use crate::master::plan::Fixed;
+use nix::sys::wait::WaitStatus;
+
+use super::{FIRST_ANSWER, LAST_MOMENTS, SLOW_ANSWER, Service};
+use crate::ipc::{Incoming, ToMaster, ToWorker};
+use crate::master::child::{Process, Worker, describe};
 use crate::report::{Escaped, ReportLevel, ReportLine};
 use crate::sys::reason;
 
+/// Which of the two workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// The one that serves, or is to as soon as it can.
+    Worker,
+    /// The one that is to take its place.
+    Successor,
+}
+
+/// A worker that was replaced and finishes its connections.
+pub(super) struct Retired {
+    process: Process,
+    /// When its time is over.
+    pub(super) kill_at: Option<Instant>,
+}
+
 impl Service {
-    pub(super) fn start_worker(&mut self) {
+    pub(super) fn seat(&mut self, seat: Seat) -> &mut Option<Worker> {
+        match seat {
+            Seat::Worker => &mut self.worker,
+            Seat::Successor => &mut self.successor,
+        }
+    }
+
+    /// Starts a worker for the candidate, or for what is in force where there is none.
+    pub(super) fn start_worker(&mut self, seat: Seat) {
         self.restart_at = None;
-        let Fixed { ids, loops } = self.fixed;
+        let candidate = self.candidate.as_ref().map(|candidate| &candidate.configuration);
+        let Some(configuration) = candidate.or(self.in_force.as_ref()) else {
+            return;
+        };
         let verbosity = self.logging.verbosity() as u8;
-        let report_every = self.notify.report_every();
-        match Worker::start(Start { uid: ids.uid, gid: ids.gid, loops, verbosity, report_every }) {
+        match Worker::start(&configuration.plan, verbosity, self.notify.report_every()) {
             Ok(worker) => {
                 log::debug!("started worker {}", worker.pid());
-                self.worker = Some(worker);
+                *self.seat(seat) = Some(worker);
             }
             Err(error) => {
-                log::error!("cannot start a worker: {}", reason(&error));
-                self.schedule_restart(Duration::ZERO);
+                let text = format!("cannot start a worker: {}", reason(&error));
+                if seat == Seat::Successor {
+                    self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
+                } else {
+                    log::error!("{text}");
+                    self.schedule_restart(Duration::ZERO);
+                }
             }
         }
     }
 
     pub(super) fn schedule_restart(&mut self, lived: Duration) {
-        if self.in_force.is_none() {
+        if !self.is_up {
             log::error!("not started: no worker could be brought up");
             self.outcome = Some(ExitCode::FAILURE);
             return;
@@ -42,8 +78,50 @@ impl Service {
         self.restart_at = Some(Instant::now() + delay);
     }
 
-    pub(super) fn handle_worker(&mut self) {
-        let Some(worker) = self.worker.as_mut().filter(|worker| worker.silent.is_none()) else {
+    /// The time for another worker has come.
+    pub(super) fn restart(&mut self) {
+        self.restart_at = None;
+        if self.in_force.is_some() || self.candidate.is_some() {
+            self.start_worker(Seat::Worker);
+        } else {
+            // The program before an upgrade has taken its configuration with it.
+            self.reload();
+        }
+    }
+
+    /// The successor serves: whoever served until now finishes.
+    pub(super) fn succeed(&mut self) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        if let Some(worker) = self.worker.replace(successor) {
+            self.retire(worker);
+        }
+    }
+
+    pub(super) fn retire(&mut self, worker: Worker) {
+        log::info!("worker {} finishes its connections", worker.pid());
+        let kill_at = self.hard_stop_after().map(|limit| Instant::now() + limit + LAST_MOMENTS);
+        self.retired.push(Retired { process: worker.retire(), kill_at });
+    }
+
+    /// Retired workers of the program before an upgrade; their limits are theirs.
+    pub(super) fn take_over_retired(&mut self, process: Process) {
+        self.retired.push(Retired { process, kill_at: None });
+    }
+
+    pub(super) fn retired_ids(&self) -> impl Iterator<Item = nix::unistd::Pid> {
+        self.retired.iter().map(|retired| retired.process.pid())
+    }
+
+    pub(super) fn handle_workers(&mut self) {
+        for seat in [Seat::Successor, Seat::Worker] {
+            self.listen_to(seat);
+        }
+    }
+
+    fn listen_to(&mut self, seat: Seat) {
+        let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.speaks()) else {
             return;
         };
         if let Err(error) = worker.channel.flush() {
@@ -51,9 +129,11 @@ impl Service {
             worker.silent = Some(Instant::now());
             return;
         }
-        while let Some(worker) = self.worker.as_mut() {
+        // Taking a message may give the seat to somebody else.
+        let pid = worker.pid();
+        while let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.pid() == pid) {
             match worker.channel.poll_receive::<ToMaster>() {
-                Ok(Incoming::Message(message, _)) => self.handle_message(message),
+                Ok(Incoming::Message(message, _)) => self.handle_message(seat, message),
                 Ok(Incoming::Nothing) => return,
                 Ok(Incoming::Closed) => {
                     worker.silent = Some(Instant::now());
@@ -62,26 +142,27 @@ impl Service {
                 Err(error) => {
                     log::error!("the worker sent nonsense: {error}");
                     worker.silent = Some(Instant::now());
-                    worker.kill();
+                    worker.process.kill();
                     return;
                 }
             }
         }
     }
 
-    fn handle_message(&mut self, message: ToMaster) {
-        let Some(worker) = self.worker.as_mut() else {
-            return;
-        };
+    fn handle_message(&mut self, seat: Seat, message: ToMaster) {
         if self.draining.is_some() {
             return;
         }
+        let Some(worker) = self.seat(seat).as_mut() else {
+            return;
+        };
         match message {
             ToMaster::Started { sandbox } => {
                 worker.started = true;
-                log::info!("worker {} runs as user {}: {}", worker.pid(), self.fixed.ids.uid, Escaped(&sandbox));
+                let uid = worker.plan.as_ref().map_or(0, |plan| plan.ids.uid);
+                log::info!("worker {} runs as user {uid}: {}", worker.pid(), Escaped(&sandbox));
                 self.tell_history();
-                self.offer();
+                self.offer(seat);
             }
             ToMaster::Adopted { generation, .. } | ToMaster::Refused { generation, .. }
                 if worker.offered.is_none_or(|offered| offered.generation != generation) =>
@@ -92,57 +173,131 @@ impl Service {
                 worker.offered = None;
                 worker.serving = true;
                 self.note_certificates(certificates);
+                if seat == Seat::Successor {
+                    self.succeed();
+                }
                 self.handle_adopted(generation, report);
             }
             ToMaster::Refused { generation, report } => {
                 worker.offered = None;
-                self.handle_refused(generation, report);
+                self.handle_refused(seat, generation, report);
             }
         }
     }
 
+    /// Looks which children have ended.
     pub(super) fn handle_child(&mut self) {
-        let Some((status, worker)) = self.worker.as_mut().and_then(|worker| Some((worker.exit_status()?, worker)))
-        else {
+        self.handle_rehearsed();
+        self.retired.retain(|retired| match retired.process.exit_status() {
+            None => true,
+            Some(status) => {
+                log::info!("worker {} has finished: it {}", retired.process.pid(), describe(status));
+                false
+            }
+        });
+        for seat in [Seat::Successor, Seat::Worker] {
+            if let Some(status) = self.seat(seat).as_ref().and_then(|worker| worker.process.exit_status()) {
+                self.handle_death(seat, status);
+            }
+        }
+        self.finish_draining();
+    }
+
+    fn handle_death(&mut self, seat: Seat, status: WaitStatus) {
+        let Some(mut worker) = self.seat(seat).take() else {
             return;
         };
+        let (pid, lived) = (worker.pid(), worker.since.elapsed());
+        if self.draining.is_some() {
+            log::info!("worker {pid} {}", describe(status));
+            return;
+        }
         // Its last words, if it had any, are still in the socket.
-        while worker.silent.is_none() {
+        while worker.speaks() {
             match worker.channel.poll_receive::<ToMaster>() {
-                Ok(Incoming::Message(message @ ToMaster::Refused { .. }, _)) if self.in_force.is_none() => {
-                    return self.handle_message(message);
+                Ok(Incoming::Message(ToMaster::Refused { generation, report }, _)) if !self.is_up => {
+                    return self.handle_refused(seat, generation, report);
                 }
                 Ok(Incoming::Message(..)) => {}
                 _ => break,
             }
         }
-        let (pid, lived) = (worker.pid(), worker.since.elapsed());
-        let offered = worker.offered.map(|offered| offered.generation);
-        self.worker = None;
-        if self.draining.is_some() {
-            log::info!("worker {pid} {}", describe(status));
-            log::info!("stopped");
-            self.outcome = Some(ExitCode::SUCCESS);
-            return;
-        }
         log::error!("worker {pid} {} after {} s", describe(status), lived.as_secs());
-        if offered.is_some_and(|generation| self.is_candidate(generation)) && self.in_force.is_some() {
+        let died_of_it = worker.offered.is_some_and(|offered| self.is_candidate(offered.generation));
+        if seat == Seat::Successor || (died_of_it && self.is_up) {
             let text = "the worker died of the new configuration";
             self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
         }
-        self.schedule_restart(lived);
+        if seat == Seat::Worker {
+            // Whoever was to take its place may do so right away.
+            self.worker = self.successor.take();
+            if self.worker.is_none() {
+                self.schedule_restart(lived);
+            }
+        }
     }
 
-    /// The worker answers those who watch the service, and sees only a part of it.
+    /// The workers answer those who watch the service, and see only a part of it.
     pub(super) fn tell_history(&mut self) {
-        self.send(&ToWorker::History(self.history));
+        self.send_to(Seat::Worker, &ToWorker::History(self.history));
+        self.send_to(Seat::Successor, &ToWorker::History(self.history));
     }
 
     pub(super) fn send(&mut self, message: &ToWorker) {
-        if let Some(worker) = &mut self.worker {
+        self.send_to(Seat::Worker, message);
+    }
+
+    fn send_to(&mut self, seat: Seat, message: &ToWorker) {
+        if let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.plan.is_some()) {
             let sent = worker.channel.queue(message, &[]).and_then(|()| worker.channel.flush());
             if let Err(error) = sent {
                 log::debug!("writing to the worker: {error}");
+            }
+        }
+    }
+
+    /// When a worker has to be looked at again.
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        let workers = self.worker.iter().chain(&self.successor);
+        let checks = workers.flat_map(|worker| {
+            let full = (worker.channel.has_outgoing() && worker.speaks()).then(|| Instant::now() + super::FULL_SOCKET);
+            let answer = if worker.serving {
+                worker.offered.map(|offered| offered.since + SLOW_ANSWER)
+            } else {
+                Some(worker.since + FIRST_ANSWER)
+            };
+            [full, worker.silent.map(|since| since + LAST_MOMENTS), answer]
+        });
+        checks.chain(self.retired.iter().map(|retired| retired.kill_at)).flatten().min()
+    }
+
+    /// Ends workers that have had their time.
+    pub(super) fn check_workers(&mut self, now: Instant) {
+        for retired in &mut self.retired {
+            if retired.kill_at.is_some_and(|at| at <= now) {
+                log::warn!("worker {} did not finish in time and is killed", retired.process.pid());
+                retired.process.kill();
+                retired.kill_at = None;
+            }
+        }
+        for seat in [Seat::Successor, Seat::Worker] {
+            let Some(worker) = self.seat(seat) else {
+                continue;
+            };
+            let pid = worker.pid();
+            if worker.silent.is_some_and(|since| since + LAST_MOMENTS <= now) {
+                log::error!("worker {pid} hangs at its end and is killed");
+                worker.silent = Some(now);
+                worker.process.kill();
+            } else if !worker.serving && worker.since + FIRST_ANSWER <= now {
+                log::error!("worker {pid} is not ready after {} s and is killed", FIRST_ANSWER.as_secs());
+                worker.since = now;
+                worker.process.kill();
+            } else if let Some(offered) = worker.offered.as_mut().filter(|_| worker.serving) {
+                if offered.since + SLOW_ANSWER <= now {
+                    offered.since = now;
+                    log::warn!("worker {pid} has not answered to the reload for {} s", SLOW_ANSWER.as_secs());
+                }
             }
         }
     }
