@@ -15,6 +15,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAdd
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::listener_name;
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{AdminSocket, BindAddress, Location, Model, UnixPermissions};
 use crate::ipc::{Admin, DescriptorRole};
@@ -84,6 +85,18 @@ pub(super) fn wanted(model: &Model, master_socket: Option<&AdminSocket>) -> Vec<
         }
     }
     wanted
+}
+
+/// Names of sockets that systemd has passed and nobody will take connections from.
+pub(super) fn unused<'a>(wanted: &[Wanted], inherited: &'a Inherited) -> Vec<&'a str> {
+    let is_wanted = |name: &str, number: i32| {
+        wanted.iter().any(|one| match &one.key {
+            BindAddress::Named(wanted) => wanted == name,
+            BindAddress::Descriptor(wanted) => *wanted == number,
+            _ => false,
+        })
+    };
+    inherited.named().filter(|(name, number)| !is_wanted(name, *number)).map(|(name, _)| name).collect()
 }
 
 /// A listener that is open: one socket per event loop, or one for all where the kernel cannot spread connections.
@@ -288,6 +301,11 @@ impl Open {
     /// Whether it takes the clients of a frontend.
     pub(super) fn is_for_clients(&self) -> bool {
         self.is_for_clients
+    }
+
+    /// Its name in the manager's store. A socket with a path is not stored: the path goes with this process.
+    pub(super) fn store_name(&self) -> Option<String> {
+        listener_name::encode(&self.key).filter(|_| self.is_for_clients && self.name.is_none())
     }
 
     /// Its sockets.

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -118,16 +118,31 @@ impl Notify {
         self.watchdog.map(|period| self.alive_at + period / 2)
     }
 
+    /// Gives the manager a listening socket to keep, so that nobody is refused while this process is killed or started again. It
+    /// comes back by its name (sd_pid_notify_with_fds(3)); a manager that was not told `FileDescriptorStoreMax=` closes it.
+    pub(super) fn store(&self, name: &str, socket: &OwnedFd) {
+        self.send_with(&format!("FDSTORE=1\nFDNAME={name}"), Some(socket.as_fd()));
+    }
+
+    /// Lets the manager close all sockets of this name.
+    pub(super) fn forget(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
     fn say(&mut self, state: &str, status: &str) {
         self.status = line(status);
         self.send(&format!("{state}\nSTATUS={}", self.status));
     }
 
     fn send(&self, text: &str) {
+        self.send_with(text, None);
+    }
+
+    fn send_with(&self, text: &str, descriptor: Option<BorrowedFd<'_>>) {
         let Some(Manager { socket, address }) = &self.manager else {
             return;
         };
-        if let Err(error) = send_datagram(socket.as_fd(), address, text.as_bytes(), None) {
+        if let Err(error) = send_datagram(socket.as_fd(), address, text.as_bytes(), descriptor) {
             log::warn!("cannot tell the service manager {:?}: {}", text, reason(&error));
         }
     }

@@ -91,9 +91,9 @@ impl Inherited {
         }))
     }
 
-    /// Names of the sockets that systemd passed.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.named.iter().map(|(name, _)| name.as_str())
+    /// The sockets that systemd passed, by name and number.
+    pub fn named(&self) -> impl Iterator<Item = (&str, RawFd)> {
+        self.named.iter().map(|(name, number)| (name.as_str(), *number))
     }
 
     /// Takes out what systemd passed under names that suit: it is nobody else's any more.

@@ -23,3 +23,4 @@ mod stopping;
 mod suites;
 mod support;
 mod tidy;
+mod upgrade;

@@ -1,6 +1,7 @@
 //! Master and worker as processes: start, reload, crash, background, exit codes. What goes through a connection is
 //! tested elsewhere; here it is enough that one is open.
 
+mod activation;
 mod notify;
 mod site;
 

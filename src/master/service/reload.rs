@@ -12,7 +12,7 @@ use crate::master::listeners::{self, Wanted};
 use crate::master::material::{Collected, collect};
 use crate::master::offer::{self, Candidate, Configuration};
 use crate::master::plan::{self, Plan};
-use crate::master::{logging, refuse_start};
+use crate::master::{listener_name, logging, refuse_start};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::sys::limits::Raise;
 use crate::sys::privileges::Ids;
@@ -127,6 +127,12 @@ impl Service {
             report.push(ReportLine::new(ReportLevel::Error, text));
             return Err(report);
         }
+        for name in listeners::unused(&wanted, &self.inherited) {
+            let text = format!(
+                "a socket named '{name}' was passed to this process and no 'bind' takes it (fd@{name}): its clients wait"
+            );
+            report.push(ReportLine::new(ReportLevel::Warning, text));
+        }
         if self.options.forbids_warnings(&model) {
             report::forbid_warnings(&mut report);
             if Summary::of(&report).errors > 0 {
@@ -213,7 +219,11 @@ impl Service {
             let mut report = std::mem::take(&mut configuration.report);
             report::merge(&mut report, std::mem::take(&mut answer));
             report.iter().for_each(ReportLine::log);
+            for (name, open) in opened.iter().filter_map(|open| Some((open.store_name()?, open))) {
+                open.sockets().for_each(|socket| self.notify.store(&name, socket));
+            }
             let (added, closed) = self.listeners.commit(&configuration.wanted, opened);
+            closed.iter().filter_map(listener_name::encode).for_each(|name| self.notify.forget(&name));
             added.iter().for_each(|key| log::info!("listening on {key}"));
             closed.iter().for_each(|key| log::info!("no longer listening on {key}"));
             self.in_force = Some(configuration);

@@ -165,13 +165,18 @@ pub(super) fn stat(process: Pid) -> Option<(String, i32)> {
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
-pub(super) fn worker_of(master: Pid) -> Option<Pid> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+pub(super) fn workers_of(master: Pid) -> Vec<Pid> {
+    let worker = |entry: fs::DirEntry| {
         let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
         let (state, parent) = stat(process)?;
         let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
         (parent == master.as_raw() && state != "Z" && name.trim() == "bowline-worker").then_some(process)
-    })
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter_map(worker).collect()
+}
+
+pub(super) fn worker_of(master: Pid) -> Option<Pid> {
+    workers_of(master).first().copied()
 }
 
 pub(super) fn is_alive(process: Pid) -> bool {

@@ -20,7 +20,7 @@ use super::ports::Port;
 use super::{DEADLINE, eventually};
 
 /// What the process says when it serves.
-const ADOPTED: &str = "worker adopted generation";
+pub(crate) const ADOPTED: &str = "worker adopted generation";
 
 /// The program: the one cargo built, or the one that `BOWLINE_BIN` names (an installed package, say).
 pub(crate) fn program() -> PathBuf {
@@ -88,6 +88,22 @@ impl Site {
             rest = rest[end + 1..].to_owned();
         }
         filled + &rest
+    }
+
+    /// Puts a copy of the program at `bowline`, as package managers do: whole, then renamed into place.
+    pub(crate) fn install(&self) -> PathBuf {
+        let (draft, path) = (self.path(".bowline.new"), self.path("bowline"));
+        fs::copy(program(), &draft).expect("a copy");
+        fs::rename(&draft, &path).expect("a renamed file");
+        path
+    }
+
+    /// Puts a shell script in the place of the program.
+    pub(crate) fn install_script(&self, script: &str) {
+        let (draft, path) = (self.path(".bowline.new"), self.path("bowline"));
+        fs::write(&draft, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("mode 755");
+        fs::rename(&draft, &path).expect("a renamed file");
     }
 
     /// Writes `bowline.cfg`.
@@ -253,6 +269,17 @@ impl Bowline {
         }
     }
 
+    /// Starts a copy of the program, `bowline` in the site's directory, and waits until it serves. The copy can be replaced.
+    #[track_caller]
+    pub(crate) fn start_copy(site: Site, config: &Config) -> Self {
+        let path = site.configure(&config.render(&site));
+        let words = [site.install().into(), "-f".into(), path.into(), "-db".into()];
+        match Self::run(site, &words) {
+            Ok(bowline) => bowline,
+            Err(failure) => panic!("bowline did not start: {:?}\nlog:\n{}", failure.status, failure.log),
+        }
+    }
+
     /// Starts it with this configuration.
     pub(crate) fn launch(site: Site, text: &str, prefix: &[&str]) -> Result<Self, StartFailure> {
         let path = site.configure(text);
@@ -350,6 +377,11 @@ impl Bowline {
     /// The master process.
     pub(crate) fn master(&self) -> Pid {
         pid(self.child.id())
+    }
+
+    /// Workers that serve or finish.
+    pub(crate) fn workers(&self) -> Vec<Pid> {
+        children(self.master())
     }
 
     /// The worker process.

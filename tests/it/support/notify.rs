@@ -1,9 +1,12 @@
 //! A service manager that only listens: the socket behind `$NOTIFY_SOCKET`, and what arrives there.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
+
+use bowline::sys::descriptors::{Passed, receive_with_descriptor};
 
 use super::DEADLINE;
 
@@ -12,6 +15,8 @@ use super::DEADLINE;
 pub(crate) struct Notice {
     /// `NAME=value`, a line each.
     text: String,
+    /// The descriptor that came with it.
+    pub(crate) descriptor: Option<Arc<OwnedFd>>,
 }
 
 impl Notice {
@@ -37,9 +42,13 @@ impl Manager {
         let sink = heard.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            while let Ok(length) = socket.recv(&mut bytes) {
+            while let Ok((length, passed)) = receive_with_descriptor(socket.as_fd(), &mut bytes) {
                 let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                sink.0.lock().expect("a list").push(Notice { text });
+                let descriptor = match passed {
+                    Passed::Descriptor(descriptor) => Some(Arc::new(descriptor)),
+                    Passed::Nothing | Passed::Lost => None,
+                };
+                sink.0.lock().expect("a list").push(Notice { text, descriptor });
                 sink.1.notify_all();
             }
         });
