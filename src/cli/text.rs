@@ -39,8 +39,11 @@ Usage: bowline [-f FILE]... [OPTION]...
     }
     text += "
 Signals: HUP reads everything again and changes nothing if there is an error.
+USR2 upgrades: the program file is executed again, and open connections finish
+in the old worker. HUP does so too if the file was replaced.
 USR1, TERM and INT stop accepting and wait for open connections, for
-'hard-stop-after' at most; a second TERM or INT cuts them.
+'hard-stop-after' at most; a second TERM or INT leaves them 2 seconds, a third
+none.
 ";
     let names: Vec<&str> = OPTIONS
         .iter()

@@ -87,12 +87,19 @@ where, and what was in force stays in force. Connections live on through a reloa
 const SIGNALS: &[(&str, &str)] = &[
     (
         "'SIGHUP'",
-        "Reads the configuration and all files again. Nothing changes if there is an error. (HAProxy only logs at this signal.)",
+        "Reads the configuration and all files again. Nothing changes if there is an error. (HAProxy only logs at this signal.) If \
+         the program file was replaced since the start, as by a package upgrade, it does what 'SIGUSR2' does.",
+    ),
+    (
+        "'SIGUSR2'",
+        "Upgrades: the program is executed again by the same process, if it accepts the configuration. It keeps the listeners open, \
+         starts a worker of its own, and lets the old one finish its connections, for 'hard-stop-after' at most. Nobody is refused \
+         and nothing is cut. If the new program cannot serve, the old worker goes on.",
     ),
     (
         "'SIGUSR1', 'SIGTERM', 'SIGINT'",
-        "Accepts no more and waits for the connections that are open, for 'hard-stop-after' at most. A second 'SIGTERM' or 'SIGINT' cuts \
-         them.",
+        "Accepts no more and waits for the connections that are open, for 'hard-stop-after' at most. A second 'SIGTERM' or 'SIGINT' \
+         leaves them 2 seconds, and a third none.",
     ),
 ];
 
@@ -110,7 +117,15 @@ const EXIT_CODES: &[(&str, &str)] = &[
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("'NOTIFY_SOCKET'", "Set by systemd: '-D' and 'daemon' are then without effect."),
+    (
+        "'NOTIFY_SOCKET', 'WATCHDOG_USEC'",
+        "Set by systemd: it is told when the service is ready, reloads, stops, and that its event loops move. '-D' and 'daemon' are then \
+         without effect.",
+    ),
+    (
+        "'LISTEN_FDS', 'LISTEN_FDNAMES'",
+        "Set by systemd for a socket unit: 'bind fd@<name>' takes the sockets of that name.",
+    ),
     ("others", "The configuration may name any, in double quotes: \"$NAME\"."),
 ];
 

@@ -43,7 +43,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         usage: "<address>[,<address>…] [<parameter> …]",
         class: Class::Must,
         doc: "Listen here. Addresses: <ip>:<port>, [<ipv6>]:<port>, *:<port> or :<port> (IPv4), :::<port> (IPv6), /path or unix@/path, \
-              abns@<name>, fd@<number>. May be repeated. Parameters are listed below.",
+              abns@<name>, fd@<number>, fd@<name> (sockets that systemd passes under that name). May be repeated. Parameters are listed below.",
         arguments: 1..=usize::MAX,
         repeats: true,
         action: Action::Proxy(bind::line),
