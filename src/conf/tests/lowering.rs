@@ -140,6 +140,7 @@ fn addresses_of_bind() {
         ("unix@x.sock", BindAddress::Unix("x.sock".into())),
         ("abns@name", BindAddress::Abstract(b"name".to_vec())),
         ("fd@7", BindAddress::Descriptor(7)),
+        ("fd@front-https", BindAddress::Named("front-https".into())),
     ] {
         assert_eq!(addresses(line), [expected], "{line}");
     }
@@ -166,7 +167,9 @@ fn bad_addresses_of_bind() {
         (",", "E103"),
         ("unix@", "E103"),
         ("abns@", "E103"),
-        ("fd@x", "E103"),
+        ("fd@", "E103"),
+        ("fd@3x", "E103"),
+        ("fd@a\u{e4}", "E103"),
         ("fd@-1", "E103"),
         ("bogus@1.2.3.4:80", "E103"),
         (":80-90", "E120"),
