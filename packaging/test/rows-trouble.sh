@@ -1,0 +1,266 @@
+# shellcheck shell=bash disable=SC2154
+# Crashes, hangs, logs, metrics. Sourced by nspawn.sh.
+
+rows_trouble() {
+    service_row 29 "a killed master is back within 2 seconds, even while an old worker drains" master_killed
+    service_row 56 "a killed worker is replaced, and nobody is refused" worker_killed
+    service_row 57 "master or worker killed in the middle of an upgrade: the service serves" killed_in_upgrade
+    service_row 30 "a master that hangs is restarted by the watchdog" master_hangs
+    service_row 58 "a worker that hangs is replaced" worker_hangs
+    service_row 38 "priorities in the journal are right" priorities
+    service_row 39 "a line for each connection: good, no certificate, wrong, expired, too slow" lines
+    service_row 40 "no line is lost in a burst" burst
+    service_row 42 "metrics are valid" metrics
+    service_row 60 "certbot's hook hands over a renewed certificate" certbot_hook
+    service_row 59 "bowline ctl and socat talk to the control sockets" control
+}
+
+master_killed() {
+    inside systemctl reset-failed bowline 2>/dev/null || true
+    client long long "$port"
+    inside systemctl kill --signal=USR2 --kill-whom=main bowline
+    sleep 1
+    local before start
+    before=$(property NRestarts)
+    start=$EPOCHREALTIME
+    inside kill -9 "$(property MainPID)"
+    within 10 serves
+    echo "note: served again after $(bc <<<"$EPOCHREALTIME - $start") s"
+    (($(bc <<<"$EPOCHREALTIME - $start < 3.5")))
+    (($(property NRestarts) == before + 1))
+    finish long
+}
+
+worker_killed() {
+    local before
+    before=$(worker)
+    client load load "$port" --clients 4 --pause 0.05
+    inside kill -9 "$before"
+    within 10 serves
+    [[ $(worker) != "$before" ]]
+    local result
+    result=$(finish load)
+    echo "note: $result"
+    # Those that were inside are gone; nobody is turned away.
+    [[ $result == *'"refused": 0,'* ]]
+}
+
+killed_in_upgrade() {
+    local victim delay
+    for delay in 0.00 0.05 0.10 0.20 0.30 0.50; do
+        for victim in master worker; do
+            inside systemctl reset-failed bowline 2>/dev/null || true
+            inside systemctl kill --signal=USR2 --kill-whom=main bowline
+            sleep $delay
+            case $victim in
+            master) inside kill -9 "$(property MainPID)" ;;
+            worker) inside kill -9 "$(worker)" ;;
+            esac
+            within 10 serves || { echo "no service after the $victim was killed $delay s into an upgrade"; return 1; }
+        done
+    done
+    [[ $(inside systemctl is-active bowline) == active ]]
+}
+
+quick_watchdog() {
+    drop_in watchdog <<'END'
+[Service]
+WatchdogSec=3s
+END
+    inside systemctl restart bowline
+    serves
+}
+
+restarted() {
+    (($(property NRestarts) > 0))
+}
+
+master_hangs() {
+    quick_watchdog
+    inside systemctl reset-failed bowline 2>/dev/null || true
+    local since
+    since=$(inside date '+%F %T')
+    inside kill -STOP "$(property MainPID)"
+    within 20 restarted
+    within 20 serves
+    inside journalctl -u bowline --since "$since" -o cat | tee "$work/journal"
+    grep -q "Failed with result 'watchdog'" "$work/journal"
+    restore
+}
+
+worker_hangs() {
+    quick_watchdog
+    local before
+    before=$(worker)
+    inside kill -STOP "$before"
+    within 45 worker_is_not "$before"
+    within 20 serves
+    restore
+}
+
+priorities() {
+    inside journalctl -u bowline -p err -o cat _COMM=bowline | sort | uniq -c | sort -rn | head -20
+    # Nothing of everyday life is an error ...
+    not grep -q -v -i -e error -e cannot -e failed -e killed -e refus <(inside journalctl -u bowline -p err -o cat _COMM=bowline)
+    # ... and connections are at the level of information.
+    inside journalctl -u bowline -o json _COMM=bowline PRIORITY=6 -n 1 | grep -q '"SYSLOG_IDENTIFIER":"bowline"'
+    inside journalctl -u bowline -o cat _COMM=bowline PRIORITY=6 -n 200 | grep -q ' echo app/local '
+    not grep -q '^<[0-9]>' <(inside journalctl -u bowline -o cat -n 1000)
+}
+
+authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=$1" \
+        -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$work/$1.key" -out "$work/$1.crt" 2>/dev/null
+}
+
+# issue AUTHORITY NAME [ARGUMENT...]: a client's certificate.
+issue() {
+    local authority=$1 name=$2
+    shift 2
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout "$work/$name.key" \
+        -out "$work/$name.csr" 2>/dev/null
+    openssl x509 -req -in "$work/$name.csr" -CA "$work/$authority.crt" -CAkey "$work/$authority.key" -CAcreateserial "$@" \
+        -extfile <(echo extendedKeyUsage=clientAuth) -out "$work/$name.crt" 2>/dev/null
+}
+
+# tls_client [ARGUMENT...]: one connection with OpenSSL, whatever comes of it.
+tls_client() {
+    (echo hello; sleep 1) | timeout 5 nsenter --target="$leader" --net \
+        openssl s_client -connect "127.0.0.1:$port" -servername bowline.test "$@" >/dev/null 2>&1 || true
+}
+
+lines() {
+    authority right
+    authority wrong
+    issue right good -days 2
+    issue wrong stranger -days 2
+    # Over since long ago, whatever the clock says.
+    local past=(-days 1)
+    issue right expired "${past[@]}"
+    faketime_expired
+    inside mkdir -p /etc/bowline/ca
+    cp "$work/right.crt" "$root/etc/bowline/ca/clients.pem"
+    sed -i "s|ssl crt site.pem|ssl crt site.pem ca-file /etc/bowline/ca/clients.pem verify required|; s|client-hs 10s|client-hs 2s|" \
+        "$root/etc/bowline/bowline.cfg"
+    inside systemctl reload bowline
+    local since
+    since=$(inside date '+%F %T')
+    tls_client -cert "$work/good.crt" -key "$work/good.key"
+    tls_client
+    tls_client -cert "$work/stranger.crt" -key "$work/stranger.key"
+    tls_client -cert "$work/expired.crt" -key "$work/expired.key"
+    nsenter --target="$leader" --net timeout 4 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; cat <&3" || true
+    sleep 1
+    inside journalctl -u bowline --since "$since" -o cat _COMM=bowline | tee "$work/journal"
+    grep -q ' echo app/local .* -- ' "$work/journal"
+    grep -qi 'certificate.*required\|no certificate\|without a certificate' "$work/journal"
+    grep -q 'CN=stranger' "$work/journal"
+    grep -q 'CN=expired' "$work/journal"
+    grep -qi 'expired' "$work/journal"
+    grep -qi 'timeout\|timed out' "$work/journal"
+    write_configuration
+    inside systemctl reload bowline
+}
+
+# A certificate that is over: 'openssl ca' is the one command of Debian 12's OpenSSL that takes dates.
+faketime_expired() {
+    local folder=$work/ca
+    mkdir -p "$folder"
+    : >"$folder/index"
+    echo 1000 >"$folder/serial"
+    cat >"$folder/openssl.cnf" <<END
+[ca]
+default_ca = right
+[right]
+database = $folder/index
+serial = $folder/serial
+new_certs_dir = $folder
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[client]
+extendedKeyUsage = clientAuth
+END
+    openssl ca -batch -notext -config "$folder/openssl.cnf" -extensions client -cert "$work/right.crt" -keyfile "$work/right.key" \
+        -startdate 20200101000000Z -enddate 20200201000000Z -in "$work/expired.csr" -out "$work/expired.crt"
+}
+
+burst() {
+    local count=${BOWLINE_BURST:-60000} since stored
+    since=$(inside date '+%F %T')
+    inside journalctl --sync
+    traffic burst "$port" --clients 16 --count "$count" | tee "$work/burst"
+    local mark=0
+    for _ in {1..100}; do
+        inside journalctl --sync
+        stored=$(inside journalctl -u bowline --since "$since" -o cat _COMM=bowline | grep -c '127.0.0.1:[0-9]* \[') || true
+        ((stored != mark)) || break
+        mark=$stored
+        sleep 1
+    done
+    inside journalctl -u bowline --since "$since" -o cat | grep -i 'dropped\|suppressed' | tee "$work/dropped" || true
+    local counted
+    counted=$(grep -o '[0-9]* \(lines\|messages\)' "$work/dropped" | awk '{ sum += $1 } END { print sum + 0 }')
+    echo "note: $count connections, $stored lines, $counted counted as dropped, $(cat "$work/burst")"
+    ((stored + counted >= count))
+    not grep -q Suppressed "$work/dropped"
+}
+
+certbot_hook() {
+    local lineage=$root/etc/letsencrypt/live/site
+    certificate
+    mkdir -p "$lineage"
+    cp "$work/cert.pem" "$lineage/fullchain.pem"
+    cp "$work/key.pem" "$lineage/privkey.pem"
+    rm "$tls/site.pem"
+    inside env RENEWED_LINEAGE=/etc/letsencrypt/live/site /usr/share/doc/bowline/examples/certbot-deploy-hook
+    [[ $(inside stat -c '%U:%G %a' /etc/bowline/tls/site.pem) == "root:bowline 640" ]]
+    serves
+    [[ -z $(inside find /etc/bowline/tls -name 'site.pem.*') ]]
+}
+
+# promtool of Debian's package prometheus, without installing a server that would run.
+promtool() {
+    local folder=$top/target/nspawn/prometheus
+    if [[ ! -x $folder/usr/bin/promtool ]]; then
+        mkdir -p "$folder"
+        (cd "$folder" && apt-get download prometheus && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb)
+    fi
+    "$folder/usr/bin/promtool" "$@"
+}
+
+metrics() {
+    inside curl --silent --fail --output /root/metrics http://127.0.0.1:9101/metrics
+    promtool check metrics <"$root/root/metrics" 2>&1 | tee "$work/promtool"
+    [[ ! -s $work/promtool ]]
+    local name
+    for name in bowline_build_info bowline_connections_accepted_total bowline_tls_handshakes_total bowline_bytes_total \
+        bowline_certificate_not_after_timestamp_seconds bowline_reloads_total bowline_config_last_reload_successful process_open_fds; do
+        grep -q "^$name" "$root/root/metrics" || { echo "no $name"; return 1; }
+    done
+    inside curl --silent --fail http://127.0.0.1:9101/healthz
+    local file
+    for file in "$top"/packaging/prometheus/*.rules.y*ml; do
+        promtool check rules "$file"
+    done
+    echo "note: $(grep -vc '^#' "$root/root/metrics") samples"
+}
+
+control() {
+    inside bowline ctl -s /run/bowline/admin.sock show info | tee "$work/info"
+    grep -q '^Name: bowline' "$work/info"
+    inside bowline ctl -s /run/bowline/admin.sock show stat | head -1 | grep '^# pxname,svname,'
+    inside sh -c 'echo "show info" | socat stdio /run/bowline/admin.sock' | grep '^CurrConns: '
+    client long long "$port"
+    inside bowline ctl -s /run/bowline/admin.sock show sess | tee "$work/sess"
+    grep -q 127.0.0.1 "$work/sess"
+    finish long
+    # For root and the group bowline, and nobody else.
+    inside setpriv --reuid=nobody --regid=nogroup --groups=bowline bowline ctl -s /run/bowline/admin.sock show info >/dev/null
+    not inside setpriv --reuid=nobody --regid=nogroup --clear-groups bowline ctl -s /run/bowline/admin.sock show info
+    # A command that does not exist, and one without an end.
+    not inside bowline ctl -s /run/bowline/admin.sock no such command
+    inside sh -c 'head -c 1000000 /dev/zero | tr "\0" x | timeout 20 socat -t 2 stdio /run/bowline/admin.sock | head -c 300' || true
+    serves
+}
