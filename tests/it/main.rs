@@ -10,6 +10,7 @@ mod hostile;
 mod identity;
 mod lists;
 mod names;
+mod packaging;
 mod processes;
 mod proxy_in;
 mod proxy_out;
