@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::diagnostic::shown;
-use super::model::{BindAddress, Family, LogSink, ServerAddress};
+use super::model::{ABSTRACT_NAME_BYTES, BindAddress, Family, LogSink, ServerAddress};
 
 /// `sun_path` without its terminator (unix(7)).
-const UNIX_PATH_MAX: usize = 107;
+pub(crate) const UNIX_PATH_MAX: usize = 107;
 /// Longest host name (RFC 1035, 2.3.4).
 const HOST_NAME_MAX: usize = 253;
 /// Longest name of a descriptor that systemd passes, `FDNAME_MAX`.
@@ -41,9 +41,16 @@ impl AddressError {
 
 /// An address with its prefix taken apart.
 enum Kind<'a> {
-    Inet { rest: &'a [u8], family: Option<Family> },
+    Inet {
+        rest: &'a [u8],
+        family: Option<Family>,
+    },
     Unix(&'a [u8]),
-    Abstract(&'a [u8]),
+    /// `abns@`, or `abnsz@` whose name ends where it ends.
+    Abstract {
+        name: &'a [u8],
+        padded: bool,
+    },
     Descriptor(&'a [u8]),
 }
 
@@ -61,22 +68,18 @@ fn classify(text: &[u8]) -> Result<Kind<'_>, AddressError> {
         b"ipv6" | b"tcp6" => Ok(Kind::Inet { rest, family: Some(Family::Ipv6) }),
         b"ip" | b"tcp" => Ok(Kind::Inet { rest, family: None }),
         b"unix" | b"uxst" => Ok(Kind::Unix(rest)),
-        b"abns" => Ok(Kind::Abstract(rest)),
+        b"abns" | b"abnsz" => Ok(Kind::Abstract { name: rest, padded: prefix == b"abns" }),
         b"fd" => Ok(Kind::Descriptor(rest)),
         b"quic4" | b"quic6" | b"udp" | b"udp4" | b"udp6" => {
             Err(AddressError::new("E202", format!("'{word}': QUIC and UDP are not supported; use HAProxy for HTTP/3"))
                 .help("TCP on the same port can stay here"))
-        }
-        b"abnsz" => {
-            Err(AddressError::new("E120", format!("'{word}': 'abnsz@' is valid HAProxy but not implemented yet"))
-                .help("until then: use 'abns@' or a unix socket with a path"))
         }
         b"sockpair" | b"rhttp" | b"mptcp" | b"mptcp4" | b"mptcp6" => {
             Err(AddressError::new("E205", format!("'{word}': addresses of this kind are not available here"))
                 .help("use an IP address, a unix socket, 'abns@' or 'fd@'"))
         }
         _ => Err(AddressError::new("E103", format!("'{word}': unknown address prefix '{}@'", shown(prefix)))
-            .help("prefixes are ipv4@ ipv6@ unix@ abns@ fd@")),
+            .help("prefixes are ipv4@ ipv6@ unix@ abns@ abnsz@ fd@")),
     }
 }
 
@@ -136,11 +139,17 @@ fn unix_path(path: &[u8]) -> Result<PathBuf, AddressError> {
     Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
-fn abstract_name(name: &[u8]) -> Result<Vec<u8>, AddressError> {
-    if name.is_empty() || name.len() > UNIX_PATH_MAX {
-        return Err(AddressError::new("E103", format!("the name after 'abns@' has 1 to {UNIX_PATH_MAX} bytes")));
+/// HAProxy fills the name of `abns@` up with NUL bytes, which count; other programs and `abnsz@` do not.
+fn abstract_name(name: &[u8], padded: bool) -> Result<Vec<u8>, AddressError> {
+    if name.is_empty() || name.len() > ABSTRACT_NAME_BYTES {
+        let message = format!("the name of an abstract socket has 1 to {ABSTRACT_NAME_BYTES} bytes");
+        return Err(AddressError::new("E103", message));
     }
-    Ok(name.to_vec())
+    let mut name = name.to_vec();
+    if padded {
+        name.resize(ABSTRACT_NAME_BYTES, 0);
+    }
+    Ok(name)
 }
 
 fn descriptor(number: &[u8]) -> Result<i32, AddressError> {
@@ -164,12 +173,14 @@ fn passed(name: &[u8]) -> Result<BindAddress, AddressError> {
     }
 }
 
-/// One address of a `bind` line. `v6only` is left open.
-pub(crate) fn bind(text: &[u8]) -> Result<BindAddress, AddressError> {
+/// What one address of a `bind` line stands for: several with a range of ports. `v6only` is left open.
+pub(crate) fn bind(text: &[u8]) -> Result<Vec<BindAddress>, AddressError> {
     let (rest, family) = match classify(text)? {
-        Kind::Unix(path) => return unix_path(path).map(BindAddress::Unix),
-        Kind::Abstract(name) => return abstract_name(name).map(BindAddress::Abstract),
-        Kind::Descriptor(name) => return passed(name),
+        Kind::Unix(path) => return unix_path(path).map(|path| vec![BindAddress::Unix(path)]),
+        Kind::Abstract { name, padded } => {
+            return abstract_name(name, padded).map(|name| vec![BindAddress::Abstract(name)]);
+        }
+        Kind::Descriptor(name) => return passed(name).map(|address| vec![address]),
         Kind::Inet { rest, family } => (rest, family),
     };
     if rest.is_empty() {
@@ -186,24 +197,34 @@ pub(crate) fn bind(text: &[u8]) -> Result<BindAddress, AddressError> {
         return Err(AddressError::new("E103", format!("'{}' is not an IP address", shown(host)))
             .help("write the address itself: a host name on a bind line is not looked up"));
     };
-    if let Some(dash) = digits.iter().position(|byte| *byte == b'-') {
-        if dash > 0 {
-            return Err(AddressError::new(
-                "E120",
-                format!("'{}': port ranges are valid HAProxy but not implemented yet", shown(text)),
-            )
-            .help("until then: write the ports as a comma list, ':8001,:8002'"));
-        }
+    let (first, last) = match digits.iter().position(|byte| *byte == b'-').filter(|dash| *dash > 0) {
+        Some(dash) => (port(&digits[..dash], text)?, port(&digits[dash + 1..], text)?),
+        None => (port(digits, text)?, port(digits, text)?),
+    };
+    if first > last {
+        return Err(AddressError::new(
+            "E103",
+            format!("the range of ports in '{}' ends before it begins", shown(text)),
+        ));
     }
-    let address = SocketAddr::new(address, port(digits, text)?);
-    Ok(BindAddress::Inet { address, v6only: None })
+    let bound = |port| BindAddress::Inet { address: SocketAddr::new(address, port), v6only: None };
+    Ok((first..=last).map(bound).collect())
+}
+
+/// One address to listen on, where several make no sense.
+pub(crate) fn single(text: &[u8]) -> Result<BindAddress, AddressError> {
+    let mut addresses = bind(text)?;
+    match (addresses.pop(), addresses.is_empty()) {
+        (Some(address), true) => Ok(address),
+        _ => Err(AddressError::new("E103", format!("'{}' is a range of ports; one is needed here", shown(text)))),
+    }
 }
 
 /// The address of a `server` line.
 pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
     let (rest, family) = match classify(text)? {
         Kind::Unix(path) => return unix_path(path).map(ServerAddress::Unix),
-        Kind::Abstract(name) => return abstract_name(name).map(ServerAddress::Abstract),
+        Kind::Abstract { name, padded } => return abstract_name(name, padded).map(ServerAddress::Abstract),
         Kind::Descriptor(_) => {
             return Err(AddressError::new("E103", "a file descriptor can not be the address of a server".into()));
         }
@@ -283,7 +304,7 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
     let (rest, family) = match classify(text)? {
         Kind::Unix(path) => return unix_path(path).map(LogSink::Unix),
         Kind::Descriptor(number) => return descriptor(number).map(LogSink::Descriptor),
-        Kind::Abstract(_) => {
+        Kind::Abstract { .. } => {
             return Err(AddressError::new(
                 "E120",
                 "'abns@' as log target is valid HAProxy but not implemented yet".into(),

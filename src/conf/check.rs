@@ -2,18 +2,21 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::address::UNIX_PATH_MAX;
 use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
-use super::draft::{BindDraft, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
+use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
 use super::header;
 use super::keywords::nearest;
 use super::model::{
     AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server,
-    TlsVersion, Verify,
+    TlsVersion, UnixPermissions, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -39,8 +42,10 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
     }
     let backends: HashMap<&str, &Proxy> =
         proxies.iter().filter(|proxy| proxy.kind.has_backend()).map(|proxy| (proxy.name.as_str(), proxy)).collect();
+    let start = start_of_names(&global, &mut process.certificate_files);
     let mut check = Check {
         global: &global,
+        start,
         logs: &process.logs,
         files: &process.certificate_files,
         backends,
@@ -72,6 +77,8 @@ struct Check<'a> {
     global: &'a Global,
     logs: &'a [LogTarget],
     files: &'a CertificateFiles,
+    /// Where relative names start, by `default-path`; empty: in the directory of the process.
+    start: PathBuf,
     backends: HashMap<&'a str, &'a Proxy>,
     incomplete: bool,
     /// Findings about lines of `defaults`, which would come again with every section.
@@ -120,7 +127,8 @@ impl Check<'_> {
         ];
         let missing: Vec<String> =
             wanted.iter().filter(|(_, missing)| *missing).map(|(name, _)| format!("'{name}'")).collect();
-        if missing.is_empty() || proxy.settings.disabled {
+        // A section without a name could not be read.
+        if missing.is_empty() || proxy.settings.disabled || proxy.name.is_empty() {
             return;
         }
         let kind = proxy.kind.word();
@@ -170,7 +178,7 @@ impl Check<'_> {
             }
             if !self.incomplete && !proxy.broken {
                 let what =
-                    if proxy.kind.has_backend() { "a 'server' or 'default_backend'" } else { "'default_backend'" };
+                    if proxy.kind.has_backend() { "'server' and no 'default_backend'" } else { "'default_backend'" };
                 let message = format!("{kind} '{}' has no {what}: its connections would go nowhere", proxy.name);
                 let error = Diagnostic::error("E411", &proxy.at, message).span(saturated(kind.len()));
                 self.diagnostics.push(error.help("write 'default_backend <name of a backend>'"));
@@ -240,17 +248,52 @@ impl Check<'_> {
     }
 
     fn bind(&mut self, draft: &BindDraft) -> Bind {
+        self.one_directory(draft);
         let tls = self.tls(draft);
+        let shared = &self.global.unix_bind;
+        let addresses = draft.addresses.iter().map(|address| self.prefixed(address)).collect();
         Bind {
             at: draft.at.clone(),
-            addresses: draft.addresses.clone(),
+            addresses,
             name: draft.name.clone(),
             accept_proxy: draft.accept_proxy,
             backlog: draft.backlog,
             maxconn: draft.maxconn,
-            unix: draft.unix.clone(),
+            unix: UnixPermissions {
+                mode: draft.unix.mode.or(shared.permissions.mode),
+                user: draft.unix.user.clone().or_else(|| shared.permissions.user.clone()),
+                group: draft.unix.group.clone().or_else(|| shared.permissions.group.clone()),
+            },
             tls,
         }
+    }
+
+    /// E120: HAProxy goes from directory to directory with 'default-path config'; here there is one start for all names.
+    fn one_directory(&mut self, draft: &BindDraft) {
+        let Some(At { value: DefaultPath::Config | DefaultPath::Parent, at }) = &self.global.default_path else {
+            return;
+        };
+        if directory(&at.file) != directory(&draft.at.file) && draft.ssl.is_some() {
+            let message = "files in another directory than the one that says 'default-path' are valid HAProxy but not implemented yet";
+            let error = Diagnostic::error("E120", &draft.at, message).span(saturated("bind".len()));
+            self.diagnostics
+                .push(error.help("until then: write 'default-path origin <directory>', or put the files side by side"));
+        }
+    }
+
+    /// The address with the prefix of 'unix-bind' in front of the path of a unix socket.
+    fn prefixed(&mut self, address: &At<BindAddress>) -> At<BindAddress> {
+        let prefix = &self.global.unix_bind.prefix;
+        let BindAddress::Unix(path) = &address.value else { return address.clone() };
+        let whole = [prefix, path.as_os_str().as_bytes()].concat();
+        if whole.len() > UNIX_PATH_MAX {
+            let message = format!(
+                "the path of a unix socket has at most {UNIX_PATH_MAX} bytes; with the prefix of 'unix-bind' this one has {}",
+                whole.len()
+            );
+            self.diagnostics.push(Diagnostic::error("E103", &address.at, message));
+        }
+        At { value: BindAddress::Unix(PathBuf::from(OsString::from_vec(whole))), at: address.at.clone() }
     }
 
     fn tls(&mut self, draft: &BindDraft) -> Option<BindTls> {
@@ -280,7 +323,7 @@ impl Check<'_> {
                 .crt
                 .iter()
                 .map(|crt| match crt.kind {
-                    CrtKind::List => crt.clone(),
+                    CrtKind::List => Crt { file: based(Some(&self.start), &crt.file), ..crt.clone() },
                     kind => Crt { file: based(crt_base.as_deref(), &crt.file), kind },
                 })
                 .collect(),
@@ -399,6 +442,29 @@ impl Check<'_> {
             keepalive: *srvtcpka || *tcpka,
         })
     }
+}
+
+/// Where relative names start, by `default-path`. The bases of certificates start there too.
+fn start_of_names(global: &Global, files: &mut CertificateFiles) -> PathBuf {
+    let Some(At { value, at }) = &global.default_path else { return PathBuf::new() };
+    let start = match value {
+        DefaultPath::Current => PathBuf::new(),
+        DefaultPath::Config => directory(&at.file).to_owned(),
+        DefaultPath::Parent => directory(&at.file).join(".."),
+        DefaultPath::Origin(path) => path.clone(),
+    };
+    if !start.as_os_str().is_empty() {
+        for base in [&mut files.crt_base, &mut files.ca_base, &mut files.key_base] {
+            *base = Some(base.as_ref().map_or_else(|| start.clone(), |base| start.join(base)));
+        }
+        files.issuers = files.issuers.as_ref().map(|path| based(Some(&start), path));
+    }
+    start
+}
+
+/// The directory that a configuration file stands in.
+fn directory(file: &str) -> &Path {
+    Path::new(file).parent().unwrap_or(Path::new(""))
 }
 
 /// E603: a connection to an address that two lines listen on would belong to either.

@@ -1,10 +1,10 @@
 //! Conditions of `.if` and `.elif` (HAProxy manual, 2.4).
 
-use std::collections::BTreeMap;
-
 use super::diagnostic::shown;
+use super::environment::Environment;
 
-/// The version of HAProxy whose language this is: 3.4.
+/// The version of HAProxy whose language this is.
+pub(crate) const REFERENCE_BRANCH: &str = "3.4";
 const REFERENCE_VERSION: Version = Version { numbers: [3, 4, 0], development: None };
 /// Parentheses and negations that may be nested.
 const DEPTH_MAX: u32 = 64;
@@ -21,7 +21,7 @@ pub(crate) struct ConditionError {
 }
 
 /// Evaluates a condition: predicates, integers, `!`, `&&`, `||`, parentheses. An empty one is false.
-pub(crate) fn evaluate(text: &[u8], environment: &BTreeMap<String, String>) -> Result<bool, ConditionError> {
+pub(crate) fn evaluate(text: &[u8], environment: &Environment) -> Result<bool, ConditionError> {
     let mut reader = Reader { text, position: 0, environment };
     reader.blanks();
     if reader.position == text.len() {
@@ -37,7 +37,7 @@ pub(crate) fn evaluate(text: &[u8], environment: &BTreeMap<String, String>) -> R
 struct Reader<'a> {
     text: &'a [u8],
     position: usize,
-    environment: &'a BTreeMap<String, String>,
+    environment: &'a Environment,
 }
 
 impl Reader<'_> {
@@ -177,9 +177,12 @@ impl Reader<'_> {
         match name {
             "defined" => {
                 let variable = one()?.trim_ascii();
-                Ok(std::str::from_utf8(variable).is_ok_and(|variable| self.environment.contains_key(variable)))
+                Ok(std::str::from_utf8(variable).is_ok_and(|variable| self.environment.value(variable).is_some()))
             }
-            "feature" => Ok(matches!(one()?, b"BOWLINE" | b"OPENSSL")),
+            "feature" => Ok(match one()? {
+                b"BOWLINE" => !self.environment.haproxys,
+                feature => feature == b"OPENSSL",
+            }),
             "streq" => two().map(|(left, right)| left == right),
             "strneq" => two().map(|(left, right)| left != right),
             "strstr" => two().map(|(text, part)| contains(text, part)),

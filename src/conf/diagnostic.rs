@@ -206,6 +206,7 @@ pub(crate) struct Diagnostics {
     errors: usize,
     inert: Vec<Inert>,
     inert_index: HashMap<String, usize>,
+    for_haproxy: bool,
 }
 
 #[derive(Default)]
@@ -225,6 +226,27 @@ struct Inert {
 }
 
 impl Diagnostics {
+    /// Of a text that HAProxy is to read too: extensions are errors.
+    pub(crate) fn for_haproxy() -> Self {
+        Self { for_haproxy: true, ..Self::default() }
+    }
+
+    /// The text is to be read by HAProxy too.
+    pub(crate) fn is_for_haproxy(&self) -> bool {
+        self.for_haproxy
+    }
+
+    /// A word that HAProxy does not have: E701 if it is to read the text too.
+    pub(crate) fn extension(&mut self, name: &str, at: &Location, length: u32) {
+        if self.for_haproxy {
+            let message = format!("'{name}' is an extension: HAProxy does not know it and would not start");
+            let error = Diagnostic::error("E701", at, message).span(length);
+            self.push(
+                error.help("put the line between '.if feature(BOWLINE)' and '.endif', which HAProxy passes over"),
+            );
+        }
+    }
+
     /// Sets the place of a file in the order of the output.
     pub(crate) fn open(&mut self, file: &Arc<str>) {
         let order = self.files.len();

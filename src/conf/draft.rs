@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::Diagnostic;
+use super::environment::Environment;
 use super::expr::Format;
 use super::keywords::Dropped;
 use super::model::{
@@ -16,16 +17,44 @@ use super::model::{
 /// `global`.
 #[derive(Default)]
 pub(crate) struct Global {
+    /// Variables as they are at the line that is read: `setenv` counts for the lines after it.
+    pub(crate) environment: Environment,
     /// The part that goes into the model as it is.
     pub(crate) process: Process,
     /// `tune.ssl.lifetime`.
     pub(crate) session_lifetime: Option<Duration>,
+    /// `default-path`.
+    pub(crate) default_path: Option<At<DefaultPath>>,
+    /// `unix-bind`.
+    pub(crate) unix_bind: UnixBind,
     /// `ssl-default-bind-…`.
     pub(crate) bind_options: TlsOptions,
     /// `zero-warning`.
     pub(crate) zero_warning: Option<Location>,
     /// Lines of keywords already given.
     pub(crate) seen: HashMap<&'static str, u32>,
+}
+
+/// `default-path`: where relative names of files start.
+#[derive(Clone, Debug)]
+pub(crate) enum DefaultPath {
+    /// `current`: where the program was started.
+    Current,
+    /// `config`: in the directory of the file that says so.
+    Config,
+    /// `parent`: in the directory above that.
+    Parent,
+    /// `origin <path>`.
+    Origin(PathBuf),
+}
+
+/// `unix-bind`: what counts for the unix sockets of all `bind` lines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnixBind {
+    /// Put in front of their paths.
+    pub(crate) prefix: Vec<u8>,
+    /// For those that do not say it themselves.
+    pub(crate) permissions: UnixPermissions,
 }
 
 /// TLS settings that stand on a `bind` line or in `ssl-default-bind-…`.

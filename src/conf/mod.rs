@@ -17,6 +17,7 @@ mod address;
 mod check;
 mod conditions;
 mod draft;
+mod environment;
 mod format;
 mod header;
 mod parse;
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use diagnostic::{Diagnostic, Diagnostics, Severity};
+use environment::Environment;
 use model::{AdminSocket, Location, Model};
 use token::{Word, saturated};
 
@@ -47,8 +49,19 @@ pub struct Parsed {
 /// The same arguments always give the same answer: no file, socket, clock or environment of the process is looked at. Never
 /// panics, whatever the bytes.
 pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, String>) -> Parsed {
-    let mut diagnostics = Diagnostics::default();
-    let drafts = parse::read(sources, environment, &mut diagnostics);
+    read(sources, environment, Diagnostics::default())
+}
+
+/// What HAProxy would not read: the text is read as it reads it, without `feature(BOWLINE)`. Words that it does not have are
+/// errors, and so is what is missing without the lines that it passes over. Errors that [`parse`] reports are among them.
+pub fn parse_for_haproxy(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, String>) -> Vec<Diagnostic> {
+    read(sources, environment, Diagnostics::for_haproxy()).diagnostics
+}
+
+fn read(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, String>, mut diagnostics: Diagnostics) -> Parsed {
+    let mut environment = Environment::new(environment, sources.iter().map(|(name, _)| name.as_str()));
+    environment.haproxys = diagnostics.is_for_haproxy();
+    let drafts = parse::read(sources, environment, None, &mut diagnostics);
     let model = check::model(drafts, &mut diagnostics);
     let failed = diagnostics.any(Severity::Error);
     Parsed { model: if failed { None } else { Some(model) }, diagnostics: diagnostics.finish() }
@@ -60,10 +73,11 @@ pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, Strin
 /// What is wrong with it.
 pub fn condition(name: &str, text: &[u8], environment: &BTreeMap<String, String>) -> Result<bool, Box<Diagnostic>> {
     let file: Arc<str> = Arc::from(name);
-    let words = token::split(text, &file, 1, &mut |name| environment.get(name).cloned())?;
+    let environment = Environment::new(environment, std::iter::empty());
+    let words = token::split(text, &file, 1, &mut |name| environment.value(name).map(str::to_owned))?;
     let at = Location { file, line: 1, column: 1 };
     let start = Word { text: Vec::new(), at, length: 0, unset: Vec::new() };
-    parse::condition(&start, &words, environment)
+    parse::condition(&start, &words, &environment)
 }
 
 /// Reads `-S <path>[,<parameter>…]` of the command line, whose parameters are those of `stats socket`.

@@ -64,6 +64,8 @@ pub struct Process {
     pub logs: Vec<LogTarget>,
     /// `log-tag`; default `bowline`.
     pub log_tag: Option<String>,
+    /// `quiet`: errors only, as with `-q`.
+    pub quiet: bool,
     /// `zero-warning`: a warning that is found later (in a file that the configuration names) refuses the start too.
     pub zero_warning: bool,
     /// `tune.ssl.lifetime`: how long after the first authentication a session may be resumed; default 300 s.
@@ -243,7 +245,7 @@ pub enum BindAddress {
     },
     /// A unix stream socket with a path.
     Unix(PathBuf),
-    /// `abns@name`: abstract unix socket.
+    /// Abstract unix socket. `abns@name`: the name with NUL bytes up to [`ABSTRACT_NAME_BYTES`]; `abnsz@name`: as it is.
     Abstract(Vec<u8>),
     /// `fd@n`: an inherited listening socket.
     Descriptor(i32),
@@ -257,12 +259,15 @@ impl fmt::Display for BindAddress {
         match self {
             Self::Inet { address, .. } => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
+            Self::Abstract(name) => write_abstract(f, name),
             Self::Descriptor(number) => write!(f, "fd@{number}"),
             Self::Named(name) => write!(f, "fd@{name}"),
         }
     }
 }
+
+/// Longest name of an abstract unix socket (unix(7)): `sun_path` without its first byte.
+pub const ABSTRACT_NAME_BYTES: usize = 107;
 
 /// Permissions of a unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -409,8 +414,27 @@ pub enum ServerAddress {
     },
     /// Unix stream socket.
     Unix(PathBuf),
-    /// `abns@name`.
+    /// Abstract unix socket, as in [`BindAddress::Abstract`].
     Abstract(Vec<u8>),
+}
+
+impl fmt::Display for ServerAddress {
+    /// As the operator writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Name { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Abstract(name) => write_abstract(f, name),
+        }
+    }
+}
+
+/// `abns@` for a name that is filled up with NUL bytes, else `abnsz@`.
+fn write_abstract(f: &mut fmt::Formatter<'_>, name: &[u8]) -> fmt::Result {
+    let short = name.iter().rposition(|byte| *byte != 0).map_or(&[][..], |last| &name[..=last]);
+    let prefix = if name.len() == ABSTRACT_NAME_BYTES { "abns" } else { "abnsz" };
+    write!(f, "{prefix}@{}", short.escape_ascii())
 }
 
 /// Address family asked for by a prefix.

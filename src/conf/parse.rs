@@ -1,11 +1,12 @@
 //! Files to lines that count: conditions, messages, empty words (HAProxy manual, 2.2 to 2.4).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::conditions;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::draft::{Global, Proxy};
+use super::environment::Environment;
 use super::keywords::nearest;
 use super::model::Location;
 use super::token::{self, Word, saturated};
@@ -29,31 +30,24 @@ pub(crate) struct Drafts {
 /// Moves a word to the place that it comes from, where the text was made from another.
 pub(crate) type Translate<'a> = &'a dyn Fn(&mut Word);
 
-/// Reads all files.
+/// Reads all files; `translate` sees every word first.
 pub(crate) fn read(
     sources: &[(String, Vec<u8>)],
-    environment: &BTreeMap<String, String>,
-    diagnostics: &mut Diagnostics,
-) -> Drafts {
-    read_translated(sources, environment, None, diagnostics)
-}
-
-/// Reads all files; `translate` sees every word first.
-pub(crate) fn read_translated(
-    sources: &[(String, Vec<u8>)],
-    environment: &BTreeMap<String, String>,
+    environment: Environment,
     translate: Option<Translate<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> Drafts {
+    let global = Global { environment, ..Global::default() };
     let mut reader = Reader {
-        environment,
         translate,
         diagnostics,
-        drafts: Drafts::default(),
+        drafts: Drafts { global, ..Drafts::default() },
+        section_name: String::new(),
         defaults: Vec::new(),
         names: HashMap::new(),
         section: Section::Outside,
         has_section: false,
+        addresses: 0,
         conditions: Vec::new(),
     };
     for (name, text) in sources {
@@ -66,11 +60,7 @@ pub(crate) fn read_translated(
 }
 
 /// Evaluates the words of a condition. `directive` is what is marked if there are none.
-pub(super) fn condition(
-    directive: &Word,
-    words: &[Word],
-    environment: &BTreeMap<String, String>,
-) -> Result<bool, Box<Diagnostic>> {
+pub(super) fn condition(directive: &Word, words: &[Word], environment: &Environment) -> Result<bool, Box<Diagnostic>> {
     let mut text = Vec::new();
     let mut starts = Vec::new();
     for word in words {
@@ -137,7 +127,6 @@ enum Branch {
 
 /// Goes through the files line by line.
 pub(super) struct Reader<'a> {
-    environment: &'a BTreeMap<String, String>,
     translate: Option<Translate<'a>>,
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) drafts: Drafts,
@@ -145,8 +134,12 @@ pub(super) struct Reader<'a> {
     /// Names of proxies, with the place of their section.
     pub(super) names: HashMap<String, Location>,
     pub(super) section: Section,
+    /// Its name, or its kind where it has none; empty before the first.
+    pub(super) section_name: String,
     /// There has been a section, of whatever kind.
     pub(super) has_section: bool,
+    /// How many addresses the 'bind' lines have named.
+    pub(super) addresses: usize,
     conditions: Vec<Condition>,
 }
 
@@ -168,6 +161,7 @@ impl Reader<'_> {
         let file: Arc<str> = Arc::from(name);
         self.diagnostics.open(&file);
         self.section = Section::Outside;
+        self.section_name.clear();
         self.conditions.clear();
         let mut number = 0;
         for line in text.split(|byte| *byte == b'\n') {
@@ -189,7 +183,10 @@ impl Reader<'_> {
             let at = Location { file, line: number, column: 1 };
             let message =
                 "the last line does not end with a line feed (HAProxy refuses such a file); was the file cut off?";
-            self.diagnostics.push(Diagnostic::notice("N010", &at, message));
+            self.diagnostics.push(match self.diagnostics.is_for_haproxy() {
+                true => Diagnostic::error("E702", &at, message),
+                false => Diagnostic::notice("N010", &at, message),
+            });
         }
         if let Some(open) = self.conditions.pop() {
             self.diagnostics
@@ -206,11 +203,14 @@ impl Reader<'_> {
         let directive = first.starts_with(b".");
         let counts = self.counts();
         let structure = matches!(first, b".if" | b".elif" | b".else" | b".endif");
-        if !counts && !structure {
-            return;
-        }
-        let environment = self.environment;
-        let mut words = match token::split(line, file, number, &mut |name| environment.get(name).cloned()) {
+        let (environment, section) = (&self.drafts.global.environment, &self.section_name);
+        let mut lookup = |name: &str| match name {
+            ".FILE" => Some(file.to_string()),
+            ".LINE" => Some(number.to_string()),
+            ".SECTION" => Some(section.clone()).filter(|section| !section.is_empty()),
+            _ => environment.value(name).map(str::to_owned),
+        };
+        let mut words = match token::split(line, file, number, &mut lookup) {
             Ok(words) => words,
             Err(error) => {
                 // A broken condition must not let the lines of a branch pass by accident.
@@ -221,6 +221,10 @@ impl Reader<'_> {
                 return;
             }
         };
+        // HAProxy, too, takes every line apart before it passes over it.
+        if !counts && !structure {
+            return;
+        }
         if let Some(translate) = self.translate {
             words.iter_mut().for_each(translate);
         }
@@ -281,7 +285,7 @@ impl Reader<'_> {
         let Some([directive, rest @ ..]) = words else {
             return Branch::Done;
         };
-        match condition(directive, rest, self.environment) {
+        match condition(directive, rest, &self.drafts.global.environment) {
             Ok(true) => Branch::Taken,
             Ok(false) => Branch::Waiting,
             Err(error) => {

@@ -12,6 +12,8 @@ use super::words::{self, Kind};
 
 /// Sections of one configuration.
 const SECTIONS_MAX: usize = 10_000;
+/// Addresses of one configuration: a range of ports is short to write.
+const ADDRESSES_MAX: usize = 20_000;
 
 impl Reader<'_> {
     /// Reads one line: the start of a section, or a keyword of the current one.
@@ -65,6 +67,8 @@ impl Reader<'_> {
 
     fn start_section(&mut self, name: &str, words: &[Word]) {
         self.has_section = true;
+        self.section_name =
+            words.get(1).map_or(name.to_owned(), |word| String::from_utf8_lossy(&word.text).into_owned());
         let kind = match name {
             "global" => {
                 self.section = Section::Global;
@@ -243,19 +247,24 @@ impl Reader<'_> {
             self.unknown(table, section, words);
             return;
         };
-        let word = &words[0];
-        let arguments = &words[name_words..];
+        let (first, arguments) = (&words[0], &words[name_words..]);
+        // Both words of a name that has two are marked.
+        let last = &words[name_words - 1];
+        let end = last.at.column.saturating_add(last.length);
+        let word = &Word { length: end.saturating_sub(first.at.column).max(first.length), ..first.clone() };
         if prefix != Prefix::None && !takes_prefix(keyword, prefix) {
             let message = "'no' and 'default' can only stand before 'option', 'no' also before 'log'";
             self.diagnostics.push(word.error("E102", message));
             return;
         }
-        if !keyword.is_implemented() {
-            self.without_effect(keyword, &name, word);
+        // What is refused anyway is told what to do instead, wherever it stands.
+        let refused = matches!(keyword.action, Action::NotYet | Action::Refuse(_));
+        if !refused && !keyword.places.overlaps(here) {
+            self.diagnostics.push(misplaced(keyword, &name, word, section));
             return;
         }
-        if !keyword.places.overlaps(here) {
-            self.diagnostics.push(misplaced(keyword, &name, word, section));
+        if !keyword.is_implemented() {
+            self.without_effect(keyword, &name, word, prefix);
             return;
         }
         if arguments.len() < *keyword.arguments.start() {
@@ -268,6 +277,9 @@ impl Reader<'_> {
             let error = extra.error("E102", format!("{} is too much for '{name}'", extra.quoted()));
             self.diagnostics.push(error.help(usage(keyword)));
             return;
+        }
+        if keyword.is_extension() {
+            self.diagnostics.extension(&name, &word.at, word.length);
         }
         let line = Line { keyword, word, arguments, prefix };
         self.apply(&line);
@@ -297,17 +309,25 @@ impl Reader<'_> {
             }
             (Action::Proxy(apply), Some(proxy)) => {
                 proxy.seen.insert(line.keyword.name, number);
+                let before = proxy.binds.len();
                 apply(proxy, line, self.diagnostics);
+                self.addresses += proxy.binds[before..].iter().map(|bind| bind.addresses.len()).sum::<usize>();
+                if self.addresses > ADDRESSES_MAX && proxy.binds.len() > before {
+                    proxy.binds.truncate(before);
+                    let message = format!("more than {ADDRESSES_MAX} addresses on all 'bind' lines");
+                    self.diagnostics.push(line.word.error("E103", message));
+                }
             }
             _ => {}
         }
     }
 
     /// A keyword that is refused or has no effect.
-    fn without_effect(&mut self, keyword: &'static Keyword, name: &str, word: &Word) {
-        let in_defaults = matches!(self.section, Section::Defaults);
+    fn without_effect(&mut self, keyword: &'static Keyword, name: &str, word: &Word, prefix: Prefix) {
+        // What is switched off asks for nothing, wherever it stands.
+        let harmless = matches!(self.section, Section::Defaults) || prefix != Prefix::None;
         match (&keyword.action, self.drafts.proxies.last_mut()) {
-            (Action::Http | Action::HttpTimeout, _) if in_defaults => {
+            (Action::Http | Action::HttpTimeout, _) if harmless => {
                 self.diagnostics.inert(name, keyword.doc, &word.at, word.length);
             }
             // Whether this is an error of its own is known at the end of the section.

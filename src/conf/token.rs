@@ -85,6 +85,10 @@ pub(crate) fn variables(text: &[u8]) -> BTreeSet<String> {
     for line in text.split(|byte| *byte == b'\n') {
         // A line with an error gives the names in front of it; parsing reports the error.
         let _ = split(line, &file, 0, &mut |name| {
+            // Pseudo variables are nobody's to set.
+            if name.starts_with('.') {
+                return Some(String::new());
+            }
             names.insert(name.to_owned());
             None
         });
@@ -267,11 +271,8 @@ impl Splitter<'_> {
         let brace = self.line.get(dollar + 1) == Some(&b'{');
         let name_start = dollar + 1 + usize::from(brace);
         let rest = self.line.get(name_start..).unwrap_or_default();
-        let name_length = rest.iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len());
-        if rest.first() == Some(&b'.') {
-            let message = "pseudo variables such as '.LINE' are valid HAProxy but not implemented yet";
-            return Err(Box::new(Diagnostic::error("E120", &self.location(dollar), message).span(1)));
-        }
+        let dot = usize::from(rest.first() == Some(&b'.'));
+        let name_length = dot + rest[dot..].iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len() - dot);
         let name = match std::str::from_utf8(&rest[..name_length]) {
             Ok(name) if !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() => name,
             _ => {
@@ -310,6 +311,10 @@ impl Splitter<'_> {
             end += length + 1;
         }
         let value = lookup(name).map(String::into_bytes).or(default.map(<[u8]>::to_vec));
+        if value.is_none() && dot == 1 && name != ".SECTION" {
+            let message = format!("there is no pseudo variable '{name}'; there are .FILE, .LINE and .SECTION");
+            return Err(self.error(dollar, end - dollar, &message));
+        }
         if value.is_none() {
             let unset = Unset { name: name.to_owned(), column: saturated(dollar + 1) };
             self.word().unset.push(unset);

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::conf::model::BindAddress;
+use crate::conf::model::{ABSTRACT_NAME_BYTES, BindAddress};
 use crate::material::ListenerKey;
 
 /// `tcp@127.0.0.1%3A443`. `None`: a socket that somebody else keeps for us.
@@ -19,7 +19,12 @@ pub(super) fn encode(key: &ListenerKey) -> Option<String> {
             format!("{kind}@{}", escape(address.to_string().as_bytes()))
         }
         BindAddress::Unix(path) => format!("unix@{}", escape(path.as_os_str().as_bytes())),
-        BindAddress::Abstract(name) => format!("abns@{}", escape(name)),
+        // What fills the name up is left out: the name of a stored descriptor has at most 255 bytes.
+        BindAddress::Abstract(name) if name.len() == ABSTRACT_NAME_BYTES => {
+            let end = name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            format!("abns@{}", escape(&name[..end]))
+        }
+        BindAddress::Abstract(name) => format!("abnsz@{}", escape(name)),
         BindAddress::Descriptor(_) | BindAddress::Named(_) => return None,
     })
 }
@@ -37,7 +42,12 @@ pub(super) fn decode(text: &str) -> Option<ListenerKey> {
         "v6only" => inet(Some(true)),
         "v4v6" => inet(Some(false)),
         "unix" => Some(BindAddress::Unix(OsString::from_vec(rest).into())),
-        "abns" => Some(BindAddress::Abstract(rest)),
+        "abns" => {
+            let mut name = rest;
+            name.resize(ABSTRACT_NAME_BYTES, 0);
+            Some(BindAddress::Abstract(name))
+        }
+        "abnsz" => Some(BindAddress::Abstract(rest)),
         _ => None,
     }
 }
@@ -85,7 +95,8 @@ mod tests {
             (inet("[::1]:1", Some(true)), "v6only@%5B%3A%3A1%5D%3A1"),
             (inet("[::1]:1", Some(false)), "v4v6@%5B%3A%3A1%5D%3A1"),
             (BindAddress::Unix("/run/a b/ü".into()), "unix@/run/a%20b/%C3%BC"),
-            (BindAddress::Abstract(vec![0, b'x', b':', 0xff]), "abns@%00x%3A%FF"),
+            (BindAddress::Abstract(vec![0, b'x', b':', 0xff]), "abnsz@%00x%3A%FF"),
+            (BindAddress::Abstract([b"a b".as_slice(), &[0; 104]].concat()), "abns@a%20b"),
         ] {
             assert_eq!(encode(&key).as_deref(), Some(text));
             assert_eq!(decode(text), Some(key));

@@ -27,8 +27,6 @@ use crate::sys::{Inherited, privileges, reason};
 const BACKLOG_DEFAULT: u32 = 4096;
 /// The same for sockets of the process itself.
 const ADMIN_BACKLOG: u32 = 32;
-/// HAProxy's `abns@` fills `sun_path` with zeros, so that is part of the name (manual, 11.1); without the leading zero byte.
-const ABSTRACT_NAME_BYTES: usize = 107;
 
 /// A listener that the configuration asks for.
 #[derive(Clone, Debug)]
@@ -394,14 +392,9 @@ fn listen_inet(address: SocketAddr, v6only: Option<bool>, wanted: &Wanted) -> io
 }
 
 fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
-    let mut padded = name.to_vec();
-    if padded.len() > ABSTRACT_NAME_BYTES {
-        return Err(io::Error::other(format!("the name is longer than {ABSTRACT_NAME_BYTES} bytes")));
-    }
-    padded.resize(ABSTRACT_NAME_BYTES, 0);
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(&padded)?)?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
     socket::listen(&socket, Backlog::new(backlog)?)?;
     Ok(socket)
 }

@@ -196,13 +196,11 @@ fn a_mode_is_what_the_socket_gets_whatever_the_mask() {
 }
 
 #[test]
-fn an_abstract_socket_is_padded_as_in_haproxy() {
-    let name = format!("bowline-test-{}", std::process::id());
+fn an_abstract_socket_has_the_name_that_it_is_given() {
+    let name = format!("bowline-test-{}\0\0", std::process::id());
     let listeners = Listeners::new(Vec::new());
     let _opened = listeners.open_missing(&[want(BindAddress::Abstract(name.clone().into()))], &inherited(), 2).unwrap();
-    let mut padded = name.into_bytes();
-    padded.resize(ABSTRACT_NAME_BYTES, 0);
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(&padded).unwrap();
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     UnixStream::connect_addr(&address).unwrap();
     assert!(listeners.open_missing(&[want(BindAddress::Abstract(vec![b'x'; 108]))], &inherited(), 2).is_err());
 }

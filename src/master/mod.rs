@@ -97,6 +97,9 @@ fn start(options: Options) -> Result<Started, ()> {
     }
     // One thread until after the fork: no signal handler, no logger thread, no collecting in the background.
     let collected = collect(&options.request, None).map_err(|report| refuse_start(&report))?;
+    if collected.model.process.quiet && log::max_level() < log::LevelFilter::Debug {
+        log::set_max_level(log::LevelFilter::Error);
+    }
     let promise = match go_to_background(&options, collected.model.process.daemon) {
         Ok(Detached::Foreground(code)) => return Ok(Started::Foreground(code)),
         Ok(Detached::Background(promise)) => promise,

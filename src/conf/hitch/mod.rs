@@ -16,7 +16,6 @@ mod lexer;
 mod lower;
 mod options;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use command_line::{CommandLine, Task, USAGE, parse as parse_command_line};
@@ -24,6 +23,7 @@ pub use dump::Lowered;
 pub use lower::List;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::environment::Environment;
 use super::model::Location;
 use super::token::Word;
 use super::{Parsed, check, parse as text};
@@ -86,7 +86,7 @@ pub fn parse(lowered: &Lowered) -> Parsed {
     };
     let mut diagnostics = Diagnostics::default();
     let sources = [(dump::NAME.to_owned(), lowered.text().as_bytes().to_vec())];
-    let drafts = text::read_translated(&sources, &BTreeMap::new(), Some(&translate), &mut diagnostics);
+    let drafts = text::read(&sources, Environment::default(), Some(&translate), &mut diagnostics);
     let model = check::model(drafts, &mut diagnostics);
     let failed = diagnostics.any(Severity::Error);
     let mut diagnostics = diagnostics.finish();

@@ -313,18 +313,18 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
     let mut offset = 0;
     // HAProxy does not mind a comma at the end.
     let list = word.text.strip_suffix(b",").unwrap_or(&word.text);
-    for (count, part) in list.split(|byte| *byte == b',').enumerate() {
-        if count == ADDRESSES_MAX {
-            diagnostics.push(word.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
-            return;
-        }
+    for part in list.split(|byte| *byte == b',') {
         let mut place = Word { text: Vec::new(), at: word.at.clone(), length: word.length, unset: Vec::new() };
         if literal {
             place.at.column = place.at.column.saturating_add(saturated(offset));
             place.length = saturated(part.len());
         }
         match address::bind(part) {
-            Ok(value) => bind.addresses.push(At { value, at: place.at }),
+            Ok(values) if bind.addresses.len() + values.len() > ADDRESSES_MAX => {
+                diagnostics.push(place.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
+                return;
+            }
+            Ok(values) => bind.addresses.extend(values.into_iter().map(|value| At { value, at: place.at.clone() })),
             Err(error) => diagnostics.push(log::from_address(&place, error)),
         }
         offset += part.len() + 1;
@@ -421,23 +421,32 @@ pub(super) fn positive(word: &Word, diagnostics: &mut Diagnostics) -> Option<u32
 }
 
 fn mode(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    let word = &line.arguments[0];
+    bind.unix.mode = file_mode(&line.arguments[0], diagnostics);
+}
+
+/// Permission bits of a unix socket.
+pub(super) fn file_mode(word: &Word, diagnostics: &mut Diagnostics) -> Option<u32> {
     let digits =
         std::str::from_utf8(&word.text).ok().filter(|text| text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)));
-    bind.unix.mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
-    if bind.unix.mode.is_none() {
+    let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
+    if mode.is_none() {
         let error = word.error("E103", format!("{} is not a file mode; write it in octal, such as 660", word.quoted()));
-        diagnostics.push(error.help("on a 'bind' line, 'mode' is about the permissions of a unix socket"));
+        diagnostics.push(error.help("'mode' is about the permissions of a unix socket here"));
+    }
+    mode
+}
+
+/// A name (`user`, `group`), or a number as decimal text (`uid`, `gid`).
+pub(super) fn account(name: &str, word: &Word, diagnostics: &mut Diagnostics) -> Option<String> {
+    match name {
+        "uid" | "gid" => value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string()),
+        _ => value::text(word, diagnostics),
     }
 }
 
 fn owner(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    let word = &line.arguments[0];
     let name = line.keyword.name;
-    let value = match name {
-        "uid" | "gid" => value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string()),
-        _ => value::text(word, diagnostics),
-    };
+    let value = account(name, &line.arguments[0], diagnostics);
     let target = if matches!(name, "user" | "uid") { &mut bind.unix.user } else { &mut bind.unix.group };
     if target.is_some() {
         diagnostics.push(line.word.error("E105", format!("'{name}' is given, but this line has said who already")));

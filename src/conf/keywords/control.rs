@@ -95,7 +95,7 @@ fn read(
             apply(&mut draft, line, diagnostics);
         }
     });
-    let address = match address::bind(&place.text) {
+    let address = match address::single(&place.text) {
         Ok(address) => Some(address),
         Err(error) => {
             diagnostics.push(log::from_address(place, error));

@@ -6,7 +6,7 @@ use super::super::model::{At, SniPolicy, TlsVersion};
 use super::super::token::Word;
 use super::super::value::{self, Unit};
 use super::super::words;
-use super::{Action, Class, Keyword, Line, Places, lists, log, nearest};
+use super::{Action, Class, Keyword, Line, Places, bind, lists, log, nearest};
 
 /// HAProxy's limit of threads in all groups.
 const THREADS_MAX: u32 = 1024;
@@ -202,13 +202,7 @@ fn group(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
 /// A name (`user`, `group`), or a number as decimal text (`uid`, `gid`).
 fn account(target: &mut Option<At<String>>, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     let word = &line.arguments[0];
-    let by_number = matches!(line.keyword.name, "uid" | "gid");
-    let value = if by_number {
-        value::number(word, 0..=u32::MAX - 1, diagnostics).map(|number| number.to_string())
-    } else {
-        value::text(word, diagnostics)
-    };
-    let Some(value) = value else { return };
+    let Some(value) = bind::account(line.keyword.name, word, diagnostics) else { return };
     if let Some(first) = target {
         let message = format!("'{}' is given, but line {} has said who already", line.keyword.name, first.at.line);
         diagnostics.push(line.word.error("E105", message));
@@ -277,6 +271,8 @@ fn default_bind_options(global: &mut Global, line: &Line<'_>, diagnostics: &mut 
             limit_version(options, &name, version, diagnostics);
         } else if !switch(options, &name) {
             diagnostics.push(unknown_bind_option(word, &name));
+        } else if name == "sni-nomatch-abort" {
+            diagnostics.extension(&name, &word.at, word.length);
         }
     }
 }

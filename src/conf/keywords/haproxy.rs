@@ -43,6 +43,8 @@ const KEPT: &str = "it is about HTTP (line kept for HAProxy)";
 pub(super) const REMOVE: &str = "remove it";
 
 const G: Places = Places::GLOBAL;
+/// Sections that are one thing each.
+const NAMED: Places = Places::FRONTEND.and(Places::BACKEND);
 
 pub(super) static GLOBAL: &[Keyword] = &[
     should("chroot", G, "remove it; the worker runs without access to the file system where the kernel has Landlock"),
@@ -120,16 +122,9 @@ pub(super) static GLOBAL: &[Keyword] = &[
     should("pp2-never-send-local", G, REMOVE),
     should("harden.reject-privileged-ports.tcp", G, REMOVE),
     inert("harden.reject-privileged-ports.quic", G, "there is no QUIC"),
-    should("unix-bind", G, "write 'mode', 'user' and 'group' on the 'bind' line"),
-    should("setenv", G, "set the variable in the systemd unit"),
-    should("presetenv", G, "set the variable in the systemd unit"),
-    should("unsetenv", G, "set variables in the systemd unit"),
-    should("resetenv", G, "set variables in the systemd unit"),
-    should("default-path", G, "write absolute paths, or use 'crt-base' and 'ca-base'"),
     inert("description", G, LABEL),
     inert("node", G, LABEL),
     should("dns-accept-family", G, "write 'ipv4@' or 'ipv6@' in front of the name of the server"),
-    should("quiet", G, "use '-q'"),
     inert("expose-experimental-directives", G, "nothing here needs it"),
     inert("expose-deprecated-directives", G, "nothing here needs it"),
     inert("localpeer", G, NO_SUCH_PART),
@@ -197,9 +192,9 @@ pub(super) static PROXY: &[Keyword] = &[
     inert("option tcp-smart-connect", PROXIES, NO_SUCH_PART),
     inert("option persist", PROXIES, NO_SUCH_PART),
     should("unique-id-format", PROXIES, "remove it; the header then has no unique-id"),
-    inert("description", PROXIES, LABEL),
-    inert("id", PROXIES, LABEL),
-    inert("guid", PROXIES, LABEL),
+    inert("description", NAMED, LABEL),
+    inert("id", NAMED, LABEL),
+    inert("guid", NAMED, LABEL),
     later("ssl-f-use", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
     later("crt", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
     must("balance", DEFAULTS_BACKEND, "one server in each backend, without 'balance'"),

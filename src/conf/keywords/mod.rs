@@ -7,6 +7,7 @@ mod control;
 mod global;
 mod haproxy;
 mod haproxy_parameters;
+mod language;
 mod lists;
 mod log;
 mod proxy;
@@ -288,6 +289,7 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         global::KEYWORDS,
         control::KEYWORDS,
         certificates::KEYWORDS,
+        language::KEYWORDS,
         proxy::KEYWORDS,
         bind::KEYWORDS,
         server::KEYWORDS,
@@ -424,6 +426,9 @@ pub(crate) fn parameters(
                 continue;
             }
         }
+        if keyword.is_extension() {
+            diagnostics.extension(name, &word.at, word.length);
+        }
         if keyword.is_implemented() {
             apply(&Line { keyword, word, arguments, prefix: Prefix::None }, diagnostics);
         } else {
@@ -498,7 +503,10 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
 pub fn help() -> String {
     let mut text = String::new();
     for (title, tables) in [
-        ("global", &[global::KEYWORDS, certificates::KEYWORDS, control::KEYWORDS, haproxy::GLOBAL][..]),
+        (
+            "global",
+            &[global::KEYWORDS, certificates::KEYWORDS, control::KEYWORDS, language::KEYWORDS, haproxy::GLOBAL][..],
+        ),
         ("defaults, frontend, backend, listen", &[proxy::KEYWORDS, haproxy::PROXY]),
         ("bind <address> …", &[bind::KEYWORDS, haproxy_parameters::BIND]),
         ("server <name> <address> …, default-server …", &[server::KEYWORDS, haproxy_parameters::SERVER]),

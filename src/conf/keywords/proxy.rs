@@ -43,7 +43,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         usage: "<address>[,<address>…] [<parameter> …]",
         class: Class::Must,
         doc: "Listen here. Addresses: <ip>:<port>, [<ipv6>]:<port>, *:<port> or :<port> (IPv4), :::<port> (IPv6), /path or unix@/path, \
-              abns@<name>, fd@<number>, fd@<name> (sockets that systemd passes under that name). May be repeated. Parameters are listed below.",
+              abns@<name>, fd@<number>, fd@<name> (sockets that systemd passes under that name); <port>-<port> is a range. May be \
+              repeated. Parameters are listed below.",
         arguments: 1..=usize::MAX,
         repeats: true,
         action: Action::Proxy(bind::line),
@@ -260,9 +261,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 
 /// A timeout; zero takes back what `defaults` said.
 fn set(target: &mut Option<Duration>, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    if let Some(time) = value::duration(line.keyword.name, &line.arguments[0], Unit::Milliseconds, diagnostics) {
-        *target = Some(time).filter(|time| !time.is_zero());
-    }
+    let time = value::duration(line.keyword.name, &line.arguments[0], Unit::Milliseconds, diagnostics);
+    // What was refused is not missing: that would be a second finding.
+    *target = Some(time.unwrap_or(Duration::MAX)).filter(|time| !time.is_zero());
 }
 
 fn mode(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {

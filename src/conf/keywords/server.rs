@@ -197,27 +197,18 @@ fn tls(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
     options.tls = Some((line.keyword.name, line.word.at.clone()));
 }
 
-/// Values of `proxy-v2-options`.
-const OPTIONS: &[&str] = &[
-    "ssl",
-    "cert-cn",
-    "ssl-cipher",
-    "cert-sig",
-    "cert-key",
-    "authority",
-    "crc32c",
-    "unique-id",
-    "client-cert",
-    "ssl-group",
-    "ssl-sig-scheme",
-    "cert-fingerprint",
-    "client-cert-pem",
-];
+/// Values of `proxy-v2-options`: HAProxy's.
+const OPTIONS: &[&str] = &["ssl", "cert-cn", "ssl-cipher", "cert-sig", "cert-key", "authority", "crc32c", "unique-id"];
+/// Values that HAProxy does not have.
+const EXTENSIONS: &[&str] = &["client-cert", "ssl-group", "ssl-sig-scheme", "cert-fingerprint", "client-cert-pem"];
 
 fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     options.v2_parameter = Some(("proxy-v2-options", line.word.at.clone()));
     let word = &line.arguments[0];
     for name in word.text.split(|byte| *byte == b',') {
+        if let Some(extension) = EXTENSIONS.iter().find(|extension| extension.as_bytes() == name) {
+            diagnostics.extension(extension, &word.at, word.length);
+        }
         let about_tls = match name {
             b"ssl" => &mut options.ssl,
             b"cert-cn" => &mut options.cert_cn,
@@ -250,9 +241,9 @@ fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagno
             _ => {
                 let name = super::super::diagnostic::shown(name);
                 let error = word.error("E101", format!("unknown value '{name}' in 'proxy-v2-options'"));
-                diagnostics.push(match nearest(&name, OPTIONS.iter().copied()) {
+                diagnostics.push(match nearest(&name, OPTIONS.iter().chain(EXTENSIONS).copied()) {
                     Some(near) => error.label(format!("did you mean '{near}'?")),
-                    None => error.help(format!("there are: {}", OPTIONS.join(" "))),
+                    None => error.help(format!("there are: {} {}", OPTIONS.join(" "), EXTENSIONS.join(" "))),
                 });
                 return;
             }

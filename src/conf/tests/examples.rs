@@ -68,7 +68,7 @@ fn hitch_like() {
 fn behind_haproxy() {
     let model = clean(include_bytes!("../../../conf/examples/behind-haproxy.cfg"), &[]);
     assert!(model.frontends[0].binds[0].accept_proxy);
-    assert_eq!(model.backends[0].servers[0].address.value, ServerAddress::Abstract(b"http".to_vec()));
+    assert_eq!(model.backends[0].servers[0].address.value, ServerAddress::Abstract(super::padded("http")));
 }
 
 #[test]

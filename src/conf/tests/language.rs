@@ -214,7 +214,7 @@ global
 .elif 1
     bogus
 .else
-    bogus \"unclosed
+    bogus
 .endif
 ";
     assert_eq!(model(text).process.log_tag.as_deref(), Some("right"));
@@ -234,6 +234,13 @@ fn structure_of_conditions_is_checked() {
 #[test]
 fn an_unreadable_condition_lets_no_branch_pass() {
     assert_eq!(findings(&read(".if \"1\nbogus\n.else\nbogus\n.endif\nglobal\n")), ["1:5 E100"]);
+}
+
+/// HAProxy takes lines that it passes over apart all the same, and refuses what it can not.
+#[test]
+fn lines_that_do_not_count_have_to_be_lines() {
+    assert_eq!(findings(&read("global\n.if 0\n    bogus \"open\n.endif\n")), ["3:11 E100"]);
+    assert_eq!(findings(&read("global\n.if 0\n    bogus \\x4 \n.else\n.endif\n")), ["3:11 E100"]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn addresses_of_bind() {
         (":::443 v4v6 v6only", inet("[::]:443", Some(true))),
         ("/run/x.sock", BindAddress::Unix("/run/x.sock".into())),
         ("unix@x.sock", BindAddress::Unix("x.sock".into())),
-        ("abns@name", BindAddress::Abstract(b"name".to_vec())),
+        ("abns@name", BindAddress::Abstract(super::padded("name"))),
         ("fd@7", BindAddress::Descriptor(7)),
         ("fd@front-https", BindAddress::Named("front-https".into())),
     ] {
@@ -172,8 +172,6 @@ fn bad_addresses_of_bind() {
         ("fd@a\u{e4}", "E103"),
         ("fd@-1", "E103"),
         ("bogus@1.2.3.4:80", "E103"),
-        (":80-90", "E120"),
-        ("abnsz@x", "E120"),
         ("quic4@:443", "E202"),
         ("udp@:443", "E202"),
         ("sockpair@3", "E205"),

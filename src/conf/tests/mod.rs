@@ -2,6 +2,7 @@
 
 mod certificates;
 mod control;
+mod environment;
 mod examples;
 mod language;
 mod lowering;
@@ -88,6 +89,13 @@ fn render_all(diagnostics: &[Diagnostic], sources: &[(String, Vec<u8>)]) -> Stri
 fn rendered(text: &str, environment: &[(&str, &str)]) -> String {
     let parsed = read_with(text, environment);
     render_all(&parsed.diagnostics, &[("bowline.cfg".to_owned(), text.as_bytes().to_vec())])
+}
+
+/// The name of an abstract socket with what `abns@` fills it up with.
+fn padded(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.resize(107, 0);
+    name
 }
 
 /// TLS of a `bind` line with these words.

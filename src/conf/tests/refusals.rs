@@ -107,6 +107,7 @@ fn http_words() {
         "{HEAD}    option forwardfor\n    timeout http-request 5s\n    option http-server-close\n    stats enable\n"
     );
     assert_eq!(codes(&defaults), ["N001"; 4]);
+    assert_eq!(codes(&frontend("    bind :1\n    no option http-server-close\n")), ["N001"], "asks for nothing");
     let httplog = format!("{HEAD}    option httplog\nlisten l\n    bind :1\n    server s 127.0.0.1:80\n");
     let parsed = read(&httplog);
     assert_eq!(super::codes_of(&parsed), ["N001"]);
@@ -149,6 +150,13 @@ fn words_by_class() {
     assert_eq!(on_server("cookie x"), ["E201"]);
     assert_eq!(on_server("no-tlsv11"), ["N001"]);
     assert_eq!(on_server("weigth 5"), ["E101"]);
+}
+
+#[test]
+fn words_without_effect_have_their_place_too() {
+    assert_eq!(codes(&format!("{HEAD}    description x\n")), ["E106"]);
+    assert_eq!(codes(&frontend("    bind :1\n    description x\n    id 5\n")), ["N001"; 2]);
+    assert_eq!(codes("global\n    option splice-auto\n"), ["E106"]);
 }
 
 #[test]

@@ -20,7 +20,8 @@ fn addresses_of_servers() {
     assert_eq!(server("ipv4@db:80"), name("db", Some(Family::Ipv4)));
     assert_eq!(server("ipv6@db:80"), name("db", Some(Family::Ipv6)));
     assert_eq!(server("/run/x"), ServerAddress::Unix("/run/x".into()));
-    assert_eq!(server("abns@x"), ServerAddress::Abstract(b"x".to_vec()));
+    assert_eq!(server("abns@x"), ServerAddress::Abstract(super::padded("x")));
+    assert_eq!(server("abnsz@x"), ServerAddress::Abstract(b"x".to_vec()));
     for (address, code) in [
         ("1.2.3.4", "E120"),
         ("1.2.3.4:+1", "E120"),
