@@ -7,6 +7,7 @@ mod condition;
 mod hitch;
 mod manual;
 mod options;
+mod overview;
 mod panic;
 mod text;
 

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +67,52 @@ impl ReportLine {
             self.log();
         } else if self.log_level() <= log::max_level() {
             // With nobody listening there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{}", self.text.trim_end());
+            let _ = writeln!(io::stderr(), "{}", self.for_terminal().trim_end());
         }
+    }
+
+    /// The text for standard error, coloured if that is a terminal whose user has not set NO_COLOR (no-color.org).
+    pub fn for_terminal(&self) -> String {
+        static COLOURED: LazyLock<bool> = LazyLock::new(|| {
+            let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            io::stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        });
+        if *COLOURED { self.coloured() } else { self.text.clone() }
+    }
+
+    fn coloured(&self) -> String {
+        let (word, colour) = match self.level {
+            ReportLevel::Error => ("error", "31"),
+            ReportLevel::Warning => ("warning", "33"),
+            ReportLevel::Notice => ("notice", "36"),
+            ReportLevel::Fact => return self.text.clone(),
+        };
+        let mut text = String::new();
+        for (number, line) in self.text.lines().enumerate() {
+            // The place in front of the severity may be nothing, or a file with a strange name.
+            let start = match line.find(&format!(": {word}[")) {
+                Some(colon) => Some(colon + 2),
+                None => line.starts_with(word).then_some(0),
+            };
+            let severity = start.and_then(|at| Some((at, at + line[at..].find(':')?)));
+            let painted = match severity {
+                Some((at, end)) if number == 0 => {
+                    format!(
+                        "\x1b[1m{}\x1b[{colour}m{}\x1b[0m\x1b[1m{}\x1b[0m",
+                        &line[..at],
+                        &line[at..end],
+                        &line[end..]
+                    )
+                }
+                _ => match line.split_at_checked(7) {
+                    Some(("     | ", mark)) => format!("     | \x1b[1;{colour}m{mark}\x1b[0m"),
+                    _ => line.to_owned(),
+                },
+            };
+            text.push_str(&painted);
+            text.push('\n');
+        }
+        text
     }
 
     fn log_level(&self) -> log::Level {
@@ -236,6 +281,20 @@ mod tests {
             line.brief,
             "a.cfg:1:5: error[E101]: unknown 'verfy'; help: did you mean 'verify'?; help: read the manual; note: it is short"
         );
+    }
+
+    #[test]
+    fn colour_marks_severity_and_place() {
+        let at = Location { file: "a.cfg".into(), line: 1, column: 5 };
+        let line = rendered("crt verfy x\n", Diagnostic::error("E101", &at, "unknown 'verfy'").span(5).label("why"));
+        assert_eq!(
+            line.coloured(),
+            "\x1b[1ma.cfg:1:5: \x1b[31merror[E101]\x1b[0m\x1b[1m: unknown 'verfy'\x1b[0m\n   1 | crt verfy x\n     | \
+             \x1b[1;31m    ^^^^^ why\x1b[0m\n"
+        );
+        let warning = ReportLine::new(ReportLevel::Warning, "no file");
+        assert_eq!(warning.coloured(), "\x1b[1m\x1b[33mwarning\x1b[0m\x1b[1m: no file\x1b[0m\n");
+        assert_eq!(ReportLine::new(ReportLevel::Fact, "x").coloured(), "x");
     }
 
     #[test]

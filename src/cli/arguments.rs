@@ -31,6 +31,8 @@ pub(super) struct Arguments {
     pub(super) quiet: bool,
     /// `-V`
     pub(super) verbose: bool,
+    /// `--haproxy`
+    pub(super) for_haproxy: bool,
     /// What stands behind `-cc`.
     pub(super) condition: String,
     /// HAProxy's options that mean nothing here, as they were written.
@@ -95,6 +97,9 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Arguments, String> {
             Some(Effect::Nothing(operands)) => arguments.ignored.push(skip(&word, *operands, &mut words)?),
             None => return Err(unknown(&word)),
         }
+    }
+    if arguments.for_haproxy && arguments.task != Task::Check {
+        return Err("--haproxy goes with -c".to_owned());
     }
     Ok(arguments)
 }
@@ -222,6 +227,7 @@ mod tests {
             ("demo --prot 1", "unknown option '--prot'; did you mean '--port'?"),
             ("demo --port 70000", "--port takes a number from 0 to 65535, not '70000'"),
             ("-S", "-S needs a value"),
+            ("--haproxy -f a", "--haproxy goes with -c"),
             ("--manual bowline.conf", "there is no manual page 'bowline.conf'; there are bowline, bowline.cfg"),
             ("--completion fish", "there is no completion for 'fish'; there is one for bash"),
         ] {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arguments::Arguments;
+use super::overview;
+use crate::conf;
+use crate::conf::diagnostic::Diagnostic;
 use crate::master::handover::can_take_over;
 use crate::master::material::{Request, collect};
 use crate::master::plan::Plan;
@@ -17,16 +20,15 @@ use crate::worker;
 
 /// Reads and builds everything, prints what there is to say, and says by its exit code whether a start would accept it.
 pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
-    let report = check(request, arguments.warnings_fail);
+    let Checked { report, overview, quiet } = check(request, arguments.warnings_fail, arguments.for_haproxy);
     let summary = Summary::of(&report);
     let valid = summary.errors == 0;
-    if !arguments.quiet {
-        for line in &report {
-            if line.level != ReportLevel::Fact {
-                eprintln!("{}", line.text.trim_end());
-            } else if arguments.verbose {
-                eprintln!("{}", report::Escaped(&line.text));
-            }
+    if !arguments.quiet && (!quiet || arguments.verbose) {
+        for line in report.iter().filter(|line| line.level != ReportLevel::Fact) {
+            eprintln!("{}", line.for_terminal().trim_end());
+        }
+        if arguments.verbose {
+            super::print(&overview);
         }
         let verdict = if valid { "Configuration file is valid" } else { "Configuration file is not valid" };
         super::print(&format!("{verdict}: {summary}\n"));
@@ -34,13 +36,24 @@ pub(super) fn run(request: &Request, arguments: &Arguments) -> ExitCode {
     if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-pub(super) fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
+/// What came of a check.
+#[derive(Default)]
+pub(super) struct Checked {
+    /// Findings.
+    pub(super) report: Vec<ReportLine>,
+    /// What was understood; empty if there are errors.
+    overview: String,
+    /// The configuration says `quiet`.
+    quiet: bool,
+}
+
+pub(super) fn check(request: &Request, warnings_fail: bool, for_haproxy: bool) -> Checked {
     if let Err(reason) = can_take_over() {
-        return vec![ReportLine::new(ReportLevel::Error, reason)];
+        return Checked { report: vec![ReportLine::new(ReportLevel::Error, reason)], ..Checked::default() };
     }
     let mut collected = match collect(request, None) {
         Ok(collected) => collected,
-        Err(report) => return report,
+        Err(report) => return Checked { report, ..Checked::default() },
     };
     let mut report = std::mem::take(&mut collected.report);
     let material = &mut collected.material;
@@ -53,12 +66,21 @@ pub(super) fn check(request: &Request, warnings_fail: bool) -> Vec<ReportLine> {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
     let shared = Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())) };
+    let mut overview = String::new();
     match worker::build::build(material, &shared, None) {
-        Ok(built) => report::merge(&mut report, built.report),
+        Ok(built) => {
+            overview = overview::text(&collected.model, &built.snapshot);
+            report::merge(&mut report, built.report);
+        }
         Err(refusal) => report::merge(&mut report, refusal),
+    }
+    if for_haproxy {
+        let mut found = conf::parse_for_haproxy(&material.sources, &material.environment);
+        found.retain(Diagnostic::is_error);
+        report::merge(&mut report, report::render(&found, &material.sources));
     }
     if warnings_fail || collected.model.process.zero_warning {
         report::forbid_warnings(&mut report);
     }
-    report
+    Checked { report, overview, quiet: collected.model.process.quiet }
 }

@@ -18,7 +18,7 @@ pub(super) fn run(text: &str) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(diagnostic) => {
             for line in report::render(&[*diagnostic], &[(NAME.to_owned(), text.as_bytes().to_vec())]) {
-                eprintln!("{}", line.text.trim_end());
+                eprintln!("{}", line.for_terminal().trim_end());
             }
             ExitCode::from(2)
         }

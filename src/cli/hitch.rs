@@ -78,7 +78,7 @@ fn check_words(words: &[OsString]) -> Vec<OsString> {
 
 /// `--test`: as Hitch, says on standard error that all is well.
 fn test(request: &Request) -> ExitCode {
-    let report = check::check(request, false);
+    let report = check::check(request, false, false).report;
     show(&report);
     if Summary::of(&report).errors > 0 {
         return ExitCode::FAILURE;
@@ -109,6 +109,6 @@ fn dump(request: &Request) -> ExitCode {
 
 fn show(report: &[ReportLine]) {
     for line in report.iter().filter(|line| line.level != ReportLevel::Fact) {
-        eprintln!("{}", line.text.trim_end());
+        eprintln!("{}", line.for_terminal().trim_end());
     }
 }

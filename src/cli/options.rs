@@ -196,8 +196,18 @@ pub(super) static OPTIONS: &[CommandOption] = &[
         "check the configuration and all files it names, then exit; the exit code is 1 if there are errors",
         "Checks instead of starting: reads the configuration and every file that it names, builds all that a start would build, prints \
          what is wrong, and a summary. Nothing is bound, and no right is needed but to read the files. The exit code is 1 if there are \
-         errors. With '-V' it prints the certificates and revocation lists that would be in force too.",
+         errors. With '-V' it prints what was understood too: where it would listen, which name gets which certificate, which clients \
+         are asked for one, and where connections go.",
         |arguments| arguments.task = Task::Check,
+    ),
+    set(
+        &["--haproxy"],
+        Group::Configuration,
+        "with -c: point out what HAProxy would not read",
+        "With '-c', for files that both programs read: words that HAProxy does not have are errors, unless they stand between \
+         '.if feature(BOWLINE)' and '.endif', which it passes over. So are names that are missing without these lines, and a last line \
+         without a line feed.",
+        |arguments| arguments.for_haproxy = true,
     ),
     take(
         &["-cc"],

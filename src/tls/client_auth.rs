@@ -57,6 +57,11 @@ impl ClientPolicy {
         self.digest
     }
 
+    /// Whether a certificate is required; `None`: none is asked for.
+    pub(super) fn required(&self) -> Option<bool> {
+        self.asks.as_ref().map(|asks| asks.required)
+    }
+
     pub(super) fn verifier(&self) -> Option<&Arc<ClientVerifier>> {
         self.asks.as_ref().map(|asks| &asks.verifier)
     }

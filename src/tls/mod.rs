@@ -41,6 +41,7 @@ pub mod engine;
 pub mod identity;
 mod names;
 mod ocsp;
+mod overview;
 mod pem;
 pub mod policy;
 mod terms;

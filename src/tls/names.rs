@@ -188,13 +188,49 @@ impl SniTable {
         candidates
     }
 
-    /// HAProxy's order. If the client can verify none of them it gets one nevertheless: its alert tells more than ours.
-    fn pick(&self, candidates: Candidates, wish: Wish<'_>, suites: &Suites) -> Option<Chosen<'_>> {
-        let ordered = [candidates.ec, candidates.rsa, candidates.other];
-        let ordered = ordered
+    /// HAProxy's order.
+    fn ordered(&self, candidates: Candidates) -> impl Iterator<Item = Chosen<'_>> + Clone {
+        let Candidates { ec, rsa, other } = candidates;
+        [ec, rsa, other].into_iter().flatten().map(|index| self.chosen(index))
+    }
+
+    fn chosen(&self, index: usize) -> Chosen<'_> {
+        Chosen { credential: &self.credentials[index], entry: self.entries[index] }
+    }
+
+    /// Every name with its certificates in the order of preference: exact names, then wildcards.
+    pub(super) fn by_name(&self) -> Vec<(String, Vec<Chosen<'_>>)> {
+        let exact = self.exact.iter().map(|(name, candidates)| (name.to_string(), self.ordered(*candidates).collect()));
+        let mut exact: Vec<(String, Vec<_>)> = exact.collect();
+        let wildcard = self
+            .wildcard
             .iter()
-            .flatten()
-            .map(|index| Chosen { credential: &self.credentials[*index], entry: self.entries[*index] });
+            .map(|(parent, known)| (format!("*{parent}"), known.iter().map(|index| self.chosen(*index)).collect()));
+        let mut wildcard: Vec<(String, Vec<_>)> = wildcard.collect();
+        exact.sort_by(|(left, _), (right, _)| left.cmp(right));
+        wildcard.sort_by(|(left, _), (right, _)| left.cmp(right));
+        exact.extend(wildcard);
+        exact
+    }
+
+    /// The certificates of clients whose name no certificate has, as far as the policy lets them in.
+    pub(super) fn defaults(&self) -> Vec<Chosen<'_>> {
+        self.ordered(self.default).collect()
+    }
+
+    /// Who gets the default.
+    pub(super) fn policy(&self) -> SniPolicy {
+        self.policy
+    }
+
+    /// By certificate, the number of its settings.
+    pub(super) fn numbers(&self) -> &[usize] {
+        &self.entries
+    }
+
+    /// If the client can verify none of the candidates it gets one nevertheless: its alert tells more than ours.
+    fn pick(&self, candidates: Candidates, wish: Wish<'_>, suites: &Suites) -> Option<Chosen<'_>> {
+        let ordered = self.ordered(candidates);
         let suits = |chosen: &Chosen<'_>| suits(chosen.credential, wish, &suites[chosen.entry]);
         ordered.clone().find(suits).or_else(|| ordered.clone().next())
     }

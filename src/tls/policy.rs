@@ -27,10 +27,10 @@ use crate::material::Files;
 /// TLS on one `bind` line: certificates, and the settings that go with each. Immutable.
 #[derive(Debug)]
 pub struct TlsPolicy {
-    names: Arc<SniTable>,
+    pub(super) names: Arc<SniTable>,
     suites: Arc<[Vec<SupportedCipherSuite>]>,
     /// The settings of the line, and then those of each entry of its lists that has its own.
-    entries: Vec<EntryPolicy>,
+    pub(super) entries: Vec<EntryPolicy>,
 }
 
 /// The settings of a `bind` line, or of one entry of a `crt-list`: client authentication, and the rustls configurations.
@@ -46,6 +46,11 @@ impl EntryPolicy {
     /// Client authentication, for [`super::client_auth::judge`].
     pub(super) fn client(&self) -> &ClientPolicy {
         &self.client
+    }
+
+    /// Application protocols in order of preference.
+    pub(super) fn alpn(&self) -> &[Vec<u8>] {
+        &self.alpn
     }
 
     /// Does rustls find a protocol if it is told of ours? A client that offers none does not mind. Without overlap rustls

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use super::support::bowline::program;
+use super::support::bowline::{Site, program};
+use super::support::certs::Leaf;
 use super::support::peers::skipped;
+use super::support::pki;
 
 fn run(words: &[&str]) -> Output {
     Command::new(program()).args(words).stdin(Stdio::null()).output().expect("bowline runs")
@@ -129,4 +131,95 @@ fn conditions_answer_by_exit_code() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("condition:1:6: error[E101]: unknown predicate 'nonsense'"), "{said}");
     assert!(said.contains("   1 | 1 && nonsense(a)\n     |      ^^^^^^^^"), "{said}");
+}
+
+/// A configuration with two names, a list and a header: `-c` with these options.
+#[track_caller]
+fn checked(lines: &str, options: &[&str]) -> (Option<i32>, String) {
+    let site = Site::new();
+    let other = pki().server_ca.issue(&Leaf::server(&["other.test", "*.other.test"]));
+    site.write("other.pem", other.pem());
+    site.write("list", "other.pem [verify required ca-file ca.pem alpn x] www.other.test\n");
+    let text = format!(
+        "global\n    user nobody\ndefaults\n    timeout connect 5s\n    timeout client 1m\n    timeout server 1m\nfrontend fe\n{lines}    \
+         default_backend be\nbackend be\n    server s 192.0.2.1:80 send-proxy-v2 proxy-v2-options ssl,cert-cn,authority\n"
+    );
+    site.configure(&text);
+    let mut command = Command::new(program());
+    command.arg("-C").arg(site.dir()).args(["-c", "-f", "bowline.cfg"]).args(options).stdin(Stdio::null());
+    let output = command.output().expect("bowline runs");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_check_shows_what_was_understood() {
+    let lines = "    bind 192.0.2.9:443,:444 ssl crt server.pem crt other.pem alpn h2 verify optional ca-file ca.pem crl-file crl.pem\n    \
+                 bind :445 ssl crt-list list strict-sni ssl-min-ver TLSv1.3\n    bind /run/x accept-proxy\n";
+    let (code, said) = checked(lines, &["-V"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "frontend fe (bowline.cfg:7)\n  listens on 192.0.2.9:443, 0.0.0.0:444: TLS 1.2 and 1.3\n    name ",
+        "\n    name other.test: certificate \"/CN=other.test\" serial ",
+        "\n    name *.other.test: certificate \"/CN=other.test\" serial ",
+        "\n    other names, and none: certificate \"",
+        "\n    clients are asked for a certificate, and may come without, and may speak h2\n      client CA \"",
+        "\n      CRL of \"",
+        "\n  listens on 0.0.0.0:445: TLS 1.3\n    name www.other.test: certificate \"/CN=other.test\"",
+        " EC256 from 'other.pem' with settings of its own\n    other names, and none: refused (alert 112)\n",
+        "\n    clients of 'other.pem' must show a certificate, and may speak x\n",
+        "\n  listens on /run/x: plaintext, behind a PROXY header\n",
+        "\n  connections go to backend be\n    server s at 192.0.2.1:80, with a PROXY header of version 2: alpn, authority, ssl, cert-cn\n",
+        "Configuration file is valid: 0 errors, 0 warnings, 0 notices\n",
+    ] {
+        assert!(said.contains(line), "no {line:?} in\n{said}");
+    }
+    let (_, brief) = checked(lines, &[]);
+    assert!(!brief.contains("listens on"), "{brief}");
+    assert_eq!(checked(lines, &["-q"]), (Some(0), String::new()));
+}
+
+#[test]
+fn what_haproxy_would_not_read_is_pointed_out() {
+    let bare = "    bind :443 ssl crt server.pem sni-nomatch-abort\n";
+    let (code, said) = checked(bare, &["--haproxy"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("bowline.cfg:8:34: error[E701]: 'sni-nomatch-abort' is an extension"), "{said}");
+    assert!(said.contains("help: put the line between '.if feature(BOWLINE)' and '.endif'"), "{said}");
+    assert_eq!(checked(bare, &[]).0, Some(0));
+    let wrapped = format!(".if feature(BOWLINE)\n{bare}.else\n    bind :443 ssl crt server.pem\n.endif\n");
+    let (code, said) = checked(&wrapped, &["--haproxy"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn quiet_is_quiet_and_verbose_undoes_it() {
+    let quiet =
+        "    default_backend be\n    bind :443 ssl crt server.pem ca-file ca.pem\nglobal\n    quiet\nfrontend two\n";
+    assert_eq!(checked(quiet, &[]), (Some(0), String::new()));
+    let (code, said) = checked(quiet, &["-V"]);
+    assert!(code == Some(0) && said.contains("W211") && said.contains("listens on"), "{said}");
+    assert_eq!(checked(quiet, &["-dW"]).0, Some(1));
+}
+
+#[test]
+fn messages_are_coloured_on_a_terminal_only() {
+    let lines = "    bind :443 ssl crt server.pem verfy\n";
+    assert!(!checked(lines, &[]).1.contains('\x1b'));
+    let site = Site::new();
+    site.configure("global\n    maxcon 5\n");
+    let on_terminal = |colour: Option<&str>| {
+        let shell = format!("exec '{}' -c -f '{}'", program().display(), site.path("bowline.cfg").display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &shell, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
+        if let Some(value) = colour {
+            command.env("NO_COLOR", value);
+        }
+        let output = command.output().expect("script(1), of util-linux");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let coloured = on_terminal(None);
+    assert!(coloured.contains("\x1b[31merror[E101]\x1b[0m"), "{coloured:?}");
+    let plain = on_terminal(Some("1"));
+    assert!(plain.contains("error[E101]") && !plain.contains('\x1b'), "{plain:?}");
 }

@@ -136,7 +136,7 @@ The configuration of 'bowline'(8) is written in the language of HAProxy and mean
 that terminates TLS is read unchanged. Words that change nothing here are accepted with a notice; words that would change something, and \
 cannot, are refused with an error that says what to do. Nothing is accepted and ignored.
 
-'bowline -c' checks a configuration and every file that it names, 'bowline -c -V' shows what would be in force. Errors name file, line and \
+'bowline -c' checks a configuration and every file that it names, 'bowline -c -V' shows what was understood. Errors name file, line and \
 column, all of them in one run. 'bowline --help-keywords' prints the keywords of this page.";
 
 const SYNTAX: &str = "\
@@ -154,7 +154,9 @@ const SYNTAX_PARTS: &[(&str, &str)] = &[
         "Environment variables",
         "\"$NAME\" and \"${NAME}\" between double quotes stand for the value of a variable of the master's environment; \
          \"${NAME-value}\" has a default for when it is not set; \"${NAME[*]}\" becomes as many words as the value has. A variable \
-         that is not set and has no default draws a warning.",
+         that is not set and has no default draws a warning. 'setenv' and its kin change variables for the lines after them.\n\n\
+         \"${.FILE}\", \"${.LINE}\" and \"${.SECTION}\" tell where they stand. \"$HAPROXY_BRANCH\" is 3.4, \"$HAPROXY_CFGFILES\" the names of \
+         the configuration files, \"$HAPROXY_TCP_LOG_FMT\" and \"$HAPROXY_TCP_CLF_LOG_FMT\" are formats of log lines.",
     ),
     (
         "Conditions",
@@ -163,7 +165,8 @@ const SYNTAX_PARTS: &[(&str, &str)] = &[
          Predicates: 'defined(NAME)', the variable is set; 'feature(NAME)', true for BOWLINE and OPENSSL; 'streq(a,b)', \
          'strneq(a,b)', two texts are equal, or not; 'strstr(a,b)', the first contains the second; 'version_atleast(3.0)', \
          'version_before(3.0)', which answer for HAProxy 3.4.\n\nWhat stands between '.if feature(BOWLINE)' and '.endif' is read here \
-         and passed over by HAProxy: extensions belong there in a file that both programs read.\n\n'.notice', '.warning' and '.alert', followed by a text in quotes, print it; '.alert' is an error. \
+         and passed over by HAProxy: extensions belong there in a file that both programs read. 'bowline -c --haproxy' points out those that do not stand \
+         there.\n\n'.notice', '.warning' and '.alert', followed by a text in quotes, print it; '.alert' is an error. \
          '.diag' does as '.notice'.",
     ),
     (
@@ -174,9 +177,9 @@ const SYNTAX_PARTS: &[(&str, &str)] = &[
     (
         "Addresses",
         "'192.0.2.1:443', '[2001:db8::1]:443', '*:443' and ':443' (all addresses of IPv4), ':::443' (all of IPv6; with 'v4v6' those of IPv4 \
-         too), '/path' or 'unix@/path' for a unix socket, 'abns@name' for an abstract one, 'fd@3' for a descriptor that was \
-         inherited. 'ipv4@' and 'ipv6@' in front fix the family. A 'bind' line takes several with commas between them, a 'server' \
-         line a host name too.",
+         too), '/path' or 'unix@/path' for a unix socket, 'abns@name' for an abstract one as HAProxy names it, 'abnsz@name' as other programs do, 'fd@3' for a descriptor that was \
+         inherited. 'ipv4@' and 'ipv6@' in front fix the family. A 'bind' line takes several with commas between them, and ranges \
+         of ports, ':8000-8010'; a 'server' line a host name too.",
     ),
 ];
 

@@ -126,11 +126,13 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "'LISTEN_FDS', 'LISTEN_FDNAMES'",
         "Set by systemd for a socket unit: 'bind fd@<name>' takes the sockets of that name.",
     ),
+    ("'NO_COLOR'", "If it is set to anything, messages are not coloured. They are on a terminal only."),
     ("others", "The configuration may name any, in double quotes: \"$NAME\"."),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
     ("Check a configuration, and see what it means:", "bowline -c -V -f /etc/bowline/bowline.cfg"),
+    ("Is this file fit for HAProxy too?", "bowline -c --haproxy -f /etc/haproxy/haproxy.cfg"),
     ("Take renewed certificates and revocation lists into use:", "systemctl reload bowline"),
     ("What would a Hitch installation be here?", "bowline hitch --config=/etc/hitch/hitch.conf --dump"),
 ];
