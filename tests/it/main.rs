@@ -3,6 +3,7 @@ mod broken;
 mod closing;
 mod command_line;
 mod control;
+mod corpus;
 mod faults;
 mod harness;
 mod hitch;
