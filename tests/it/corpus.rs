@@ -213,3 +213,51 @@ fn words_are_what_they_are_to_haproxy() {
         assert_eq!(ours, theirs, "{line}");
     }
 }
+
+/// Debian's own file, in front of a frontend of TCP: what most installations begin with.
+#[test]
+fn debians_file_with_a_frontend_has_no_errors() {
+    if skipped() {
+        return;
+    }
+    let site = site();
+    let debians =
+        fs::read_to_string("/etc/haproxy/haproxy.cfg").expect("HAProxy's package; or set BOWLINE_SKIP_PEERS=1");
+    let frontend = "\nfrontend tls\n    mode tcp\n    bind :8443 ssl crt {dir}/server.pem\n    default_backend app\nbackend app\n    \
+                    mode tcp\n    server s 127.0.0.1:80 send-proxy-v2\n";
+    let checked = site.check(&site.fill_in(&(debians + frontend)));
+    let errors: Vec<&str> =
+        checked.text.lines().filter(|line| line.contains(": error[") && !line.contains("'chroot'")).collect();
+    assert!(errors.is_empty(), "{}", checked.text);
+    assert!(
+        checked.text.contains("'errorfile' has no effect here") && checked.text.contains("(7 lines)"),
+        "{}",
+        checked.text
+    );
+}
+
+/// HAProxy's meaning would win: a name of ours that it takes has to be given up.
+#[test]
+fn extensions_have_names_that_haproxy_does_not_use() {
+    if skipped() {
+        return;
+    }
+    let help = Command::new(program()).arg("--help-keywords").output().expect("bowline runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let lines: Vec<&str> = help.lines().collect();
+    let is_extension = |pair: &&[&str]| pair[1].trim_start().starts_with("Extension");
+    let names = lines
+        .windows(2)
+        .filter(is_extension)
+        .filter_map(|pair| pair[0].trim().split_once(" [").or(Some((pair[0].trim(), ""))));
+    let names: Vec<&str> = names.map(|(name, _)| name.strip_prefix("option ").unwrap_or(name)).collect();
+    assert!(names.contains(&"sni-nomatch-abort") && names.len() > 2, "{names:?}");
+    let site = Site::new();
+    let file = site.configure("listen l\n    bind :1\n    mode tcp\n    server s 127.0.0.1:1\n");
+    let output = check("haproxy", &site, &file, &["-dKall", "-q"]);
+    let theirs = said(&output);
+    let words: std::collections::HashSet<&str> = theirs.split(|c: char| c.is_whitespace() || c == '(').collect();
+    assert!(words.contains("accept-proxy") && words.len() > 500, "{theirs}");
+    let taken: Vec<&&str> = names.iter().filter(|name| words.contains(**name)).collect();
+    assert!(taken.is_empty(), "HAProxy has {taken:?}");
+}

@@ -231,3 +231,32 @@ fn a_listener_without_tls_relays_too() {
     let sent = fill(&socket, 256 << 20, Duration::from_millis(500));
     assert!(sent < 64 << 20, "{sent} bytes for nobody");
 }
+
+/// HAProxy fills the name of `abns@` up with NUL bytes on both sides; `abnsz@` has the bare name.
+#[test]
+fn abstract_sockets_are_reached_by_the_name_that_they_are_bound_to() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let echo = Echo::start();
+    let name = format!("bowline-test-{}", std::process::id());
+    let config = Config::new()
+        .bind_tls("")
+        .server_line(&format!("server s abns@{name}"))
+        .pair("inner")
+        .frontend_line(&format!("bind abns@{name}"))
+        .server(echo.address(), "");
+    let bowline = serve(&config);
+    Client::new(Version::Tls13).connect(bowline.main()).echo(b"by way of two");
+
+    let bare = UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("{name}-bare")).expect("a name"));
+    let bare = bare.expect("a listener");
+    bowline.reconfigure(&Config::new().bind_tls("").server_line(&format!("server s abnsz@{name}-bare")));
+    bowline.reload();
+    let mut tls = Client::new(Version::Tls13).connect(bowline.main());
+    tls.write_all(b"x");
+    let (mut peer, _) = bare.accept().expect("a connection");
+    let mut byte = [0];
+    std::io::Read::read_exact(&mut peer, &mut byte).expect("a byte");
+    assert_eq!(&byte, b"x");
+}

@@ -388,6 +388,59 @@ fn a_syntax_error_is_refused_with_file_line_and_column() {
     bowline.reload();
 }
 
+/// What runs goes on, whatever is wrong with what is to take its place; and says what is wrong.
+#[test]
+fn no_bad_configuration_touches_what_runs() {
+    let echo = Echo::start();
+    let good = Config::new().bind_tls("").server(echo.address(), "");
+    let bowline = serve(&good);
+    let text = good.render(&bowline.site);
+    let mut live = Client::new(Version::Tls13).connect(bowline.main());
+    live.echo(b"before");
+    bowline.site.write("list", "server.pem [verfy required]\n");
+    let bind = text.lines().find(|line| line.contains("bind ")).expect("a line");
+    let with = |old: &str, new: &str| text.replacen(old, new, 1);
+    for (what, broken, words) in [
+        ("a condition", format!(".if nonsense(1)\n.endif\n{text}"), &["error[E101]", "nonsense"][..]),
+        ("an open condition", format!("{text}.if 1\n"), &["error[E100]", ".endif"]),
+        ("a message that stops", format!(".alert \"not today\"\n{text}"), &["error[E108]", "not today"]),
+        ("an open quote", format!("{text}\"\n"), &["error[E100]", "quote"]),
+        (
+            "a variable that is not set",
+            with("default_backend be", "default_backend \"$BOWLINE_NOT_SET\""),
+            &["error[E104]"],
+        ),
+        (
+            "a warning where none is allowed",
+            with("global\n", "global\n    zero-warning\n") + "frontend f\n    default_backend be\n",
+            &["error[E109]", "zero-warning"],
+        ),
+        ("an unknown backend", with("default_backend be", "default_backend bee"), &["error[E401]", "'bee'"]),
+        ("a word of HAProxy's", with(bind, &format!("{bind}\n    stick-table type ip size 1")), &["error[E203]"]),
+        ("a listener given twice", with(bind, &format!("{bind}\n{bind}")), &["error[E603]", "already bound"]),
+        ("a socket in no directory", with(bind, &format!("{bind}\n    bind {{dir}}/none/x.sock")), &["none/x.sock"]),
+        ("a certificate list", with(bind, &bind.replace("crt ", "crt-list {dir}/list crt ")), &["list:1:", "'verfy'"]),
+        ("bytes", "\u{0}\u{1}\u{2}".to_owned(), &["error[E100]"]),
+        ("another language", "frontend = {\n}\n".to_owned(), &["error[E112]", "hitch"]),
+    ] {
+        bowline.site.configure(&bowline.site.fill_in(&broken));
+        let line = bowline.reload_refused(words);
+        assert!(!line.contains("panic"), "{what}: {line}");
+        live.echo(what.as_bytes());
+        assert!(shown(&bowline) == pki().server.leaf().as_ref(), "{what}");
+    }
+    let path = bowline.site.path("bowline.cfg");
+    fs::remove_file(&path).expect("removed");
+    bowline.reload_refused(&["error", "bowline.cfg", "No such file"]);
+    fs::create_dir(&path).expect("a directory");
+    bowline.reload_refused(&["error", "bowline.cfg", "no *.cfg"]);
+    live.echo(b"without a file");
+    fs::remove_dir(&path).expect("removed");
+    bowline.site.configure(&text);
+    bowline.reload();
+    live.echo(b"after");
+}
+
 #[test]
 fn a_refused_reload_changes_nothing_of_it() {
     // The first listener's new certificate is good, the second's is not: neither counts.

@@ -1,6 +1,7 @@
 //! The keyword table itself.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use crate::conf::keywords::{Class, Places, all, help, nearest};
 use crate::conf::words::{self, Kind};
@@ -105,6 +106,44 @@ fn help_lists_what_is_implemented() {
     }
     assert!(text.lines().all(|line| line.chars().count() <= 100), "fits a terminal");
     assert!(!text.contains("\n  stick-table"), "what is refused is not advertised");
+}
+
+/// The text of all files below a folder of the project.
+fn text_below(folder: &Path, text: &mut String) {
+    for entry in folder.read_dir().expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            text_below(&path, text);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "rs" || extension == "cfg" || extension == "list")
+        {
+            text.push_str(&std::fs::read_to_string(&path).expect("UTF-8"));
+        }
+    }
+}
+
+/// `name` occurs as a word of its own: `crt` does not in `default-crt`.
+fn has_word(text: &str, name: &str) -> bool {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + name.len()..].chars().next());
+        !before.is_some_and(part_of_word) && !after.is_some_and(|c| part_of_word(c) && c != '.')
+    })
+}
+
+/// A word that acts and that no test has ever said might as well not be there. Words without effect are in the corpus.
+#[test]
+fn every_keyword_occurs_in_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    for folder in ["tests/corpus", "tests/it", "src/conf/tests", "src/conf/crt_list", "conf"] {
+        text_below(&root.join(folder), &mut text);
+    }
+    let missing: Vec<&str> =
+        all().filter(|row| row.is_implemented() && !has_word(&text, row.name)).map(|row| row.name).collect();
+    assert!(missing.is_empty(), "no test names {missing:?}: add them to tests/corpus/good");
+    assert!(has_word("a crt b", "crt") && !has_word("default-crt crt-list xcrt", "crt"));
 }
 
 #[test]
