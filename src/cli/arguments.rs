@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::manual::Page;
 use super::options::{self, Effect, Operands, SUBCOMMANDS};
+use crate::conf::keywords::nearest;
 use crate::master::Background;
 
 /// What the command line asks for.
@@ -67,6 +68,9 @@ pub(super) enum Task {
         port: u16,
     },
 }
+
+/// Shortest word for which a similar one is looked for.
+const SIMILAR_MIN: usize = 4;
 
 /// Where `demo` listens without `--port`.
 const DEMO_PORT: u16 = 8443;
@@ -139,30 +143,11 @@ fn unknown(word: &str) -> String {
         return format!("'{word}' is no option; a configuration is given with -f {word}");
     }
     let known = options::words().chain(SUBCOMMANDS.iter().flat_map(|subcommand| subcommand.options).copied());
-    let nearest = known.map(|option| (distance(word, option), option)).min();
-    match nearest {
-        // "-x" is one letter away from every short option: only longer words are worth a guess.
-        Some((far, option)) if far <= word.len() / 3 => {
-            format!("unknown option '{word}'; did you mean '{option}'?")
-        }
-        _ => format!("unknown option '{word}'"),
+    // "-x" is one letter away from every short option: only longer words are worth a guess.
+    match nearest(word, known).filter(|_| word.len() >= SIMILAR_MIN) {
+        Some(option) => format!("unknown option '{word}'; did you mean '{option}'?"),
+        None => format!("unknown option '{word}'"),
     }
-}
-
-/// Letters to insert, remove or replace (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
@@ -240,10 +225,5 @@ mod tests {
         let arguments = parse_line("-dMno-merge -dKall -dr -d -f a.cfg -de").unwrap();
         assert_eq!(arguments.ignored, ["-dMno-merge", "-dKall", "-dr", "-de"]);
         assert_eq!((arguments.background, arguments.sources.len()), (Background::Never, 1));
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("hlep", "help")), (3, 0, 2));
     }
 }

@@ -2,12 +2,19 @@
 
 use std::fmt::Write as _;
 
-use crate::conf::model::{Bind, Model, ProxyOut, ProxyVersion, SslTlv, TlsVersion, Tlv};
+use crate::conf::model::{Bind, Model, ProxyOut, ProxyVersion, Purpose, SslTlv, TlsVersion, Tlv};
 use crate::snapshot::Snapshot;
 
 /// Frontends with their listeners, certificates and demands, and the backends that they lead to.
 pub(super) fn text(model: &Model, snapshot: &Snapshot) -> String {
     let mut text = String::new();
+    for socket in &model.process.admin_sockets {
+        let address = &socket.address.value;
+        let _ = match socket.purpose {
+            Purpose::Control(level) => writeln!(text, "commands, up to level {level}, at {address}"),
+            Purpose::Metrics => writeln!(text, "metrics at {address}"),
+        };
+    }
     for frontend in &model.frontends {
         let _ = writeln!(text, "frontend {} ({}:{})", frontend.name, frontend.at.file, frontend.at.line);
         for bind in &frontend.binds {

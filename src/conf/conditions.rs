@@ -176,7 +176,7 @@ impl Reader<'_> {
         };
         match name {
             "defined" => {
-                let variable = one()?.trim_ascii();
+                let variable = one()?;
                 Ok(std::str::from_utf8(variable).is_ok_and(|variable| self.environment.value(variable).is_some()))
             }
             "feature" => Ok(match one()? {

@@ -133,6 +133,80 @@ fn conditions_answer_by_exit_code() {
     assert!(said.contains("   1 | 1 && nonsense(a)\n     |      ^^^^^^^^"), "{said}");
 }
 
+/// What does not depend on the version and on what is built in is what it is to HAProxy, errors too.
+#[test]
+fn conditions_mean_what_they_mean_to_haproxy() {
+    if skipped() {
+        return;
+    }
+    for condition in [
+        "1",
+        "0",
+        "7",
+        "00",
+        "!1",
+        "!0",
+        "!!1",
+        "(1)",
+        "((0))",
+        "( 1 )",
+        "1 && 0",
+        "1&&1",
+        "0||1",
+        "1 || 0 && 0",
+        "(1 || 0) && 0",
+        "0 && 0 || 1",
+        "!(1 && 0)",
+        "! 0",
+        "streq(a,a)",
+        "streq(a,b)",
+        "streq(a, a)",
+        "streq( a,a)",
+        "streq(\"a b\",a b)",
+        "streq(\"'a,b'\",'\"a,b\"')",
+        "streq(,)",
+        "streq(a,)",
+        "strneq(a,a)",
+        "strneq(a,b)",
+        "streq(a\\ b,'a b')",
+        "defined(SET)",
+        "defined(UNSET)",
+        "!defined(UNSET)",
+        "defined( SET)",
+        "streq(\"$SET\",value)",
+        "streq(\"${UNSET-value}\",\"$SET\")",
+        "streq('$SET',value)",
+        "feature(OPENSSL)",
+        "feature(NO_SUCH)",
+        "feature(BOWLINE_OF_NOBODY)",
+        "version_atleast(2.0)",
+        "version_before(2.0)",
+        "version_atleast(2.0-dev5)",
+        "streq(a,a) && !streq(a,b) || 0",
+        "nonsense(1)",
+        "nonsense",
+        "streq(a",
+        "streq(a)",
+        "(1",
+        "1)",
+        "1 1",
+        "1 &&",
+        "&& 1",
+        "!",
+       
+        "\"open",
+        "streq(a,a))",
+    ] {
+        let code = |program: &std::ffi::OsStr| {
+            let mut command = Command::new(program);
+            command.args(["-cc", condition]).env("SET", "value").env_remove("UNSET");
+            let output = command.output().unwrap_or_else(|error| panic!("{program:?}: {error}"));
+            output.status.code().map(|code| code.min(2))
+        };
+        assert_eq!(code(program().as_os_str()), code("haproxy".as_ref()), "{condition}");
+    }
+}
+
 /// A configuration with two names, a list and a header: `-c` with these options.
 #[track_caller]
 fn checked(lines: &str, options: &[&str]) -> (Option<i32>, String) {
@@ -177,6 +251,14 @@ fn a_check_shows_what_was_understood() {
     let (_, brief) = checked(lines, &[]);
     assert!(!brief.contains("listens on"), "{brief}");
     assert_eq!(checked(lines, &["-q"]), (Some(0), String::new()));
+}
+
+#[test]
+fn a_check_shows_sockets_of_the_process() {
+    let lines = "    bind :443 ssl crt server.pem\n    default_backend be\nglobal\n    stats socket /run/x.ctl level operator\nfrontend two\n    bind :444 ssl crt server.pem\n";
+    let (code, said) = checked(lines, &["-V"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("commands, up to level operator, at /run/x.ctl\n"), "{said}");
 }
 
 #[test]

@@ -324,7 +324,12 @@ fn read_addresses(bind: &mut BindDraft, word: &Word, diagnostics: &mut Diagnosti
                 diagnostics.push(place.error("E103", format!("more than {ADDRESSES_MAX} addresses on one line")));
                 return;
             }
-            Ok(values) => bind.addresses.extend(values.into_iter().map(|value| At { value, at: place.at.clone() })),
+            Ok(values) => {
+                if matches!(values.as_slice(), [BindAddress::Named(_)]) {
+                    diagnostics.extension("fd@<name>", &place.at, place.length);
+                }
+                bind.addresses.extend(values.into_iter().map(|value| At { value, at: place.at.clone() }));
+            }
             Err(error) => diagnostics.push(log::from_address(&place, error)),
         }
         offset += part.len() + 1;

@@ -48,6 +48,9 @@ fn rows_are_haproxys_words_or_extensions() {
     assert_eq!(expected, EXTENSIONS, "HAProxy has one of these now: its meaning wins");
     let surplus: Vec<_> = extensions.iter().filter(|name| !EXTENSIONS.contains(name)).collect();
     assert!(surplus.is_empty(), "HAProxy has no {surplus:?}");
+    for row in all().filter(|row| row.is_extension()) {
+        assert!(row.doc.starts_with("Extension"), "'{}' does not say that it is one", row.name);
+    }
 }
 
 /// The word is not among the unknown ones.
