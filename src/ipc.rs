@@ -72,6 +72,10 @@ pub struct Start {
     pub gid: u32,
     /// Number of event loops.
     pub loops: u16,
+    /// CPUs of each of them; empty: any.
+    pub cpus: Vec<Vec<u16>>,
+    /// Most descriptors to use.
+    pub descriptors: u64,
     /// Most detailed level of the process's own messages, as [`log::LevelFilter`] counts them.
     pub verbosity: u8,
     /// How often it sends a [`Beat`]; `None`: nobody wants to know.
@@ -377,7 +381,7 @@ mod tests {
     }
 
     fn adopt(generation: u64, descriptors: usize) -> ToWorker {
-        let key = BindAddress::Inet { address: "127.0.0.1:443".parse().unwrap(), v6only: None };
+        let key = BindAddress::Inet { address: "127.0.0.1:443".parse().unwrap(), v6only: None, interface: None };
         let descriptors =
             (0..descriptors).map(|index| DescriptorRole::Listener { key: key.clone(), loop_index: index as u16 });
         ToWorker::Adopt(Adopt {

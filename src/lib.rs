@@ -18,5 +18,6 @@ pub mod worker;
 pub mod master;
 pub mod demo;
 pub mod cli;
+pub mod socket;
 pub mod sys;
 pub mod versions;

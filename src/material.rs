@@ -28,6 +28,8 @@ pub struct Material {
     pub files: Files,
     /// Most connections of the process: `-n`, else `maxconn` of `global`, else what the descriptor limit carries.
     pub maxconn: u32,
+    /// The name of this machine, for `log-send-hostname`.
+    pub host: String,
     /// Host names of `server` lines as (host, port): resolved addresses, best first.
     pub names: BTreeMap<(String, u16), Vec<SocketAddr>>,
 }

@@ -1,20 +1,23 @@
 //! [`Snapshot`]: the built, immutable answer to one [`Material`], shared by all loops until the next is adopted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
 use crate::conf;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{self, BindAddress, Location, Model, ServerAddress};
+use crate::conf::model::{self, BindAddress, InitAddr, Location, LogTarget, Model, ServerAddress};
 use crate::log::Targets;
 use crate::material::{ListenerKey, Material};
-use crate::proto::route::{Route, Timeouts};
+use crate::proto::rate::Rate;
+use crate::proto::route::{Independent, Route, Timeouts};
 use crate::proto::wire::Target;
+use crate::socket::ServerSocket;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
 use crate::tls::policy::{self, Expiring, Store, TlsPolicy};
 use crate::tls::tickets::TicketKeys;
@@ -28,6 +31,8 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// Keys of session tickets.
     pub tickets: Arc<TicketKeys>,
+    /// When the worker began: what rates are measured from.
+    pub started: Instant,
 }
 
 /// What is in force.
@@ -38,8 +43,22 @@ pub struct Snapshot {
     pub stats: Arc<Stats>,
     /// Targets of the process's own messages.
     pub log: Arc<Targets>,
+    /// `harden.reject-privileged-ports.tcp`.
+    pub reject_privileged_ports: bool,
+    /// `tune.maxaccept`.
+    pub accepts: Option<usize>,
+    /// `tune.maxpollevents`.
+    pub events: Option<usize>,
     binds: HashMap<ListenerKey, Arc<Bind>>,
     maxconn: u32,
+    rates: ProcessRates,
+}
+
+/// Rates over all frontends.
+struct ProcessRates {
+    connections: Option<Arc<Rate>>,
+    sessions: Option<Arc<Rate>>,
+    tls: Option<Arc<Rate>>,
 }
 
 /// A `bind` line and all that a connection through it needs.
@@ -56,11 +75,13 @@ pub struct Bind {
     pub route: Arc<Route>,
     /// Where connections go.
     pub backend: Arc<Backend>,
-    /// SO_KEEPALIVE towards the server.
-    pub server_keepalive: bool,
     /// Connections open through it.
     pub open: Arc<AtomicU32>,
     maxconn: Option<u32>,
+    /// What its connections are counted in.
+    rates: Vec<Arc<Rate>>,
+    /// `maxsslconn`, and where they are counted; `None`: no limit, or no TLS.
+    tls_room: Option<(u32, Arc<Stats>)>,
 }
 
 /// What a frontend's connections share.
@@ -73,13 +94,16 @@ pub struct Frontend {
     pub tcplog: bool,
     /// `option dontlognull`.
     pub dontlognull: bool,
-    /// SO_KEEPALIVE towards clients.
-    pub keepalive: bool,
-    /// TCP_KEEPIDLE towards clients; `None`: the system's.
-    pub keepalive_idle: Option<Duration>,
+    /// `option dontlog-normal`.
+    pub dontlog_normal: bool,
+    /// `option log-separate-errors`.
+    pub log_separate_errors: bool,
+    /// `option logasap`.
+    pub logasap: bool,
     /// Counters.
     pub counters: Arc<FrontendCounters>,
     maxconn: Option<u32>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// What a backend's connections share.
@@ -88,6 +112,8 @@ pub struct Backend {
     pub name: String,
     /// Name of its server.
     pub server: String,
+    /// How sockets to it are made.
+    pub socket: ServerSocket,
     /// Counters of the backend.
     pub counters: Arc<BackendCounters>,
     /// Counters of the server.
@@ -120,6 +146,17 @@ impl Bind {
         let below = |limit: Option<u32>, open: u64| limit.is_none_or(|limit| open < u64::from(limit));
         below(self.maxconn, u64::from(self.open.load(Ordering::Relaxed)))
             && below(self.frontend.maxconn, self.frontend.counters.active())
+            && self.tls_room.as_ref().is_none_or(|(limit, stats)| stats.process().tls_active() < u64::from(*limit))
+    }
+
+    /// When a rate allows the next connection, if not now.
+    pub fn wait_until(&self, now: Instant) -> Option<Instant> {
+        self.rates.iter().filter_map(|rate| rate.wait_until(now)).max()
+    }
+
+    /// A connection was accepted.
+    pub fn count_in_rates(&self, now: Instant) {
+        self.rates.iter().for_each(|rate| rate.take(now));
     }
 }
 
@@ -145,21 +182,33 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
     let mut diagnostics = parsed.diagnostics;
     let Some(model) = parsed.model else { return Err(diagnostics) };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(material.read_at));
-    let given = Given { model: &model, shared, now };
+    let given = Given { material, model: &model, shared, now };
     let (mut store, found) = Store::new(&model.process.certificate_files, &material.files);
     diagnostics.extend(found);
     let policies = previous.into_iter().flat_map(|previous| previous.binds.values());
     policies.filter_map(|bind| bind.route.tls.as_ref()).for_each(|policy| policy.remember_in(&mut store));
+    let limits = &model.process.limits;
+    let before = previous.map(|previous| &previous.rates);
+    let rates = ProcessRates {
+        connections: given.rate(limits.connection_rate, before.and_then(|rates| rates.connections.as_ref())),
+        sessions: given.rate(limits.session_rate, before.and_then(|rates| rates.sessions.as_ref())),
+        tls: given.rate(limits.tls_rate, before.and_then(|rates| rates.tls.as_ref())),
+    };
     let mut report = Vec::new();
     let mut binds = HashMap::new();
     for frontend in &model.frontends {
+        let keys = frontend.binds.iter().flat_map(|bind| &bind.addresses).map(|address| &address.value);
+        let before = previous.and_then(|previous| keys.filter_map(|key| previous.bind(key)).next());
+        let before = before.map(|bind| &bind.frontend).filter(|before| before.name == frontend.name);
         let shared_frontend = Arc::new(Frontend {
             name: frontend.name.clone(),
-            log: Targets::new(&frontend.logs, log_tag(&model)),
+            log: given.targets(&frontend.logs, frontend.log_tag.as_deref()),
+            dontlog_normal: frontend.dontlog_normal,
+            log_separate_errors: frontend.log_separate_errors,
+            logasap: frontend.logasap,
+            rate: given.rate(frontend.session_rate, before.and_then(|before| before.rate.as_ref())),
             tcplog: frontend.tcplog,
             dontlognull: frontend.dontlognull,
-            keepalive: frontend.keepalive,
-            keepalive_idle: frontend.keepalive_idle,
             counters: shared.stats.frontend(&frontend.name),
             maxconn: frontend.maxconn,
         });
@@ -181,6 +230,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
             continue;
         };
         let target = match target(server, material) {
+            _ if server.disabled => None,
             Ok(target) => target,
             Err(diagnostic) => {
                 diagnostics.push(*diagnostic);
@@ -190,6 +240,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
         let shared_backend = Arc::new(Backend {
             name: backend.name.clone(),
             server: server.name.clone(),
+            socket: ServerSocket { options: server.tcp.clone(), source: server.source.clone() },
             counters: shared.stats.backend(&backend.name),
             server_counters: shared.stats.server(&backend.name, &server.name),
         });
@@ -216,8 +267,16 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
                     tunnel: backend.timeout_tunnel,
                 },
                 target: target.clone(),
+                port_offset: server.port_offset,
+                retries: backend.retries,
+                abort_on_close: backend.abort_on_close,
+                independent: Independent { client: frontend.independent_streams, server: backend.independent_streams },
                 proxy: server.proxy.clone(),
             });
+            let all = [&rates.connections, &rates.sessions, &shared_frontend.rate];
+            let tls_rate = rates.tls.as_ref().filter(|_| bind.tls.is_some());
+            let bind_rates: Vec<_> = all.into_iter().flatten().chain(tls_rate).cloned().collect();
+            let tls_limit = limits.tls_connections.filter(|_| bind.tls.is_some());
             for address in &bind.addresses {
                 number += 1;
                 let key: &BindAddress = &address.value;
@@ -229,9 +288,10 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
                     number,
                     route: Arc::clone(&route),
                     backend: Arc::clone(&shared_backend),
-                    server_keepalive: backend.keepalive,
                     open: open.unwrap_or_default(),
                     maxconn: bind.maxconn,
+                    rates: bind_rates.clone(),
+                    tls_room: tls_limit.map(|limit| (limit, Arc::clone(&shared.stats))),
                 });
                 binds.insert(key.clone(), built);
             }
@@ -247,22 +307,40 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
     let snapshot = Snapshot {
         generation: material.generation,
         stats: Arc::clone(&shared.stats),
-        log: Targets::new(&model.process.logs, log_tag(&model)),
+        log: given.targets(&model.process.logs, None),
+        reject_privileged_ports: model.process.reject_privileged_ports,
+        accepts: model.process.accepts.map(|number| number as usize),
+        events: model.process.events.map(|number| number as usize),
         binds,
         maxconn: material.maxconn,
+        rates,
     };
     Ok(Built { snapshot, diagnostics, report })
 }
 
-fn log_tag(model: &Model) -> &str {
-    model.process.log_tag.as_deref().unwrap_or("bowline")
-}
-
 /// What a snapshot is built from.
 struct Given<'a> {
+    material: &'a Material,
     model: &'a Model,
     shared: &'a Shared,
     now: UnixTime,
+}
+
+impl Given<'_> {
+    /// `log` lines, compiled. `tag` is that of the section, if it has one.
+    fn targets(&self, logs: &[LogTarget], tag: Option<&str>) -> Arc<Targets> {
+        let process = &self.model.process;
+        let tag = tag.or(process.log_tag.as_deref()).unwrap_or("bowline");
+        let host = process.log_host.as_ref().map(|host| host.name(&self.material.host));
+        Targets::from_host(logs, tag, host)
+    }
+
+    /// A rate, and the one before it if it is the same: a reload gives nobody another second's worth.
+    fn rate(&self, limit: Option<u32>, before: Option<&Arc<Rate>>) -> Option<Arc<Rate>> {
+        let limit = limit?;
+        let same = before.filter(|before| before.limit() == limit);
+        Some(same.map_or_else(|| Arc::new(Rate::new(limit, self.shared.started)), Arc::clone))
+    }
 }
 
 /// TLS of a `bind` line, if it has any; the reason for an error is among the diagnostics.
@@ -273,7 +351,7 @@ fn tls(
     store: &mut Store<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Option<Arc<TlsPolicy>>, ()> {
-    let Given { model, shared, now } = *given;
+    let Given { model, shared, now, .. } = *given;
     let Some(tls) = &bind.tls else { return Ok(None) };
     let key = bind.addresses.first().map(|address| &address.value);
     // What a ticket is bound to.
@@ -287,29 +365,24 @@ fn tls(
     policy.map(|policy| Some(Arc::new(policy))).ok_or(())
 }
 
-/// Where a server is, its name replaced by what it resolved to.
-fn target(server: &model::Server, material: &Material) -> Result<Target, Box<Diagnostic>> {
-    Ok(match &server.address.value {
+/// Where a server is, its name replaced by what it resolved to; `None`: it has no address, and `init-addr` allows that.
+fn target(server: &model::Server, material: &Material) -> Result<Option<Target>, Box<Diagnostic>> {
+    Ok(Some(match &server.address.value {
         ServerAddress::Inet(address) => Target::Inet(*address),
         ServerAddress::Unix(path) => Target::Unix(path.clone()),
         ServerAddress::Abstract(name) => Target::Abstract(name.clone()),
-        ServerAddress::Name { host, port, family } => {
-            let addresses = material.names.get(&(host.clone(), *port)).map(Vec::as_slice).unwrap_or_default();
-            let wanted = addresses.iter().find(|address| match family {
-                None => true,
-                Some(model::Family::Ipv4) => address.is_ipv4(),
-                Some(model::Family::Ipv6) => address.is_ipv6(),
-            });
-            match wanted {
-                Some(address) => Target::Inet(*address),
-                None => {
-                    return Err(Box::new(Diagnostic::error(
-                        "E230",
-                        &server.address.at,
-                        format!("the name '{host}' has no address"),
-                    )));
+        ServerAddress::Name { host, port, .. } => {
+            let resolved = material.names.get(&(host.clone(), *port)).and_then(|addresses| server.choose(addresses));
+            let instead = || server.init_addr.iter().find(|method| **method != InitAddr::Libc);
+            match (resolved, instead()) {
+                (Some(address), _) => Target::Inet(address),
+                (None, Some(InitAddr::Ip(address))) => Target::Inet(SocketAddr::new(*address, *port)),
+                (None, Some(_)) => return Ok(None),
+                (None, None) => {
+                    let message = format!("the name '{host}' has no address");
+                    return Err(Box::new(Diagnostic::error("E230", &server.address.at, message)));
                 }
             }
         }
-    })
+    }))
 }

@@ -24,6 +24,13 @@ pub struct PerLoop<Slot> {
     slots: Box<[Slot]>,
 }
 
+impl PerLoop<ProcessSlot> {
+    /// `tls_active` alone, over all loops.
+    pub fn tls_active(&self) -> u64 {
+        self.slots.iter().fold(0, |sum: u64, slot| sum.wrapping_add(slot.tls_active.value()))
+    }
+}
+
 /// Counters of one frontend.
 pub type FrontendCounters = PerLoop<FrontendSlot>;
 /// Counters of one backend.

@@ -65,7 +65,8 @@ pub(super) fn check(request: &Request, warnings_fail: bool, for_haproxy: bool) -
     if let Err(diagnostic) = Plan::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
-    let shared = Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())) };
+    let shared =
+        Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), started: Instant::now() };
     let mut overview = String::new();
     match worker::build::build(material, &shared, None) {
         Ok(built) => {

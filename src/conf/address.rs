@@ -207,7 +207,7 @@ pub(crate) fn bind(text: &[u8]) -> Result<Vec<BindAddress>, AddressError> {
             format!("the range of ports in '{}' ends before it begins", shown(text)),
         ));
     }
-    let bound = |port| BindAddress::Inet { address: SocketAddr::new(address, port), v6only: None };
+    let bound = |port| BindAddress::Inet { address: SocketAddr::new(address, port), v6only: None, interface: None };
     Ok((first..=last).map(bound).collect())
 }
 
@@ -220,28 +220,26 @@ pub(crate) fn single(text: &[u8]) -> Result<BindAddress, AddressError> {
     }
 }
 
-/// The address of a `server` line.
-pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
+/// The address of a `server` line, and what is added to the port of the client's connection if that is the port.
+pub(crate) fn server(text: &[u8]) -> Result<(ServerAddress, Option<i32>), AddressError> {
     let (rest, family) = match classify(text)? {
-        Kind::Unix(path) => return unix_path(path).map(ServerAddress::Unix),
-        Kind::Abstract { name, padded } => return abstract_name(name, padded).map(ServerAddress::Abstract),
+        Kind::Unix(path) => return unix_path(path).map(|path| (ServerAddress::Unix(path), None)),
+        Kind::Abstract { name, padded } => {
+            return abstract_name(name, padded).map(|name| (ServerAddress::Abstract(name), None));
+        }
         Kind::Descriptor(_) => {
             return Err(AddressError::new("E103", "a file descriptor can not be the address of a server".into()));
         }
         Kind::Inet { rest, family } => (rest, family),
     };
     let (host, digits) = host_and_port(rest);
-    if digits.is_empty() || digits == b"0" || matches!(digits[0], b'+' | b'-') {
-        return Err(AddressError::new(
-            "E120",
-            format!(
-                "'{}': taking the port from the client's connection is valid HAProxy but not implemented yet",
-                shown(text)
-            ),
-        )
-        .help("until then: write the port of the server"));
-    }
-    let port = port(digits, text)?;
+    let offset = match digits {
+        b"" | b"0" => Some(0),
+        [b'+', number @ ..] => Some(i32::from(port(number, text)?)),
+        [b'-', number @ ..] => Some(-i32::from(port(number, text)?)),
+        _ => None,
+    };
+    let port = if offset.is_some() { 0 } else { port(digits, text)? };
     match literal(host, family)? {
         Some(address) if address.is_unspecified() => Err(AddressError::new(
             "E120",
@@ -251,8 +249,25 @@ pub(crate) fn server(text: &[u8]) -> Result<ServerAddress, AddressError> {
             ),
         )
         .help("until then: write the address of the server")),
-        Some(address) => Ok(ServerAddress::Inet(SocketAddr::new(address, port))),
-        None => Ok(ServerAddress::Name { host: host_name(host)?, port, family }),
+        Some(address) => Ok((ServerAddress::Inet(SocketAddr::new(address, port)), offset)),
+        None => Ok((ServerAddress::Name { host: host_name(host)?, port, family }, offset)),
+    }
+}
+
+/// The address of `source`: `<address>[:<port>]`; `None` for any address of any family.
+pub(crate) fn source(text: &[u8]) -> Result<Option<SocketAddr>, AddressError> {
+    let Kind::Inet { rest, family } = classify(text)? else {
+        return Err(AddressError::new("E103", format!("'{}' is not an IP address", shown(text))));
+    };
+    // An IPv6 address without brackets has no port.
+    let bare = std::str::from_utf8(rest).ok().and_then(|text| text.parse::<IpAddr>().ok());
+    let (host, digits) = if bare.is_some() { (rest, &b""[..]) } else { host_and_port(rest) };
+    let port = if matches!(digits, b"" | b"0") { 0 } else { port(digits, text)? };
+    match literal(host, family)? {
+        Some(address) if address.is_unspecified() && port == 0 => Ok(None),
+        Some(address) => Ok(Some(SocketAddr::new(address, port))),
+        None => Err(AddressError::new("E103", format!("'{}' is not an IP address", shown(host)))
+            .help("write an address of this machine; names are not looked up here")),
     }
 }
 

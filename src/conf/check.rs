@@ -11,12 +11,12 @@ use super::address::UNIX_PATH_MAX;
 use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
-use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, Settings, TlsOptions};
+use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, ServerDraft, Settings, TlsOptions};
 use super::header;
 use super::keywords::nearest;
 use super::model::{
     AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server,
-    TlsVersion, UnixPermissions, Verify,
+    ServerAddress, Source, Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -28,6 +28,8 @@ const SESSION_LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
 const ADMIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// HAProxy's default of `stats maxconn`.
 const ADMIN_MAXCONN_DEFAULT: u32 = 10;
+/// HAProxy's default of `retries`.
+const RETRIES_DEFAULT: u32 = 3;
 
 /// Checks everything and makes the model. It is complete only if there was no error.
 pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
@@ -148,7 +150,7 @@ impl Check<'_> {
             let message = format!("{kind} '{}' has no 'bind': it listens nowhere", proxy.name);
             self.diagnostics.push(Diagnostic::warning("W411", &proxy.at, message).span(saturated(kind.len())));
         }
-        let binds: Vec<Bind> = proxy.binds.iter().map(|bind| self.bind(bind)).collect();
+        let binds: Vec<Bind> = proxy.binds.iter().map(|bind| self.bind(bind, settings)).collect();
         let Settings { maxconn, backlog, timeouts, tcplog, dontlognull, accept_tls_eof, .. } = settings;
         Some(Frontend {
             name: proxy.name.clone(),
@@ -163,8 +165,12 @@ impl Check<'_> {
             logs: self.logs(&settings.logs),
             tcplog: *tcplog,
             dontlognull: *dontlognull,
-            keepalive: settings.clitcpka || settings.tcpka,
-            keepalive_idle: settings.clitcpka_idle,
+            dontlog_normal: settings.dontlog_normal,
+            log_separate_errors: settings.log_separate_errors,
+            logasap: settings.logasap,
+            log_tag: settings.log_tag.clone(),
+            session_rate: settings.session_rate,
+            independent_streams: settings.independent_streams,
             accept_tls_eof: *accept_tls_eof,
         })
     }
@@ -172,7 +178,8 @@ impl Check<'_> {
     /// Where connections go.
     fn route(&mut self, proxy: &Proxy) -> Option<At<String>> {
         let kind = proxy.kind.word();
-        let Some((target, length)) = &proxy.settings.default_backend else {
+        let target = proxy.use_backend.as_ref().or(proxy.settings.default_backend.as_ref());
+        let Some((target, length)) = target else {
             if !proxy.servers.is_empty() {
                 return Some(At { value: proxy.name.clone(), at: proxy.at.clone() });
             }
@@ -186,8 +193,9 @@ impl Check<'_> {
             return None;
         };
         if let Some(server) = proxy.servers.first() {
+            let word = if proxy.use_backend.is_some() { "use_backend" } else { "default_backend" };
             let message =
-                format!("'default_backend' of listen '{}' goes before its own server, which is never used", proxy.name);
+                format!("'{word}' of listen '{}' goes before its own server, which is never used", proxy.name);
             self.diagnostics.push(Diagnostic::warning("W412", &server.at, message).span(saturated("server".len())));
         }
         match self.backends.get(target.value.as_str()) {
@@ -247,11 +255,17 @@ impl Check<'_> {
         targets
     }
 
-    fn bind(&mut self, draft: &BindDraft) -> Bind {
+    fn bind(&mut self, draft: &BindDraft, settings: &Settings) -> Bind {
         self.one_directory(draft);
         let tls = self.tls(draft);
         let shared = &self.global.unix_bind;
         let addresses = draft.addresses.iter().map(|address| self.prefixed(address)).collect();
+        let mut socket = draft.socket.clone();
+        socket.tcp = with_buffers(&socket.tcp, &self.global.clients);
+        socket.tcp.keepalive = (settings.clitcpka || settings.tcpka).then_some(settings.client_probes);
+        socket.tcp.no_linger = settings.nolinger;
+        let Global { no_reuse_port, default_shards, .. } = self.global;
+        let sockets = if *no_reuse_port { Some(1) } else { draft.shards.unwrap_or(*default_shards) };
         Bind {
             at: draft.at.clone(),
             addresses,
@@ -264,6 +278,8 @@ impl Check<'_> {
                 user: draft.unix.user.clone().or_else(|| shared.permissions.user.clone()),
                 group: draft.unix.group.clone().or_else(|| shared.permissions.group.clone()),
             },
+            socket,
+            spread: Spread { threads: draft.threads.clone(), sockets, no_reuse_port: *no_reuse_port },
             tls,
         }
     }
@@ -417,9 +433,13 @@ impl Check<'_> {
             }
             return None;
         }
+        let settings = &proxy.settings;
         let mut servers = Vec::new();
         for draft in &proxy.servers {
-            let proxy_out = header::proxy_out(&draft.options, |finding| self.report(finding));
+            let proxy_out = header::proxy_out(&draft.options.proxy, |finding| self.report(finding));
+            let mut tcp = with_buffers(&draft.options.tcp, &self.global.servers);
+            tcp.keepalive = (settings.srvtcpka || settings.tcpka).then_some(settings.server_probes);
+            tcp.no_linger = settings.nolinger;
             // Without address the line was refused.
             if let Some(address) = &draft.address {
                 servers.push(Server {
@@ -427,10 +447,16 @@ impl Check<'_> {
                     at: draft.at.clone(),
                     address: address.clone(),
                     proxy: proxy_out,
+                    disabled: draft.options.disabled,
+                    port_offset: draft.port_offset,
+                    source: self.source(draft, settings),
+                    init_addr: draft.options.init_addr.clone(),
+                    resolve_interval: draft.options.resolve_interval,
+                    tcp,
                 });
             }
         }
-        let Settings { timeouts, srvtcpka, tcpka, .. } = &proxy.settings;
+        let timeouts = &settings.timeouts;
         Some(Backend {
             name: proxy.name.clone(),
             at: proxy.at.clone(),
@@ -439,7 +465,9 @@ impl Check<'_> {
             timeout_server: timeouts.server,
             timeout_server_fin: timeouts.server_fin,
             timeout_tunnel: timeouts.tunnel,
-            keepalive: *srvtcpka || *tcpka,
+            retries: settings.retries.unwrap_or(RETRIES_DEFAULT),
+            abort_on_close: settings.abort_on_close,
+            independent_streams: settings.independent_streams,
         })
     }
 }
@@ -467,6 +495,22 @@ fn directory(file: &str) -> &Path {
     Path::new(file).parent().unwrap_or(Path::new(""))
 }
 
+impl Check<'_> {
+    /// Where connections to a server come from.
+    fn source(&mut self, draft: &ServerDraft, settings: &Settings) -> Source {
+        let source = draft.options.source.as_ref().unwrap_or(&settings.source);
+        if let (Some(At { value: ServerAddress::Inet(server), at }), Some(local)) = (&draft.address, source.address) {
+            if server.is_ipv4() != local.is_ipv4() {
+                let message = format!("{server} can not be reached from {}: one is IPv4, the other IPv6", local.ip());
+                self.report(
+                    Diagnostic::error("E103", at, message).help("change 'source' or the address of the server"),
+                );
+            }
+        }
+        source.clone()
+    }
+}
+
 /// E603: a connection to an address that two lines listen on would belong to either.
 fn addresses_once(frontends: &[Frontend], admin: &[AdminSocket], diagnostics: &mut Diagnostics) {
     let mut first: HashMap<BindAddress, &Location> = HashMap::new();
@@ -474,7 +518,9 @@ fn addresses_once(frontends: &[Frontend], admin: &[AdminSocket], diagnostics: &m
     for address in bound.chain(admin.iter().map(|socket| &socket.address)) {
         let key = match &address.value {
             // The kernel would spread IPv6 clients over a 'v4v6' and a 'v6only' socket.
-            BindAddress::Inet { address, .. } => BindAddress::Inet { address: *address, v6only: None },
+            BindAddress::Inet { address, interface, .. } => {
+                BindAddress::Inet { address: *address, v6only: None, interface: interface.clone() }
+            }
             other => other.clone(),
         };
         match first.entry(key) {
@@ -493,6 +539,16 @@ fn addresses_once(frontends: &[Frontend], admin: &[AdminSocket], diagnostics: &m
 /// The list of the line, else that of `global`, else the built-in one.
 fn or_default<T: Clone>(own: &Option<Vec<T>>, global: &Option<Vec<T>>, built_in: &[T]) -> Vec<T> {
     own.as_ref().or(global.as_ref()).map_or_else(|| built_in.to_vec(), Vec::clone)
+}
+
+/// What a line asks for, and what `tune.…` says about all sockets of that side.
+fn with_buffers(own: &TcpOptions, side: &TcpOptions) -> TcpOptions {
+    TcpOptions {
+        receive_buffer: side.receive_buffer,
+        send_buffer: side.send_buffer,
+        unsent_low_water: side.unsent_low_water,
+        ..own.clone()
+    }
 }
 
 /// A path below its base, unless it is absolute.

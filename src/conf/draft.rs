@@ -1,6 +1,6 @@
 //! What the lines of a configuration have said so far; `check` makes the model of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::environment::Environment;
 use super::expr::Format;
 use super::keywords::Dropped;
 use super::model::{
-    At, BindAddress, Crt, Level, Location, LogTarget, Process, ServerAddress, SniPolicy, TlsVersion, UnixPermissions,
-    Verify,
+    At, BindAddress, Crt, InitAddr, KeepAlive, Level, ListenOptions, Location, LogTarget, Process, ServerAddress,
+    SniPolicy, Source, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 
 /// `global`.
@@ -29,6 +29,14 @@ pub(crate) struct Global {
     pub(crate) unix_bind: UnixBind,
     /// `ssl-default-bind-…`.
     pub(crate) bind_options: TlsOptions,
+    /// `tune.….client`: what clients' sockets are given.
+    pub(crate) clients: TcpOptions,
+    /// `tune.….server`: what servers' sockets are given.
+    pub(crate) servers: TcpOptions,
+    /// `tune.listener.default-shards`.
+    pub(crate) default_shards: Option<u16>,
+    /// `noreuseport`.
+    pub(crate) no_reuse_port: bool,
     /// `zero-warning`.
     pub(crate) zero_warning: Option<Location>,
     /// Lines of keywords already given.
@@ -122,6 +130,8 @@ pub(crate) struct Proxy {
     pub(crate) settings: Settings,
     pub(crate) binds: Vec<BindDraft>,
     pub(crate) servers: Vec<ServerDraft>,
+    /// `use_backend` without condition, and bytes to mark.
+    pub(crate) use_backend: Option<(At<String>, u32)>,
     /// Lines of keywords already given in this section.
     pub(crate) seen: HashMap<&'static str, u32>,
     /// A line of it was refused: something that seems to be missing may stand there.
@@ -152,12 +162,28 @@ pub(crate) struct Settings {
     pub(crate) tcplog: bool,
     pub(crate) dontlognull: bool,
     pub(crate) clitcpka: bool,
-    pub(crate) clitcpka_idle: Option<Duration>,
+    /// `clitcpka-…`
+    pub(crate) client_probes: KeepAlive,
     pub(crate) srvtcpka: bool,
+    /// `srvtcpka-…`
+    pub(crate) server_probes: KeepAlive,
     pub(crate) tcpka: bool,
+    pub(crate) nolinger: bool,
     pub(crate) accept_tls_eof: bool,
+    pub(crate) dontlog_normal: bool,
+    pub(crate) log_separate_errors: bool,
+    pub(crate) logasap: bool,
+    pub(crate) log_tag: Option<String>,
+    /// `rate-limit sessions`.
+    pub(crate) session_rate: Option<u32>,
+    pub(crate) independent_streams: bool,
+    pub(crate) abort_on_close: bool,
+    /// `source`.
+    pub(crate) source: Source,
+    /// `retries`; `None`: the usual number.
+    pub(crate) retries: Option<u32>,
     /// `default-server`.
-    pub(crate) default_server: ProxyOptions,
+    pub(crate) default_server: ServerOptions,
 }
 
 /// `timeout …`; zero is not set.
@@ -194,6 +220,15 @@ pub(crate) struct BindDraft {
     pub(crate) v6only: bool,
     /// `level`, which belongs to `stats socket`.
     pub(crate) level: Option<At<Level>>,
+    /// `interface`.
+    pub(crate) interface: Option<String>,
+    pub(crate) socket: ListenOptions,
+    /// `thread`.
+    pub(crate) threads: Option<BTreeSet<u16>>,
+    /// `shards`: a number; `Some(None)`: one for each event loop.
+    pub(crate) shards: Option<Option<u16>>,
+    /// The first parameter that is about TCP, for when the socket is a unix socket.
+    pub(crate) tcp_parameter: Option<(&'static str, Location)>,
     /// `ssl`, and bytes to mark.
     pub(crate) ssl: Option<(Location, u32)>,
     /// A parameter was refused: something that seems to be missing may be it.
@@ -230,6 +265,11 @@ impl BindDraft {
             v4v6: false,
             v6only: false,
             level: None,
+            interface: None,
+            socket: ListenOptions::default(),
+            threads: None,
+            shards: None,
+            tcp_parameter: None,
             ssl: None,
             broken: false,
             tls_parameter: None,
@@ -252,7 +292,26 @@ pub(crate) struct ServerDraft {
     pub(crate) name: String,
     pub(crate) at: Location,
     pub(crate) address: Option<At<ServerAddress>>,
-    pub(crate) options: ProxyOptions,
+    /// The port is that of the client's connection, with this added.
+    pub(crate) port_offset: Option<i32>,
+    pub(crate) options: ServerOptions,
+}
+
+/// What the parameters of a `server` or `default-server` line ask for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerOptions {
+    /// The PROXY header.
+    pub(crate) proxy: ProxyOptions,
+    /// `tcp-ut`, `cc`.
+    pub(crate) tcp: TcpOptions,
+    /// `disabled`.
+    pub(crate) disabled: bool,
+    /// `source`; `None`: that of the section.
+    pub(crate) source: Option<Source>,
+    /// `init-addr`; empty: the usual.
+    pub(crate) init_addr: Vec<InitAddr>,
+    /// `resolve-interval`.
+    pub(crate) resolve_interval: Option<Duration>,
 }
 
 /// The PROXY header that a `server` or `default-server` line asks for.

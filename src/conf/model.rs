@@ -1,5 +1,8 @@
 //! The validated model that every front-end lowers to. Pure data: no file named here has been opened yet.
 
+mod sockets;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::expr::Format;
+pub use sockets::{InitAddr, KeepAlive, ListenOptions, Source, Spread, TcpOptions};
 
 /// A place in a configuration file, for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +56,28 @@ pub struct Process {
     pub group: Option<At<String>>,
     /// `nbthread`; `None`: one event loop per CPU of the affinity mask.
     pub threads: Option<At<u16>>,
+    /// `thread-hard-limit`: no more event loops than this.
+    pub threads_max: Option<u16>,
+    /// `cpu-map`: CPUs of an event loop by its number, from 1; others run wherever the process may.
+    pub cpu_map: BTreeMap<u16, At<BTreeSet<u16>>>,
+    /// `ulimit-n`: the limit of open descriptors; `None`: as many as needed.
+    pub descriptors: Option<At<u32>>,
+    /// `fd-hard-limit`: no more open descriptors than this, whatever the system allows.
+    pub descriptors_max: Option<u32>,
+    /// `no strict-limits`: what the system does not allow is a warning, not an error.
+    pub lenient_limits: bool,
+    /// `dns-accept-family`: the addresses of host names that count; `None`: both families.
+    pub name_family: Option<Family>,
     /// `maxconn` of the process; `None`: as many as the descriptor limit carries.
     pub maxconn: Option<At<u32>>,
+    /// Further limits over all frontends.
+    pub limits: Limits,
+    /// `tune.maxaccept`: connections that a loop takes in before it does something else; `None`: its own number.
+    pub accepts: Option<u32>,
+    /// `tune.maxpollevents`: events that a loop takes from the system at a time; `None`: its own number.
+    pub events: Option<u32>,
+    /// `harden.reject-privileged-ports.tcp`: who comes from a port below 1024 is turned away.
+    pub reject_privileged_ports: bool,
     /// `pidfile`.
     pub pidfile: Option<At<PathBuf>>,
     /// `daemon`.
@@ -64,6 +88,8 @@ pub struct Process {
     pub logs: Vec<LogTarget>,
     /// `log-tag`; default `bowline`.
     pub log_tag: Option<String>,
+    /// `log-send-hostname`: the host in syslog lines; `None`: none.
+    pub log_host: Option<LogHost>,
     /// `quiet`: errors only, as with `-q`.
     pub quiet: bool,
     /// `zero-warning`: a warning that is found later (in a file that the configuration names) refuses the start too.
@@ -126,6 +152,19 @@ impl fmt::Display for Level {
     }
 }
 
+/// Limits of the process beside `maxconn`; `None`: there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// `maxconnrate`: connections accepted in a second.
+    pub connection_rate: Option<u32>,
+    /// `maxsessrate`: the same, because here each connection is a session.
+    pub session_rate: Option<u32>,
+    /// `maxsslrate`: TLS connections accepted in a second.
+    pub tls_rate: Option<u32>,
+    /// `maxsslconn`: TLS connections at a time.
+    pub tls_connections: Option<u32>,
+}
+
 /// `log <target> [len n] [format f] <facility> [max [min]]` (HAProxy manual, 4.2).
 #[derive(Clone, Debug)]
 pub struct LogTarget {
@@ -145,6 +184,25 @@ pub struct LogTarget {
     pub at: Location,
 }
 
+/// `log-send-hostname`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogHost {
+    /// The name of this machine.
+    Own,
+    /// This text.
+    Named(String),
+}
+
+impl LogHost {
+    /// The text, on a machine of this name.
+    pub fn name<'a>(&'a self, own: &'a str) -> &'a str {
+        match self {
+            Self::Own => own,
+            Self::Named(name) => name,
+        }
+    }
+}
+
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LogSink {
@@ -159,7 +217,9 @@ pub enum LogSink {
 /// `format` of a log target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFraming {
-    /// `<PRI>Mmm dd hh:mm:ss tag[pid]: ` (the default on sockets).
+    /// What sockets get without `format`: `Local`, or `Rfc3164` with `log-send-hostname`.
+    Usual,
+    /// `<PRI>Mmm dd hh:mm:ss tag[pid]: `.
     Local,
     /// As `local` with a host name.
     Rfc3164,
@@ -186,7 +246,7 @@ pub struct Frontend {
     pub at: Location,
     /// `bind` lines.
     pub binds: Vec<Bind>,
-    /// Name of the backend: `default_backend`, or the own name of a `listen`. Checked to exist.
+    /// Name of the backend: `use_backend` without condition, `default_backend`, or the own name of a `listen`. Checked to exist.
     pub default_backend: At<String>,
     /// `maxconn`: connections of this frontend; `None`: only the process's limit.
     pub maxconn: Option<u32>,
@@ -204,10 +264,18 @@ pub struct Frontend {
     pub tcplog: bool,
     /// `option dontlognull`.
     pub dontlognull: bool,
-    /// `option clitcpka` or `option tcpka`: SO_KEEPALIVE towards clients.
-    pub keepalive: bool,
-    /// `clitcpka-idle`: silence before the first probe, TCP_KEEPIDLE; `None`: the system's.
-    pub keepalive_idle: Option<Duration>,
+    /// `option dontlog-normal`: no line for connections that went well.
+    pub dontlog_normal: bool,
+    /// `option log-separate-errors`: lines about errors have the level `err`.
+    pub log_separate_errors: bool,
+    /// `option logasap`: the line is written once the server has accepted.
+    pub logasap: bool,
+    /// `log-tag` of the section; `None`: that of `global`.
+    pub log_tag: Option<String>,
+    /// `rate-limit sessions`: most new connections in a second.
+    pub session_rate: Option<u32>,
+    /// `option independent-streams`: what is written to a client does not refresh `timeout client`.
+    pub independent_streams: bool,
     /// `option accept-tls-eof` (extension): a client's FIN without close_notify counts as its end of stream.
     pub accept_tls_eof: bool,
 }
@@ -229,6 +297,10 @@ pub struct Bind {
     pub maxconn: Option<u32>,
     /// `mode`, `user`/`uid`, `group`/`gid`: permissions of a unix socket.
     pub unix: UnixPermissions,
+    /// Options of the listening sockets.
+    pub socket: ListenOptions,
+    /// How the event loops share it.
+    pub spread: Spread,
     /// `ssl` and what belongs to it.
     pub tls: Option<BindTls>,
 }
@@ -242,6 +314,8 @@ pub enum BindAddress {
         address: SocketAddr,
         /// IPV6_V6ONLY; `None`: the system's default.
         v6only: Option<bool>,
+        /// `interface`: connections that arrive there alone (SO_BINDTODEVICE).
+        interface: Option<String>,
     },
     /// A unix stream socket with a path.
     Unix(PathBuf),
@@ -257,7 +331,8 @@ impl fmt::Display for BindAddress {
     /// As the operator writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inet { address, .. } => write!(f, "{address}"),
+            Self::Inet { address, interface: None, .. } => write!(f, "{address}"),
+            Self::Inet { address, interface: Some(interface), .. } => write!(f, "{address} interface {interface}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Abstract(name) => write_abstract(f, name),
             Self::Descriptor(number) => write!(f, "fd@{number}"),
@@ -381,8 +456,12 @@ pub struct Backend {
     pub timeout_server_fin: Option<Duration>,
     /// `timeout tunnel`: replaces client and server timeouts while the relay runs both ways; zero is `None`.
     pub timeout_tunnel: Option<Duration>,
-    /// `option srvtcpka` or `option tcpka`: SO_KEEPALIVE towards servers.
-    pub keepalive: bool,
+    /// `retries`: further attempts to connect to the server.
+    pub retries: u32,
+    /// `option abortonclose`: a client that has ended its stream is given up while the server is connected to.
+    pub abort_on_close: bool,
+    /// `option independent-streams`: what is written to a server does not refresh `timeout server`.
+    pub independent_streams: bool,
 }
 
 /// One `server` line (HAProxy manual, 5.2).
@@ -396,9 +475,44 @@ pub struct Server {
     pub address: At<ServerAddress>,
     /// `send-proxy…`; `None`: no header.
     pub proxy: Option<ProxyOut>,
+    /// `disabled`: it takes no connections.
+    pub disabled: bool,
+    /// The port is that of the client's connection, with this added: an address without port, `+n` or `-n`.
+    pub port_offset: Option<i32>,
+    /// `source`: where connections to it come from.
+    pub source: Source,
+    /// `init-addr`: what to do at the start about a host name, in order.
+    pub init_addr: Vec<InitAddr>,
+    /// `resolve-interval` (extension): how often the host name is looked up again; `None`: at reloads only.
+    pub resolve_interval: Option<Duration>,
+    /// Options of the sockets towards it.
+    pub tcp: TcpOptions,
 }
 
-/// Where a server is.
+impl Server {
+    /// The address to use of those that its name has, best first: one of the family asked for, and one that `source` can reach.
+    pub fn choose(&self, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+        let family = match &self.address.value {
+            ServerAddress::Name { family, .. } => *family,
+            _ => None,
+        };
+        let fits = |address: &&SocketAddr| {
+            let wanted = family.is_none_or(|family| (family == Family::Ipv4) == address.is_ipv4());
+            wanted && self.source.address.is_none_or(|local| local.is_ipv4() == address.is_ipv4())
+        };
+        addresses.iter().find(fits).copied()
+    }
+
+    /// The host name and port that have to be looked up.
+    pub fn name(&self) -> Option<(String, u16)> {
+        match &self.address.value {
+            ServerAddress::Name { host, port, .. } => Some((host.clone(), *port)),
+            _ => None,
+        }
+    }
+}
+
+/// Where a server is. A port of 0 is that of the client's connection, see [`Server::port_offset`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
     /// IP address and port.

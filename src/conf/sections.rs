@@ -155,6 +155,7 @@ impl Reader<'_> {
             settings,
             binds: Vec::new(),
             servers: Vec::new(),
+            use_backend: None,
             seen: HashMap::new(),
             broken: false,
             http_lines: Vec::new(),

@@ -30,6 +30,25 @@ pub(crate) fn number(word: &Word, range: RangeInclusive<u32>, diagnostics: &mut 
     }
 }
 
+/// A size in bytes (HAProxy manual, 2.6): a whole number, with `k`, `m` or `g` in either case for powers of 1024.
+pub(crate) fn size(word: &Word, range: RangeInclusive<u32>, diagnostics: &mut Diagnostics) -> Option<u32> {
+    let (digits, shift) = match word.text.split_last() {
+        Some((b'k' | b'K', digits)) => (digits, 10),
+        Some((b'm' | b'M', digits)) => (digits, 20),
+        Some((b'g' | b'G', digits)) => (digits, 30),
+        _ => (&word.text[..], 0),
+    };
+    let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = number.and_then(|text| text.parse::<u64>().ok()).and_then(|number| number.checked_mul(1 << shift));
+    let value = bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| range.contains(bytes));
+    if value.is_none() {
+        let what = if number.is_some_and(|text| !text.is_empty()) { "is out of range" } else { "is not a size" };
+        let message = format!("{} {what}; expected {} to {} bytes", word.quoted(), range.start(), range.end());
+        diagnostics.push(word.error("E103", message).help("units are k, m and g, powers of 1024"));
+    }
+    value
+}
+
 /// What a time without unit means, and the finest time that can be told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use mio::Token;
 
-use super::Loop;
 use super::listener::Listener;
 use super::slots::{Counted, Slot};
 use super::stream::Stream;
+use super::{EVENTS, Loop};
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Now};
 use crate::proto::wire::Side;
@@ -27,6 +27,9 @@ const ACCEPTS: usize = 64;
 /// Connections taken in from a listener that is closed: as many as its queue can hold (`net.core.somaxconn`), and not
 /// whatever comes while they are.
 const LAST_ACCEPTS: usize = 4096;
+
+/// Below it only root may send from (ip(7), net.ipv4.ip_unprivileged_port_start).
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 /// How long accepting pauses when the system has no descriptor or memory left, and how soon room under a shared limit is
 /// noticed.
@@ -52,10 +55,10 @@ impl Loop {
         let count = self.listeners.len();
         // In a row, those that had nothing.
         let mut passed = 0;
-        let mut left = ACCEPTS;
+        let mut left = self.snapshot.as_ref().and_then(|snapshot| snapshot.accepts).unwrap_or(ACCEPTS);
         while passed < count && left > 0 && self.can_accept() {
             self.first_listener = (self.first_listener + 1) % count;
-            if self.listeners[self.first_listener].1.may_accept() {
+            if self.listeners[self.first_listener].1.may_accept_now(now.instant) {
                 self.accept_one(self.first_listener, now);
                 left -= 1;
                 passed = 0;
@@ -88,6 +91,12 @@ impl Loop {
     }
 
     fn admit(&mut self, client: Stream, peer: Option<SocketAddr>, bind: Arc<Bind>, now: Now) {
+        bind.count_in_rates(now.instant);
+        let rejects_port = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.reject_privileged_ports);
+        if rejects_port && peer.is_some_and(|peer| peer.port() < FIRST_UNPRIVILEGED_PORT) {
+            bind.frontend.counters.slot(self.index).denied.add(1);
+            return;
+        }
         self.ids += 1;
         let id = self.ids;
         let registry = self.poll.registry();
@@ -104,6 +113,7 @@ impl Loop {
                 accepted_at: SystemTime::now(),
                 queued: false,
                 counted: Counted::default(),
+                logged: false,
                 timer: None,
             }))
         });
@@ -118,8 +128,6 @@ impl Loop {
         for (_, listener) in &mut self.listeners {
             if let Some(bind) = snapshot.bind(&listener.key) {
                 listener.bind = Arc::clone(bind);
-                // The socket works as it is; what was asked for anew concerns new connections only.
-                let _ = listener.set_options();
             }
         }
         for (key, fd) in opened {
@@ -142,6 +150,7 @@ impl Loop {
                 slot.connection.handle_reload(policy);
             }
         }
+        self.event_count = snapshot.events.unwrap_or(EVENTS);
         self.snapshot = Some(snapshot);
     }
 

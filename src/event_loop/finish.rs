@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -12,8 +13,11 @@ use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::connection::Now;
 use crate::proto::proxy_in;
 use crate::proto::proxy_out::Endpoint;
+use crate::stats::Stats;
 use crate::stats::labels::{HandshakeKind, Termination};
 
+/// Severity of lines about errors where they are told apart: `err`.
+const ERROR: u8 = 3;
 /// Severity of traffic lines: informational.
 const INFO: u8 = 6;
 /// Severity of what an operator should look at.
@@ -29,6 +33,7 @@ impl Loop {
         let process = self.stats.process().slot(self.index);
         process.active.add(1);
         process.accepted.add(1);
+        process.tls_active.add(u64::from(slot.bind.route.tls.is_some()));
     }
 
     /// Counts what a connection has come to: a handshake, a server, and its bytes so far, so that a long life shows while it
@@ -99,6 +104,7 @@ impl Loop {
         slot.bind.open.fetch_sub(1, Ordering::Relaxed);
         let process = self.stats.process().slot(self.index);
         process.active.subtract(1);
+        process.tls_active.subtract(u64::from(slot.bind.route.tls.is_some()));
         process.panics.add(u64::from(matches!(reason, CloseReason::Panicked)));
         let report = slot.connection.report();
         let frontend = slot.bind.frontend.counters.slot(self.index);
@@ -125,8 +131,28 @@ impl Loop {
         }
     }
 
+    /// Writes the line of a connection that the server has accepted, if it is wanted as soon as that.
+    pub(super) fn log_connected(&mut self, key: Key, now: Now) {
+        let Some(slot) = self.slots.slot(key) else { return };
+        let frontend = Arc::clone(&slot.bind.frontend);
+        if !frontend.logasap || !frontend.tcplog || slot.logged || slot.connection.report().connected.is_none() {
+            return;
+        }
+        slot.logged = true;
+        let failed = slot.connection.report().retries > 0;
+        if frontend.dontlog_normal && !failed {
+            return;
+        }
+        self.line.clear();
+        let Some(slot) = self.slots.slot(key) else { return };
+        let level = if frontend.log_separate_errors && failed { ERROR } else { INFO };
+        record_line(slot, &CloseReason::Complete, &self.stats, now.instant, &mut self.line);
+        self.queue.send(&frontend.log, level, std::mem::take(&mut self.line));
+    }
+
     fn log(&mut self, slot: &Slot, reason: &CloseReason, now: Instant) {
         let frontend = &slot.bind.frontend;
+        let error_level = if frontend.log_separate_errors { ERROR } else { INFO };
         if let CloseReason::Panicked = reason {
             log::error!("a connection of frontend {} was given up: an invariant did not hold", frontend.name);
         }
@@ -135,11 +161,11 @@ impl Loop {
             CloseReason::Refused(_) | CloseReason::HandshakeAborted | CloseReason::HandshakeTimeout => {
                 let proxy = slot.awaits_proxy_header();
                 let heard = slot.connection.report().heard.is_some();
-                if frontend.dontlognull && !heard || !frontend.log.wants(INFO) {
+                if frontend.dontlognull && !heard || !frontend.log.wants(error_level) {
                     return;
                 }
                 failure_line(slot, reason, proxy, heard, &mut self.line);
-                INFO
+                error_level
             }
             CloseReason::Header(error) => {
                 let _ = write!(
@@ -151,44 +177,47 @@ impl Loop {
             }
             // HAProxy looks at the client's bytes alone.
             _ if frontend.dontlognull && slot.connection.report().bytes_to_backend == 0 => return,
-            _ if frontend.tcplog => {
-                self.record_line(slot, reason, now);
-                INFO
+            _ if !frontend.tcplog || slot.logged => return,
+            _ => {
+                let failed = !matches!(reason, CloseReason::Complete) || slot.connection.report().retries > 0;
+                if frontend.dontlog_normal && !failed {
+                    return;
+                }
+                record_line(slot, reason, &self.stats, now, &mut self.line);
+                if failed { error_level } else { INFO }
             }
-            _ => return,
         };
         self.queue.send(&frontend.log, level, std::mem::take(&mut self.line));
     }
+}
 
-    fn record_line(&mut self, slot: &Slot, reason: &CloseReason, now: Instant) {
-        let report = slot.connection.report();
-        let bind = &slot.bind;
-        let millis = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
-        let process = self.stats.process().active();
-        ConnectionRecord {
-            client: client(slot),
-            accepted_at: slot.accepted_at,
-            frontend: &bind.frontend.name,
-            tls: bind.route.tls.is_some(),
-            backend: Some(&bind.backend.name),
-            server: slot.counted.established.then_some(bind.backend.server.as_str()),
-            wait_ms: report.established.map(|at| millis(report.accepted, at)),
-            connect_ms: report.established.zip(report.connected).map(|(from, to)| millis(from, to)),
-            total_ms: millis(report.accepted, now),
-            bytes_to_client: report.bytes_to_client,
-            termination: reason.termination(report.stage),
-            process_connections: process,
-            frontend_connections: bind.frontend.counters.active(),
-            backend_connections: bind.backend.counters.active().saturating_sub(u64::from(slot.counted.established)),
-            server_connections: bind
-                .backend
-                .server_counters
-                .active()
-                .saturating_sub(u64::from(slot.counted.established)),
-            retries: 0,
-        }
-        .tcp(&mut self.line);
+fn record_line(slot: &Slot, reason: &CloseReason, stats: &Stats, now: Instant, line: &mut String) {
+    let report = slot.connection.report();
+    let bind = &slot.bind;
+    let unfinished = slot.connection.outcome().is_none();
+    let millis = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as u64;
+    // At its end a connection no longer counts for its server.
+    let gone = u64::from(slot.counted.established && !unfinished);
+    ConnectionRecord {
+        client: client(slot),
+        accepted_at: slot.accepted_at,
+        frontend: &bind.frontend.name,
+        tls: bind.route.tls.is_some(),
+        backend: Some(&bind.backend.name),
+        server: (slot.counted.established && bind.route.target.is_some()).then_some(bind.backend.server.as_str()),
+        wait_ms: report.established.filter(|_| bind.route.target.is_some()).map(|at| millis(report.accepted, at)),
+        connect_ms: report.established.zip(report.connected).map(|(from, to)| millis(from, to)),
+        total_ms: millis(report.accepted, now),
+        bytes_to_client: report.bytes_to_client,
+        termination: reason.termination(report.stage),
+        process_connections: stats.process().active(),
+        frontend_connections: bind.frontend.counters.active(),
+        backend_connections: bind.backend.counters.active().saturating_sub(gone),
+        server_connections: bind.backend.server_counters.active().saturating_sub(gone),
+        retries: report.retries,
+        unfinished,
     }
+    .tcp(line);
 }
 
 /// The client's address: what a PROXY header announced, else the socket's.

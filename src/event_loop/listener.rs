@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef};
 
 use super::stream::Stream;
 use crate::material::ListenerKey;
@@ -27,7 +27,7 @@ pub(super) struct Listener {
     socket: Socket,
     /// Whether connections may be waiting; an event sets it, an empty queue clears it.
     pub(super) ready: bool,
-    /// Not before this, after the system had no resources.
+    /// Not before this: the system had no resources, or a rate is reached.
     pub(super) paused_until: Option<Instant>,
 }
 
@@ -43,22 +43,7 @@ impl Listener {
             listener.set_nonblocking(true)?;
             Socket::Tcp(TcpListener::from_std(listener))
         };
-        let listener = Self { key, bind, socket, ready: true, paused_until: None };
-        listener.set_options()?;
-        Ok(listener)
-    }
-
-    /// Options that accepted sockets inherit: no system call is needed for each.
-    pub(super) fn set_options(&self) -> io::Result<()> {
-        if let Socket::Tcp(listener) = &self.socket {
-            let socket = SockRef::from(listener);
-            socket.set_tcp_nodelay(true)?;
-            socket.set_keepalive(self.bind.frontend.keepalive)?;
-            if let Some(idle) = self.bind.frontend.keepalive_idle.filter(|_| self.bind.frontend.keepalive) {
-                socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
-            }
-        }
-        Ok(())
+        Ok(Self { key, bind, socket, ready: true, paused_until: None })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -79,6 +64,15 @@ impl Listener {
     /// Whether a connection may be waiting, and there is room for it.
     pub(super) fn may_accept(&self) -> bool {
         self.ready && self.paused_until.is_none() && self.bind.has_room()
+    }
+
+    /// As [`Listener::may_accept`]; sets when a rate allows the next one, if it does not now.
+    pub(super) fn may_accept_now(&mut self, now: Instant) -> bool {
+        if !self.may_accept() {
+            return false;
+        }
+        self.paused_until = self.bind.wait_until(now);
+        self.paused_until.is_none()
     }
 
     /// Takes a connection out of the queue; the address is that of a TCP client.

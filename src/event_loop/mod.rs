@@ -32,8 +32,9 @@ use crate::proto::connection::{Connection, Drive, Now, Scratch};
 use crate::proto::wire::{Ready, Side};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::sys::limits;
 
-/// Events taken from the kernel at a time.
+/// Events taken from the kernel at a time, unless `tune.maxpollevents` says otherwise.
 const EVENTS: usize = 512;
 
 /// What handshakes may take of a turn while established connections wait: a few of them.
@@ -115,11 +116,11 @@ impl Handle {
     }
 }
 
-/// Starts loop number `index`; `id_prefix` makes the ids of its connections unique.
+/// Starts loop number `index`, on these CPUs if there are any; `id_prefix` makes the ids of its connections unique.
 ///
 /// # Errors
 /// No poll or thread could be made.
-pub fn spawn(index: usize, id_prefix: u64, queue: Queue, stats: Arc<Stats>) -> io::Result<Handle> {
+pub fn spawn(index: usize, id_prefix: u64, cpus: Vec<u16>, queue: Queue, stats: Arc<Stats>) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (commands, inbox) = mpsc::channel();
@@ -143,9 +144,17 @@ pub fn spawn(index: usize, id_prefix: u64, queue: Queue, stats: Arc<Stats>) -> i
         ids: u128::from(id_prefix) << 64 | (index as u128) << 48,
         draining: None,
         complained: None,
+        event_count: EVENTS,
         line: String::new(),
     };
-    let thread = std::thread::Builder::new().name(format!("loop-{index}")).spawn(move || event_loop.run())?;
+    let thread = std::thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
+        if !cpus.is_empty() {
+            if let Err(error) = limits::run_on(&cpus) {
+                log::warn!("thread {} can not be kept on its CPUs: {error}", index + 1);
+            }
+        }
+        event_loop.run();
+    })?;
     Ok(Handle { commands, waker, shared, thread })
 }
 
@@ -171,6 +180,8 @@ struct Loop {
     /// No more connections; cut those that are left at this time, if there is one.
     draining: Option<Option<Instant>>,
     complained: Option<Instant>,
+    /// Events taken from the kernel at a time.
+    event_count: usize,
     line: String,
 }
 
@@ -180,9 +191,12 @@ fn now() -> Now {
 
 impl Loop {
     fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = Events::with_capacity(self.event_count);
         let mut began = None;
         loop {
+            if events.capacity() != self.event_count {
+                events = Events::with_capacity(self.event_count);
+            }
             let instant = Instant::now();
             began.take().into_iter().for_each(|began| self.count_turn(began, instant));
             let timeout = self.timeout(instant);
@@ -313,7 +327,7 @@ impl Loop {
             peer: *peer,
             registry: self.poll.registry(),
             token: key.token(Side::Backend),
-            keepalive: bind.server_keepalive,
+            server: &bind.backend.socket,
         };
         let scratch = &mut self.scratch;
         let outcome = catch_unwind(AssertUnwindSafe(|| step(connection, now, scratch, &mut wire)));
@@ -324,6 +338,7 @@ impl Loop {
             Drive::Closed
         });
         self.count_progress(key);
+        self.log_connected(key, now);
         match outcome {
             Drive::Closed => return self.finish(key, now),
             Drive::Again => self.enqueue(key),

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     /// Already waits for its turn.
     pub(super) queued: bool,
     pub(super) counted: Counted,
+    /// Its line is written: `option logasap`.
+    pub(super) logged: bool,
     /// When a timer is set for it; never later than its deadline.
     pub(super) timer: Option<Instant>,
 }

@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use crate::proto::proxy_out::{Endpoint, Endpoints};
 use crate::proto::wire::{Side, Target, Wire};
+use crate::socket::ServerSocket;
 use crate::tls::identity::Verdict;
 
 /// A connected or connecting stream socket.
@@ -23,17 +24,9 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Connects without waiting.
-    fn connect(target: &Target, keepalive: bool) -> io::Result<Self> {
+    fn connect(target: &Target, server: &ServerSocket) -> io::Result<Self> {
         Ok(match target {
-            Target::Inet(address) => {
-                let stream = TcpStream::connect(*address)?;
-                let socket = SockRef::from(&stream);
-                socket.set_tcp_nodelay(true)?;
-                if keepalive {
-                    socket.set_keepalive(true)?;
-                }
-                Self::Tcp(stream)
-            }
+            Target::Inet(address) => Self::Tcp(TcpStream::from_std(server.connect(*address)?)),
             Target::Unix(path) => Self::Unix(UnixStream::connect(path)?),
             Target::Abstract(name) => Self::Unix(UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?)?),
         })
@@ -110,8 +103,8 @@ pub(super) struct Sockets<'a> {
     pub(super) registry: &'a Registry,
     /// Token for a backend socket.
     pub(super) token: Token,
-    /// SO_KEEPALIVE on backend sockets.
-    pub(super) keepalive: bool,
+    /// How sockets to the server are made.
+    pub(super) server: &'a ServerSocket,
 }
 
 impl Sockets<'_> {
@@ -150,19 +143,11 @@ impl Wire for Sockets<'_> {
         }
     }
 
-    fn dial(&mut self, target: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)> {
-        let connect = || {
-            let mut stream = Stream::connect(target, self.keepalive)?;
-            stream.register(self.registry, self.token)?;
-            Ok(stream)
-        };
-        match connect() {
-            Ok(stream) => {
-                *self.backend = Some(stream);
-                Ok(())
-            }
-            Err(error) => Err((error, verdict)),
-        }
+    fn dial(&mut self, target: &Target, _: &Verdict) -> io::Result<()> {
+        let mut stream = Stream::connect(target, self.server)?;
+        stream.register(self.registry, self.token)?;
+        *self.backend = Some(stream);
+        Ok(())
     }
 
     fn connected(&mut self) -> io::Result<()> {

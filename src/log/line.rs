@@ -66,6 +66,8 @@ pub struct ConnectionRecord<'a> {
     pub server_connections: u64,
     /// `%rc`: connects that were tried again.
     pub retries: u32,
+    /// `option logasap`: it goes on, so time and bytes are marked as not the last.
+    pub unfinished: bool,
 }
 
 impl ConnectionRecord<'_> {
@@ -81,7 +83,8 @@ impl ConnectionRecord<'_> {
         push_timer(out, self.wait_ms);
         out.push('/');
         push_timer(out, self.connect_ms);
-        let _ = write!(out, "/{} {} ", self.total_ms, self.bytes_to_client);
+        let more = if self.unfinished { "+" } else { "" };
+        let _ = write!(out, "/{more}{} {more}{} ", self.total_ms, self.bytes_to_client);
         push_word(out, &self.termination);
         let _ = write!(
             out,
@@ -303,6 +306,7 @@ mod tests {
             backend_connections: 0,
             server_connections: 0,
             retries: 0,
+            unfinished: false,
         }
     }
 

@@ -13,6 +13,8 @@ use super::time::Local;
 pub struct Targets {
     targets: Vec<Target>,
     tag: Box<str>,
+    /// `log-send-hostname`.
+    host: Option<Box<str>>,
 }
 
 /// One `log` line.
@@ -29,18 +31,26 @@ struct Target {
 impl Targets {
     /// Compiles `log` lines; `tag` is `log-tag`.
     pub fn new(targets: &[LogTarget], tag: &str) -> Arc<Self> {
+        Self::from_host(targets, tag, None)
+    }
+
+    /// The same with the host that `log-send-hostname` asks for.
+    pub fn from_host(targets: &[LogTarget], tag: &str, host: Option<&str>) -> Arc<Self> {
         let targets = targets
             .iter()
             .map(|target| Target {
                 sink: target.sink.clone(),
-                framing: target.format,
+                framing: match target.format {
+                    LogFraming::Usual if host.is_some() => LogFraming::Rfc3164,
+                    framing => framing,
+                },
                 max_length: target.max_length,
                 facility: target.facility,
                 max_level: target.max_level,
                 min_level: target.min_level,
             })
             .collect();
-        Arc::new(Self { targets, tag: tag.into() })
+        Arc::new(Self { targets, tag: tag.into(), host: host.map(Into::into) })
     }
 
     /// Standard error alone: where the process's own messages go when `global` has no `log` line.
@@ -53,7 +63,7 @@ impl Targets {
             max_level: super::level::INFO,
             min_level: 0,
         };
-        Arc::new(Self { targets: vec![target], tag: tag.into() })
+        Arc::new(Self { targets: vec![target], tag: tag.into(), host: None })
     }
 
     /// No line goes anywhere.
@@ -78,7 +88,7 @@ impl Targets {
 
     /// The bytes of one line for the target at `index`, as this process sends them.
     pub(super) fn frame(&self, index: usize, level: u8, at: SystemTime, text: &str) -> String {
-        self.targets[index].frame(level, at, &self.tag, std::process::id(), text)
+        self.targets[index].frame(level, at, (self.host.as_deref(), &self.tag), std::process::id(), text)
     }
 }
 
@@ -89,13 +99,13 @@ impl Target {
 
     /// The bytes of one line as HAProxy sends them to any kind of sink (checked against 2.6.12): framing and text, cut
     /// to `len`, and a line feed that `len` does not count. `text` holds no control characters.
-    fn frame(&self, level: u8, at: SystemTime, tag: &str, pid: u32, text: &str) -> String {
+    fn frame(&self, level: u8, at: SystemTime, (host, tag): (Option<&str>, &str), pid: u32, text: &str) -> String {
         let level = level.max(self.min_level).min(7);
         let priority = u16::from(self.facility) * 8 + u16::from(level);
         let mut out = String::with_capacity(text.len() + 80);
         // Writing to a String cannot fail.
         match self.framing {
-            LogFraming::Local => {
+            LogFraming::Usual | LogFraming::Local => {
                 let _ = write!(out, "<{priority}>");
                 Local::new(at).push_syslog(&mut out);
                 let _ = write!(out, " {tag}[{pid}]: ");
@@ -104,12 +114,12 @@ impl Target {
                 let _ = write!(out, "<{priority}>");
                 Local::new(at).push_syslog(&mut out);
                 // The host is mandatory here; HAProxy's word for it without `log-send-hostname`.
-                let _ = write!(out, " localhost {tag}[{pid}]: ");
+                let _ = write!(out, " {} {tag}[{pid}]: ", host.unwrap_or("localhost"));
             }
             LogFraming::Rfc5424 => {
                 let _ = write!(out, "<{priority}>1 ");
                 Local::new(at).push_iso(&mut out);
-                let _ = write!(out, " - {tag} {pid} - - ");
+                let _ = write!(out, " {} {tag} {pid} - - ", host.unwrap_or("-"));
             }
             LogFraming::Short => {
                 let _ = write!(out, "<{level}>");
@@ -156,10 +166,15 @@ mod tests {
     }
 
     fn framed(target: &LogTarget, level: u8, text: &str) -> Vec<String> {
-        let targets = Targets::new(std::slice::from_ref(target), "demo");
+        framed_from(target, level, text, None)
+    }
+
+    fn framed_from(target: &LogTarget, level: u8, text: &str, host: Option<&str>) -> Vec<String> {
+        let targets = Targets::from_host(std::slice::from_ref(target), "demo", host);
+        let tag = (targets.host.as_deref(), "demo");
         targets
             .taking(level)
-            .map(|(index, _)| targets.targets[index].frame(level, SystemTime::UNIX_EPOCH, "demo", 4711, text))
+            .map(|(index, _)| targets.targets[index].frame(level, SystemTime::UNIX_EPOCH, tag, 4711, text))
             .collect()
     }
 
@@ -172,6 +187,7 @@ mod tests {
         Local::new(SystemTime::UNIX_EPOCH).push_syslog(&mut syslog);
         Local::new(SystemTime::UNIX_EPOCH).push_iso(&mut iso);
         for (format, expected) in [
+            (LogFraming::Usual, format!("<134>{syslog} demo[4711]: text\n")),
             (LogFraming::Local, format!("<134>{syslog} demo[4711]: text\n")),
             (LogFraming::Rfc3164, format!("<134>{syslog} localhost demo[4711]: text\n")),
             (LogFraming::Rfc5424, format!("<134>1 {iso} - demo 4711 - - text\n")),
@@ -182,6 +198,15 @@ mod tests {
             (LogFraming::Iso, format!("{iso} text\n")),
         ] {
             assert_eq!(framed(&target(format), 6, "text"), [expected]);
+        }
+        // With `log-send-hostname vm`.
+        for (format, expected) in [
+            (LogFraming::Usual, format!("<134>{syslog} vm demo[4711]: text\n")),
+            (LogFraming::Local, format!("<134>{syslog} demo[4711]: text\n")),
+            (LogFraming::Rfc3164, format!("<134>{syslog} vm demo[4711]: text\n")),
+            (LogFraming::Rfc5424, format!("<134>1 {iso} vm demo 4711 - - text\n")),
+        ] {
+            assert_eq!(framed_from(&target(format), 6, "text", Some("vm")), [expected]);
         }
     }
 

@@ -127,7 +127,15 @@ impl Worker {
             beats = Some(ours);
             descriptors.push(Arc::new(theirs.into()));
         }
-        let start = Start { uid: plan.ids.uid, gid: plan.ids.gid, loops: plan.loops, verbosity, report_every };
+        let start = Start {
+            uid: plan.ids.uid,
+            gid: plan.ids.gid,
+            loops: plan.loops,
+            cpus: plan.cpus.clone(),
+            descriptors: plan.descriptors,
+            verbosity,
+            report_every,
+        };
         channel.queue(&ToWorker::Start(start), &descriptors)?;
         Ok(Self { plan: Some(plan.clone()), beats, ..Self::new(process, channel) })
     }

@@ -10,13 +10,17 @@ use crate::material::ListenerKey;
 /// `tcp@127.0.0.1%3A443`. `None`: a socket that somebody else keeps for us.
 pub(super) fn encode(key: &ListenerKey) -> Option<String> {
     Some(match key {
-        BindAddress::Inet { address, v6only } => {
+        BindAddress::Inet { address, v6only, interface } => {
             let kind = match v6only {
                 None => "tcp",
                 Some(true) => "v6only",
                 Some(false) => "v4v6",
             };
-            format!("{kind}@{}", escape(address.to_string().as_bytes()))
+            let address = format!("{kind}@{}", escape(address.to_string().as_bytes()));
+            match interface {
+                None => address,
+                Some(interface) => format!("{address}@{}", escape(interface.as_bytes())),
+            }
         }
         BindAddress::Unix(path) => format!("unix@{}", escape(path.as_os_str().as_bytes())),
         // What fills the name up is left out: the name of a stored descriptor has at most 255 bytes.
@@ -32,10 +36,15 @@ pub(super) fn encode(key: &ListenerKey) -> Option<String> {
 /// What [`encode`] made.
 pub(super) fn decode(text: &str) -> Option<ListenerKey> {
     let (kind, rest) = text.split_once('@')?;
+    let (rest, interface) = rest.split_once('@').map_or((rest, None), |(rest, interface)| (rest, Some(interface)));
     let rest = unescape(rest)?;
+    let interface = match interface {
+        None => None,
+        Some(interface) => Some(String::from_utf8(unescape(interface)?).ok()?),
+    };
     let inet = |v6only| {
         let address = std::str::from_utf8(&rest).ok()?.parse().ok()?;
-        Some(BindAddress::Inet { address, v6only })
+        Some(BindAddress::Inet { address, v6only, interface: interface.clone() })
     };
     match kind {
         "tcp" => inet(None),
@@ -88,9 +97,15 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_again() {
-        let inet = |address: &str, v6only| BindAddress::Inet { address: address.parse().unwrap(), v6only };
+        let through = |address: &str, v6only, interface: Option<&str>| BindAddress::Inet {
+            address: address.parse().unwrap(),
+            v6only,
+            interface: interface.map(str::to_owned),
+        };
+        let inet = |address: &str, v6only| through(address, v6only, None);
         for (key, text) in [
             (inet("127.0.0.1:443", None), "tcp@127.0.0.1%3A443"),
+            (through("127.0.0.1:443", None, Some("wg@0")), "tcp@127.0.0.1%3A443@wg%400"),
             (inet("[::]:443", None), "tcp@%5B%3A%3A%5D%3A443"),
             (inet("[::1]:1", Some(true)), "v6only@%5B%3A%3A1%5D%3A1"),
             (inet("[::1]:1", Some(false)), "v4v6@%5B%3A%3A1%5D%3A1"),

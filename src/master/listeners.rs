@@ -1,25 +1,24 @@
 //! The listening sockets. The master opens them, keeps them across reloads and crashes, and gives copies to the worker.
 
+mod unix;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use self::unix::{SocketName, bind_unix};
 use super::listener_name;
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{AdminSocket, BindAddress, Location, Model, UnixPermissions};
+use crate::conf::model::{AdminSocket, BindAddress, ListenOptions, Location, Model, Spread, UnixPermissions};
 use crate::ipc::{Admin, DescriptorRole};
 use crate::material::ListenerKey;
+use crate::socket::{self as options, change_listening, set_listening};
 use crate::sys::{Inherited, privileges, reason};
 
 /// Queue of connections that wait to be accepted, where the configuration says nothing; the kernel lowers it to
@@ -37,6 +36,8 @@ pub(super) struct Wanted {
     pub(super) at: Location,
     backlog: u32,
     permissions: UnixPermissions,
+    socket: ListenOptions,
+    spread: Spread,
     /// What the worker does with it; `None`: it takes the clients of a frontend.
     admin: Option<Admin>,
 }
@@ -62,6 +63,8 @@ pub(super) fn wanted(model: &Model, master_socket: Option<&AdminSocket>) -> Vec<
             at: socket.address.at.clone(),
             backlog: socket.backlog.unwrap_or(ADMIN_BACKLOG),
             permissions: socket.unix.clone(),
+            socket: ListenOptions::default(),
+            spread: Spread::default(),
             admin: Some(Admin {
                 purpose: socket.purpose,
                 name: socket.address.value.to_string(),
@@ -78,6 +81,8 @@ pub(super) fn wanted(model: &Model, master_socket: Option<&AdminSocket>) -> Vec<
                 at: address.at.clone(),
                 backlog,
                 permissions: bind.unix.clone(),
+                socket: bind.socket.clone(),
+                spread: bind.spread.clone(),
                 admin: None,
             }));
         }
@@ -103,6 +108,10 @@ pub(super) struct Open {
     key: ListenerKey,
     sockets: Vec<Arc<OwnedFd>>,
     permissions: UnixPermissions,
+    /// The options that they have; `None` where that is not known.
+    options: Option<ListenOptions>,
+    /// How the event loops share them; means nothing where the options are not known.
+    spread: Spread,
     is_for_clients: bool,
     /// Removes the socket's name with the last use of it.
     name: Option<SocketName>,
@@ -132,9 +141,15 @@ impl Listeners {
         for Kept { key, is_for_clients, socket } in kept {
             match identify(&key, &socket) {
                 Ok(name) => {
-                    let permissions = UnixPermissions::default();
-                    let one = open.entry(key.clone());
-                    let one = one.or_insert(Open { key, sockets: Vec::new(), permissions, is_for_clients, name });
+                    let one = open.entry(key.clone()).or_insert(Open {
+                        key,
+                        sockets: Vec::new(),
+                        permissions: UnixPermissions::default(),
+                        options: None,
+                        spread: Spread::default(),
+                        is_for_clients,
+                        name,
+                    });
                     one.sockets.push(Arc::new(socket));
                 }
                 Err(error) => log::warn!("the socket that was kept for {key} is not used: {}", reason(&error)),
@@ -148,7 +163,8 @@ impl Listeners {
         self.for_clients().next().is_none()
     }
 
-    /// Opens what is wanted and not open yet, for so many event loops. Nothing changes for what is open.
+    /// Opens what is wanted and not open yet, for so many event loops. Nothing changes for what is open; that it can be changed
+    /// as wanted is tried on a socket that nobody uses.
     ///
     /// # Errors
     /// Each address that failed, and why; everything opened by this call is closed again.
@@ -166,7 +182,7 @@ impl Listeners {
                 }
                 Some(open) if open.is_for_clients == one.is_for_clients() => {
                     opened.extend(open.open_more(one, loops));
-                    owner(&one.permissions).map(drop)
+                    open.try_change(one, loops)
                 }
                 Some(_) => {
                     Err(io::Error::other("remove the socket first, with a reload, then use its address for another"))
@@ -180,17 +196,16 @@ impl Listeners {
 
     fn open_one(&self, wanted: &Wanted, opened: &[Open], inherited: &Inherited, loops: u16) -> io::Result<Open> {
         let mut name = None;
-        let loops = if wanted.is_for_clients() { loops } else { 1 };
+        let count = if wanted.is_for_clients() { sockets_of(&wanted.spread, loops)? } else { 1 };
         let sockets = match &wanted.key {
-            BindAddress::Inet { address, v6only } => {
+            BindAddress::Inet { address, .. } => {
                 let of_port = |key: &ListenerKey| matches!(key, BindAddress::Inet { address: other, .. } if other.port() == address.port());
                 let own = self.open.keys().chain(opened.iter().map(|open| &open.key)).any(of_port);
-                if !own {
+                if !own && !wanted.spread.no_reuse_port {
                     // SO_REUSEPORT would quietly share the port with another process of the same user.
-                    bind_inet(*address, *v6only, false)?;
+                    bind_inet(wanted, false)?;
                 }
-                let open = || listen_inet(*address, *v6only, wanted);
-                (0..loops).map(|_| open()).collect::<io::Result<_>>()?
+                (0..count).map(|_| listen_inet(wanted)).collect::<io::Result<_>>()?
             }
             BindAddress::Unix(path) => {
                 let (socket, own) = bind_unix(path, &wanted.permissions, backlog_of(wanted))?;
@@ -201,6 +216,11 @@ impl Listeners {
             BindAddress::Descriptor(number) => vec![take_listener(inherited, *number)?],
             BindAddress::Named(name) => take_listeners(inherited, name)?,
         };
+        if matches!(wanted.key, BindAddress::Descriptor(_) | BindAddress::Named(_)) {
+            for socket in sockets.iter().filter(has_tcp) {
+                change_listening(socket, &options::unknown(), &wanted.socket, wanted.backlog)?;
+            }
+        }
         Ok(Open::new(wanted, sockets, name))
     }
 
@@ -224,15 +244,35 @@ impl Listeners {
         for one in wanted {
             if let Some(open) = self.open.get_mut(&one.key) {
                 open.change_permissions(&one.permissions);
-                // A second listen(2) changes the queue of an open socket; failing, it leaves the old one.
-                for socket in &open.sockets {
-                    if let Ok(backlog) = Backlog::new(backlog_of(one)) {
-                        let _ = socket::listen(socket, backlog);
-                    }
+                if open.options.is_none() {
+                    open.spread.clone_from(&one.spread);
                 }
+                open.change(one);
             }
         }
         (added, closed.into_keys().collect())
+    }
+
+    /// What a reload asks of open sockets and only new ones can have: a warning for each.
+    pub(super) fn unchangeable(&self, wanted: &[Wanted]) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for (one, open) in wanted.iter().filter_map(|one| Some((one, self.open.get(&one.key)?))) {
+            let Some(before) = &open.options else { continue };
+            if one.spread != open.spread && one.is_for_clients() {
+                let message =
+                    "'thread', 'shards' and 'noreuseport' take effect when a socket is opened; this one is open";
+                found.push(Diagnostic::warning("W611", &one.at, message).help("restart, or listen at another address"));
+            }
+            let given_up = |before: Option<u32>, after: Option<u32>| before.is_some() && after.is_none();
+            let (before, after) = (&before.tcp, &one.socket.tcp);
+            if given_up(before.receive_buffer, after.receive_buffer) || given_up(before.send_buffer, after.send_buffer)
+            {
+                let message = "this socket is open and keeps its buffers: 'tune.rcvbuf.client' and 'tune.sndbuf.client' can be \
+                               changed by a reload, but not taken back";
+                found.push(Diagnostic::warning("W611", &one.at, message));
+            }
+        }
+        found
     }
 
     /// Everything that is open.
@@ -261,19 +301,18 @@ impl Listeners {
     }
 }
 
-/// What the loops of a worker get: each a socket of every listener at least, and each socket a loop at least. Sockets may be
-/// fewer (they cannot be told apart by the kernel) or more (there were more loops once) than loops.
+/// What the loops of a worker get: each that accepts a socket of every listener at least, and each socket a loop at least.
+/// Sockets may be fewer (they are shared) or more (there were more loops once) than loops.
 pub(super) fn for_loops<'a>(open: impl Iterator<Item = &'a Open>, loops: u16) -> Vec<(DescriptorRole, Arc<OwnedFd>)> {
-    let mut by_key: BTreeMap<&ListenerKey, Vec<&Arc<OwnedFd>>> = BTreeMap::new();
+    let mut by_key: BTreeMap<&ListenerKey, (&Spread, Vec<&Arc<OwnedFd>>)> = BTreeMap::new();
     for open in open.filter(|open| open.is_for_clients) {
-        by_key.entry(&open.key).or_default().extend(&open.sockets);
+        by_key.entry(&open.key).or_insert((&open.spread, Vec::new())).1.extend(&open.sockets);
     }
     let mut shared_out = Vec::new();
-    for (key, sockets) in by_key {
-        let loops = usize::from(loops);
-        for place in 0..loops.max(sockets.len()) {
-            // Below the number of loops, which is a u16.
-            let role = DescriptorRole::Listener { key: key.clone(), loop_index: (place % loops) as u16 };
+    for (key, (spread, sockets)) in by_key {
+        let accepting = loops_of(spread, loops);
+        for place in 0..accepting.len().max(sockets.len()) {
+            let role = DescriptorRole::Listener { key: key.clone(), loop_index: accepting[place % accepting.len()] };
             shared_out.push((role, Arc::clone(sockets[place % sockets.len()])));
         }
     }
@@ -286,6 +325,8 @@ impl Open {
             key: wanted.key.clone(),
             sockets: sockets.into_iter().map(Arc::new).collect(),
             permissions: wanted.permissions.clone(),
+            options: Some(wanted.socket.clone()),
+            spread: wanted.spread.clone(),
             is_for_clients: wanted.is_for_clients(),
             name,
         }
@@ -313,17 +354,44 @@ impl Open {
 
     /// The sockets that are missing where every loop can have its own. If that fails, loops share those that there are.
     fn open_more(&self, wanted: &Wanted, loops: u16) -> Option<Self> {
-        let BindAddress::Inet { address, v6only } = self.key else {
+        if !matches!(self.key, BindAddress::Inet { .. }) || self.spread.no_reuse_port {
             return None;
-        };
-        let missing = usize::from(loops).saturating_sub(self.sockets.len());
-        let open = |_| listen_inet(address, v6only, wanted);
-        let sockets = (0..missing).map(open).collect::<io::Result<Vec<_>>>();
+        }
+        let missing = sockets_of(&wanted.spread, loops).ok()?.saturating_sub(self.sockets.len());
+        let sockets = (0..missing).map(|_| listen_inet(wanted)).collect::<io::Result<Vec<_>>>();
         let sockets = sockets.unwrap_or_else(|error| {
             log::debug!("no more sockets for {}: {}", self.key, reason(&error));
             Vec::new()
         });
         (self.is_for_clients && !sockets.is_empty()).then(|| Self::new(wanted, sockets, None))
+    }
+
+    /// Whether it could become what is wanted.
+    fn try_change(&self, wanted: &Wanted, loops: u16) -> io::Result<()> {
+        sockets_of(&wanted.spread, loops)?;
+        owner(&wanted.permissions)?;
+        if self.options.as_ref() == Some(&wanted.socket) {
+            return Ok(());
+        }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        set_listening(&socket, &wanted.socket, wanted.backlog)
+    }
+
+    /// Gives open sockets what they can still be given.
+    fn change(&mut self, wanted: &Wanted) {
+        let before = self.options.take().unwrap_or_else(options::unknown);
+        for socket in &self.sockets {
+            // A second listen(2) changes the queue of an open socket; failing, it leaves the old one.
+            if let Ok(backlog) = Backlog::new(backlog_of(wanted)) {
+                let _ = socket::listen(socket, backlog);
+            }
+            if has_tcp(socket) {
+                if let Err(error) = change_listening(socket, &before, &wanted.socket, wanted.backlog) {
+                    log::warn!("{}: {}", self.key, reason(&error));
+                }
+            }
+        }
+        self.options = Some(wanted.socket.clone());
     }
 
     /// Gives the path what a reload asks for.
@@ -343,6 +411,22 @@ fn owner(permissions: &UnixPermissions) -> io::Result<(Option<u32>, Option<u32>)
     let user = permissions.user.as_deref().map(privileges::find_user).transpose()?;
     let group = permissions.group.as_deref().map(privileges::find_group).transpose()?;
     Ok((user.map(|(uid, _)| uid), group))
+}
+
+/// Indexes of the event loops that accept, of so many: all, where `thread` names none of them.
+fn loops_of(spread: &Spread, loops: u16) -> Vec<u16> {
+    let accepts = |index: &u16| spread.threads.as_ref().is_none_or(|threads| threads.contains(&(index + 1)));
+    let accepting: Vec<u16> = (0..loops).filter(accepts).collect();
+    if accepting.is_empty() { (0..loops).collect() } else { accepting }
+}
+
+/// How many sockets an address has for so many event loops.
+fn sockets_of(spread: &Spread, loops: u16) -> io::Result<usize> {
+    if spread.threads.as_ref().is_some_and(|threads| threads.range(1..=loops).next().is_none()) {
+        return Err(io::Error::other(format!("'thread' names no thread that is there; there are {loops}")));
+    }
+    let accepting = loops_of(spread, loops).len();
+    Ok(spread.sockets.map_or(accepting, |count| accepting.min(count.into())))
 }
 
 fn backlog_of(wanted: &Wanted) -> i32 {
@@ -372,23 +456,42 @@ fn refusal(wanted: &Wanted, error: &io::Error) -> Diagnostic {
     }
 }
 
-fn bind_inet(address: SocketAddr, v6only: Option<bool>, reuse_port: bool) -> io::Result<Socket> {
+/// A socket with everything but its queue.
+fn bind_inet(wanted: &Wanted, reuse_port: bool) -> io::Result<Socket> {
+    let BindAddress::Inet { address, v6only, interface } = &wanted.key else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     // socket2 sets close-on-exec.
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     if let (SocketAddr::V6(_), Some(only)) = (address, v6only) {
-        socket.set_only_v6(only)?;
+        socket.set_only_v6(*only)?;
     }
-    socket.bind(&SockAddr::from(address))?;
+    if let Some(name) = interface {
+        socket.bind_device(Some(name.as_bytes())).map_err(|error| no_interface(name, &error))?;
+    }
+    set_listening(&socket, &wanted.socket, wanted.backlog)?;
+    socket.bind(&SockAddr::from(*address))?;
     Ok(socket)
 }
 
-fn listen_inet(address: SocketAddr, v6only: Option<bool>, wanted: &Wanted) -> io::Result<OwnedFd> {
-    let socket = bind_inet(address, v6only, true)?;
+fn listen_inet(wanted: &Wanted) -> io::Result<OwnedFd> {
+    let socket = bind_inet(wanted, !wanted.spread.no_reuse_port)?;
     socket.listen(backlog_of(wanted))?;
     Ok(socket.into())
+}
+
+fn no_interface(name: &str, error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENODEV) => io::Error::other(format!("there is no network interface '{name}'")),
+        _ => io::Error::other(format!("'interface {name}': {}", reason(error))),
+    }
+}
+
+fn has_tcp(socket: &impl AsFd) -> bool {
+    SockRef::from(socket).domain().is_ok_and(|domain| domain != Domain::UNIX)
 }
 
 fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<OwnedFd> {
@@ -433,105 +536,8 @@ fn identify(key: &ListenerKey, socket: &OwnedFd) -> io::Result<Option<SocketName
         BindAddress::Inet { address, .. } if socket.local_addr()?.as_socket() != Some(*address) => {
             Err(io::Error::other("it listens elsewhere"))
         }
-        BindAddress::Unix(path) => {
-            let metadata = path.symlink_metadata()?;
-            if !metadata.file_type().is_socket() {
-                return Err(io::Error::other("something that is no socket stands there"));
-            }
-            Ok(Some(SocketName { path: path.clone(), device: metadata.dev(), inode: metadata.ino() }))
-        }
+        BindAddress::Unix(path) => SocketName::find(path).map(Some),
         _ => Ok(None),
-    }
-}
-
-/// The path of a unix socket, removed when dropped unless something else stands there by then.
-#[derive(Debug)]
-struct SocketName {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketName {
-    /// Opened without following a link and compared first: something else may stand at the path by now.
-    fn change_permissions(&self, wanted: &UnixPermissions) -> io::Result<()> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = std::fs::File::from(nix::fcntl::open(&self.path, flags, Mode::empty())?);
-        let metadata = file.metadata()?;
-        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
-            return Err(io::Error::other("something else stands at its path"));
-        }
-        let (user, group) = owner(wanted)?;
-        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-        if user.is_some() || group.is_some() {
-            std::os::unix::fs::chown(&opened, user, group)?;
-        }
-        match wanted.mode {
-            Some(mode) => std::fs::set_permissions(&opened, std::fs::Permissions::from_mode(mode)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for SocketName {
-    fn drop(&mut self) {
-        let ours = |metadata: &std::fs::Metadata| metadata.dev() == self.device && metadata.ino() == self.inode;
-        if self.path.symlink_metadata().is_ok_and(|metadata| ours(&metadata)) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Binds beside the path and renames over it, so that the path has its owner and mode from the first moment, and an old
-/// socket that nobody listens on is replaced.
-fn bind_unix(path: &Path, permissions: &UnixPermissions, backlog: i32) -> io::Result<(OwnedFd, SocketName)> {
-    match path.symlink_metadata() {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::other("something that is no socket stands there"));
-        }
-        Ok(_) if !is_stale(path)? => return Err(io::Error::other("already in use by another process")),
-        _ => {}
-    }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let _ = std::fs::remove_file(&temporary);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let address = UnixAddr::new(&temporary).map_err(|_| io::Error::other("the path is too long for a unix socket"))?;
-    bind_with_mode(&socket, &address, permissions.mode)?;
-
-    let metadata = temporary.symlink_metadata()?;
-    let mut name = SocketName { path: temporary.clone(), device: metadata.dev(), inode: metadata.ino() };
-    let (user, group) = owner(permissions)?;
-    if user.is_some() || group.is_some() {
-        lchown(&temporary, user, group)?;
-    }
-    socket::listen(&socket, Backlog::new(backlog)?)?;
-    std::fs::rename(&temporary, path)?;
-    name.path = path.to_owned();
-    Ok((socket, name))
-}
-
-/// By the file mode creation mask: chmod(2) follows a link that somebody may put in the place of the path meanwhile.
-fn bind_with_mode(socket: &OwnedFd, address: &UnixAddr, mode: Option<u32>) -> io::Result<()> {
-    let usual = mode.map(|mode| umask(Mode::from_bits_truncate(!mode & 0o777)));
-    let bound = socket::bind(socket.as_raw_fd(), address);
-    usual.map(umask);
-    Ok(bound?)
-}
-
-/// Whether the process that made this socket has gone. Asked without waiting: a process that accepts nothing must not stop
-/// the master.
-fn is_stale(path: &Path) -> io::Result<bool> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
-        Err(Errno::ECONNREFUSED) => Ok(true),
-        // EAGAIN: its queue is full.
-        Ok(()) | Err(Errno::EAGAIN) => Ok(false),
-        Err(Errno::EPROTOTYPE) => Err(io::Error::other("a socket of another kind stands there")),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,17 +2,19 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::*;
 
 fn want(key: ListenerKey) -> Wanted {
     let at = Location { file: "test.cfg".into(), line: 3, column: 7 };
-    Wanted { key, at, backlog: 16, permissions: UnixPermissions::default(), admin: None }
+    let (permissions, socket, spread) = (UnixPermissions::default(), ListenOptions::default(), Spread::default());
+    Wanted { key, at, backlog: 16, permissions, socket, spread, admin: None }
 }
 
 fn inet(address: SocketAddr) -> Wanted {
-    want(BindAddress::Inet { address, v6only: None })
+    want(BindAddress::Inet { address, v6only: None, interface: None })
 }
 
 fn inherited() -> Inherited {
@@ -53,7 +55,7 @@ fn every_loop_has_its_own_socket_and_clients_get_in() {
 
 #[test]
 fn a_port_that_another_listener_has_is_refused_even_if_it_would_share() {
-    let taken = bind_inet("127.0.0.1:0".parse().unwrap(), None, true).unwrap();
+    let taken = bind_inet(&inet("127.0.0.1:0".parse().unwrap()), true).unwrap();
     taken.listen(1).unwrap();
     let address = taken.local_addr().unwrap().as_socket().unwrap();
     let error = error_of(&Listeners::new(Vec::new()), inet(address));
@@ -259,7 +261,7 @@ fn kept(key: ListenerKey, socket: impl Into<OwnedFd>) -> Kept {
 
 #[test]
 fn a_socket_that_was_kept_is_used_and_others_are_opened_beside_it() {
-    let first = bind_inet("127.0.0.1:0".parse().unwrap(), None, true).unwrap();
+    let first = bind_inet(&inet("127.0.0.1:0".parse().unwrap()), true).unwrap();
     first.listen(1).unwrap();
     let address = first.local_addr().unwrap().as_socket().unwrap();
     let number = first.as_raw_fd();
@@ -298,4 +300,81 @@ fn a_socket_that_is_not_what_it_is_said_to_be_is_closed() {
     let mut listeners = Listeners::new(vec![kept(BindAddress::Unix(path.clone()), unix)]);
     listeners.commit(&[], Vec::new());
     assert!(!path.exists(), "its name goes with it");
+}
+
+fn spread(threads: Option<&[u16]>, sockets: Option<u16>) -> Spread {
+    let threads = threads.map(|threads| threads.iter().copied().collect());
+    Spread { threads, sockets, no_reuse_port: false }
+}
+
+/// Indexes of event loops, and which socket each has, counted in the order of the sockets.
+fn shares(spread: Spread, loops: u16) -> Vec<(u16, usize)> {
+    let wanted = Wanted { spread, ..inet(free_address()) };
+    let opened = Listeners::new(Vec::new()).open_missing(&[wanted], &inherited(), loops).unwrap();
+    let mut seen: Vec<i32> = Vec::new();
+    let shared = numbers(&for_loops(opened.iter(), loops)).into_iter().map(|(index, number)| {
+        let place = seen.iter().position(|one| *one == number).unwrap_or(seen.len());
+        if place == seen.len() {
+            seen.push(number);
+        }
+        (index, place)
+    });
+    shared.collect()
+}
+
+#[test]
+fn sockets_are_shared_as_evenly_as_they_can_be() {
+    assert_eq!(shares(spread(None, Some(2)), 4), [(0, 0), (1, 1), (2, 0), (3, 1)]);
+    assert_eq!(shares(spread(None, Some(3)), 4), [(0, 0), (1, 1), (2, 2), (3, 0)]);
+    assert_eq!(shares(spread(None, Some(1)), 4), [(0, 0), (1, 0), (2, 0), (3, 0)]);
+    assert_eq!(shares(spread(None, Some(9)), 4), [(0, 0), (1, 1), (2, 2), (3, 3)]);
+    assert_eq!(shares(spread(Some(&[2, 4, 7]), None), 4), [(1, 0), (3, 1)], "threads count from 1");
+    let none = Wanted { spread: spread(Some(&[7]), None), ..inet(free_address()) };
+    let error = error_of(&Listeners::new(Vec::new()), none);
+    assert!(error.message.ends_with("'thread' names no thread that is there; there are 2"), "{}", error.message);
+}
+
+#[test]
+fn a_port_that_is_not_shared_can_not_be_taken() {
+    let address = free_address();
+    let alone = Spread { sockets: Some(1), no_reuse_port: true, threads: None };
+    let wanted = Wanted { spread: alone, ..inet(address) };
+    let opened = Listeners::new(Vec::new()).open_missing(&[wanted], &inherited(), 2).unwrap();
+    assert_eq!(opened[0].sockets.len(), 1);
+    assert_eq!(for_loops(opened.iter(), 2).len(), 2);
+    assert!(bind_inet(&inet(address), true).is_err(), "even by one who would share");
+}
+
+#[test]
+fn what_an_open_socket_can_not_become_is_said() {
+    let address = free_address();
+    let mut listeners = Listeners::new(Vec::new());
+    let mut before = inet(address);
+    before.socket.tcp.send_buffer = Some(10_000);
+    let opened = listeners.open_missing(std::slice::from_ref(&before), &inherited(), 2).unwrap();
+    listeners.commit(std::slice::from_ref(&before), opened);
+    assert!(listeners.unchangeable(std::slice::from_ref(&before)).is_empty());
+    let after = Wanted { spread: spread(None, Some(1)), ..inet(address) };
+    let codes: Vec<_> = listeners.unchangeable(&[after]).iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["W611", "W611"]);
+    before.socket.tcp.send_buffer = Some(20_000);
+    assert!(listeners.unchangeable(&[before]).is_empty());
+}
+
+#[test]
+fn a_socket_that_was_kept_gets_all_that_is_asked_for() {
+    let mut before = inet("127.0.0.1:0".parse().unwrap());
+    before.socket.tcp.no_linger = true;
+    before.socket.tcp.user_timeout = Some(std::time::Duration::from_secs(3));
+    let socket = bind_inet(&before, true).unwrap();
+    socket.listen(1).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut after = inet(address);
+    after.socket.tcp.keepalive = Some(Default::default());
+    let mut listeners = Listeners::new(vec![kept(after.key.clone(), socket.try_clone().unwrap())]);
+    let opened = listeners.open_missing(std::slice::from_ref(&after), &inherited(), 1).unwrap();
+    assert!(listeners.unchangeable(std::slice::from_ref(&after)).is_empty());
+    listeners.commit(&[after], opened);
+    assert_eq!((socket.linger().unwrap(), socket.tcp_user_timeout().unwrap()), (None, None));
+    assert!(socket.keepalive().unwrap());
 }

@@ -59,7 +59,7 @@ impl Logging {
     }
 
     /// From now on messages go where `global` says.
-    pub(super) fn adopt(&mut self, model: &Model, descriptors: &LogDescriptors) {
+    pub(super) fn adopt(&mut self, model: &Model, host: &str, descriptors: &LogDescriptors) {
         if self.running.is_none() {
             match Queue::start() {
                 Ok(running) => self.running = Some(running),
@@ -74,7 +74,8 @@ impl Logging {
                 }
             }
             let tag = model.process.log_tag.as_deref().unwrap_or("bowline");
-            logger::adopt(Targets::new(&model.process.logs, tag), queue.clone());
+            let host = model.process.log_host.as_ref().map(|wanted| wanted.name(host));
+            logger::adopt(Targets::from_host(&model.process.logs, tag, host), queue.clone());
             if self.verbosity != LevelFilter::Info {
                 log::set_max_level(self.verbosity);
             }

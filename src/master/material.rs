@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
+use super::names;
 use crate::conf::certificate_files::{Beside, CertificateFiles, OwnFiles};
 use crate::conf::crt_list;
-use crate::conf::diagnostic::Diagnostic;
 use crate::conf::hitch::{self, Lowered};
-use crate::conf::model::{At, BindTls, CrtKind, Model, ServerAddress};
+use crate::conf::model::{At, BindTls, CrtKind, Model};
 use crate::conf::{self, Parsed};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
@@ -25,8 +24,6 @@ use crate::sys::reason;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Most files in a directory that is named as a whole.
 const DIRECTORY_FILES_MAX: usize = 100_000;
-/// Host names that are resolved at the same time.
-const RESOLVERS: usize = 16;
 
 /// Where to read from.
 #[derive(Clone, Debug)]
@@ -77,16 +74,15 @@ pub fn collect(request: &Request, previous: Option<&Material>) -> Result<Collect
         return Err(report);
     };
     let files = read_files(&model, &request.directory, &mut report);
-    #[expect(clippy::disallowed_methods, reason = "this is the master, at a start or on a thread of its own")]
-    let resolve = |host: &str, port: u16| Ok((host, port).to_socket_addrs()?.collect());
-    let (names, diagnostics) = resolve_names(&model, previous, &resolve);
+    let (names, diagnostics) = names::resolve_all(&model, previous);
     report.extend(report::render(&diagnostics, &sources));
     if report.iter().any(|line| line.level == ReportLevel::Error) {
         return Err(report);
     }
     // A clock before 1970 is one that was never set; certificates say so themselves.
     let read_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let material = Material { read_at, sources, lowered, environment, files, names, ..Material::default() };
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let material = Material { read_at, host, sources, lowered, environment, files, names, ..Material::default() };
     Ok(Collected { material, model, report })
 }
 
@@ -414,62 +410,6 @@ fn read_file_once(path: &Path) -> io::Result<Option<FileBytes>> {
     let before = Some(Stamp::of(&before));
     let unchanged = before == Some(Stamp::of(&file.metadata()?)) && before == Stamp::now(path);
     Ok((complete && unchanged).then_some(read))
-}
-
-type Resolve<'a> = &'a (dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Sync);
-type Names = BTreeMap<(String, u16), Vec<SocketAddr>>;
-
-/// Resolves every host name of the model; one that fails keeps the addresses it had.
-fn resolve_names(model: &Model, previous: Option<&Material>, resolve: Resolve<'_>) -> (Names, Vec<Diagnostic>) {
-    let mut wanted = BTreeMap::new();
-    for server in model.backends.iter().flat_map(|backend| &backend.servers) {
-        if let ServerAddress::Name { host, port, .. } = &server.address.value {
-            wanted.entry((host.clone(), *port)).or_insert(&server.address.at);
-        }
-    }
-    let wanted: Vec<_> = wanted.into_iter().collect();
-    let mut answers = Vec::with_capacity(wanted.len());
-    for batch in wanted.chunks(RESOLVERS) {
-        std::thread::scope(|scope| {
-            let ask = |((host, port), _): &((String, u16), _)| {
-                let (host, port) = (host.clone(), *port);
-                scope.spawn(move || resolve(&host, port))
-            };
-            let threads: Vec<_> = batch.iter().map(ask).collect();
-            answers.extend(
-                threads
-                    .into_iter()
-                    .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("the resolver failed")))),
-            );
-        });
-    }
-
-    let mut names = Names::new();
-    let mut diagnostics = Vec::new();
-    for ((name, at), answer) in wanted.into_iter().zip(answers) {
-        let failure = match answer {
-            Ok(addresses) if addresses.is_empty() => "it has no address".to_owned(),
-            Ok(addresses) => {
-                names.insert(name, addresses);
-                continue;
-            }
-            Err(error) => reason(&error),
-        };
-        let host = &name.0;
-        match previous.and_then(|previous| previous.names.get(&name)) {
-            Some(last) => {
-                let kept: Vec<String> = last.iter().map(|address| address.ip().to_string()).collect();
-                let message = format!("cannot resolve '{host}': {failure}; keeping {}", kept.join(", "));
-                diagnostics.push(Diagnostic::warning("W601", at, message));
-                names.insert(name, last.clone());
-            }
-            None => {
-                let message = format!("cannot resolve '{host}': {failure}");
-                diagnostics.push(Diagnostic::error("E601", at, message));
-            }
-        }
-    }
-    (names, diagnostics)
 }
 
 #[cfg(test)]

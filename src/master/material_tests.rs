@@ -4,7 +4,8 @@ use super::*;
 use crate::conf::certificate_files::ExtraFiles;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{
-    Backend, Bind, BindTls, Crt, CrtKind, Frontend, Location, Server, SniPolicy, TlsVersion, UnixPermissions, Verify,
+    Backend, Bind, BindTls, Crt, CrtKind, Frontend, ListenOptions, Location, Server, ServerAddress, SniPolicy, Source,
+    Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 
 fn location() -> Location {
@@ -39,6 +40,8 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         backlog: None,
         maxconn: None,
         unix: UnixPermissions::default(),
+        socket: ListenOptions::default(),
+        spread: Spread::default(),
         tls: Some(tls),
     };
     let frontend = Frontend {
@@ -54,8 +57,12 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         logs: Vec::new(),
         tcplog: false,
         dontlognull: false,
-        keepalive: false,
-        keepalive_idle: None,
+        dontlog_normal: false,
+        log_separate_errors: false,
+        logasap: false,
+        log_tag: None,
+        session_rate: None,
+        independent_streams: false,
         accept_tls_eof: false,
     };
     let server = server.map(|host| Server {
@@ -63,6 +70,12 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         at: location(),
         address: at(ServerAddress::Name { host: host.into(), port: 80, family: None }),
         proxy: None,
+        disabled: false,
+        port_offset: None,
+        source: Source::default(),
+        init_addr: Vec::new(),
+        resolve_interval: None,
+        tcp: TcpOptions::default(),
     });
     let backend = Backend {
         name: "b".into(),
@@ -72,7 +85,9 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         timeout_server: None,
         timeout_server_fin: None,
         timeout_tunnel: None,
-        keepalive: false,
+        retries: 0,
+        abort_on_close: false,
+        independent_streams: false,
     };
     Model { frontends: vec![frontend], backends: vec![backend], ..Model::default() }
 }
@@ -241,33 +256,6 @@ fn a_file_that_was_replaced_or_has_appeared_counts_as_changed() {
     let key = folder.path().join("a.pem.key");
     std::fs::write(&key, "key").unwrap();
     assert_eq!(reading.find_changed(), Some(key.as_path()));
-}
-
-#[test]
-fn a_name_that_does_not_resolve_keeps_what_it_had_and_is_an_error_otherwise() {
-    let model = model(&[], None, Some("db.example"));
-    let address: SocketAddr = "192.0.2.7:80".parse().unwrap();
-    let works = |host: &str, port: u16| {
-        assert_eq!((host, port), ("db.example", 80));
-        Ok(vec![address])
-    };
-    let fails = |_: &str, _: u16| Err(io::Error::other("server failure"));
-    let empty = |_: &str, _: u16| Ok(Vec::new());
-    let key = ("db.example".to_owned(), 80);
-
-    let (names, diagnostics) = resolve_names(&model, None, &works);
-    assert_eq!((&names[&key], diagnostics.len()), (&vec![address], 0));
-
-    let previous = Material { names, ..Material::default() };
-    for broken in [&fails as Resolve<'_>, &empty] {
-        let (names, diagnostics) = resolve_names(&model, Some(&previous), broken);
-        assert_eq!(names[&key], [address]);
-        assert!(diagnostics[0].message.contains("keeping 192.0.2.7"), "{}", diagnostics[0].message);
-
-        let (names, diagnostics) = resolve_names(&model, None, broken);
-        assert!(names.is_empty());
-        assert_eq!(diagnostics[0].code, "E601");
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod handover;
 mod listener_name;
 mod listeners;
 mod logging;
+mod names;
 mod notify;
 mod offer;
 mod service;

@@ -1,9 +1,9 @@
 //! What a configuration means for the process: whom the worker becomes, how many loops and connections it has.
 
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{At, Location, Model, Process};
+use crate::conf::model::{At, Location, Model, Process, TcpOptions};
 use crate::report::{self, ReportLevel, ReportLine};
-use crate::sys::limits::{self, Carried, Raise};
+use crate::sys::limits::{self, Carried, DESCRIPTORS_CEILING, Raise};
 use crate::sys::privileges::{self, Ids, NOBODY};
 use crate::sys::reason;
 
@@ -17,19 +17,82 @@ pub struct Plan {
     pub ids: Ids,
     /// Its event loops.
     pub loops: u16,
+    /// CPUs of each event loop; empty: wherever the process may run.
+    pub cpus: Vec<Vec<u16>>,
+    /// Most descriptors that it uses.
+    pub descriptors: u64,
 }
 
 impl Plan {
-    /// Settles `user`, `group` and `nbthread` for a master that runs as `current`.
+    /// Settles `user`, `group`, `nbthread`, `cpu-map` and limits of descriptors for a master that runs as `current`.
     ///
     /// # Errors
-    /// No such user or group, the worker would be root, or only root can become that user.
+    /// No such user or group, the worker would be root, only root can become that user, or a thread has no CPU.
     pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Box<Diagnostic>> {
         let ids = worker_ids(process, current, report)?;
-        let cpus = u16::try_from(limits::cpus()).unwrap_or(u16::MAX);
-        let loops = process.threads.as_ref().map_or(cpus, |threads| threads.value).max(1);
-        Ok(Self { ids, loops })
+        let available = limits::cpu_numbers();
+        let loops = loops(process, &available, report);
+        let cpus = cpus(process, loops, &available, report)?;
+        let most = process.descriptors_max.map_or(DESCRIPTORS_CEILING, u64::from);
+        let descriptors = process.descriptors.as_ref().map_or(most, |number| most.min(number.value.into()));
+        Ok(Self { ids, loops, cpus, descriptors })
     }
+}
+
+/// `nbthread`, or one for each CPU, and `thread-hard-limit`.
+fn loops(process: &Process, available: &[u16], report: &mut Vec<ReportLine>) -> u16 {
+    let cpus = u16::try_from(available.len()).unwrap_or(u16::MAX).max(1);
+    let Some(threads) = &process.threads else {
+        return process.threads_max.map_or(cpus, |most| most.min(cpus));
+    };
+    match process.threads_max {
+        Some(most) if most < threads.value => {
+            let text = format!("'nbthread {}' is above 'thread-hard-limit': there are {most} threads", threads.value);
+            report.push(ReportLine::new(ReportLevel::Warning, text));
+            most
+        }
+        _ => threads.value.max(1),
+    }
+}
+
+/// `cpu-map`, for the threads that there are.
+fn cpus(
+    process: &Process,
+    loops: u16,
+    available: &[u16],
+    report: &mut Vec<ReportLine>,
+) -> Result<Vec<Vec<u16>>, Box<Diagnostic>> {
+    let mut cpus = vec![Vec::new(); loops.into()];
+    for (thread, wanted) in &process.cpu_map {
+        let Some(place) = cpus.get_mut(usize::from(*thread) - 1) else { continue };
+        *place = wanted.value.iter().copied().filter(|cpu| available.contains(cpu)).collect();
+        if place.is_empty() {
+            let message = format!("'cpu-map' leaves thread {thread} no CPU that this process may use");
+            let help = format!("it may use: {}", available.iter().map(u16::to_string).collect::<Vec<_>>().join(" "));
+            return Err(Box::new(Diagnostic::error("E607", &wanted.at, message).help(help)));
+        }
+    }
+    if !process.cpu_map.is_empty() && cpus.iter().all(Vec::is_empty) {
+        let text = format!("'cpu-map' is about threads that are not there: there are {loops}");
+        report.push(ReportLine::new(ReportLevel::Warning, text));
+    }
+    Ok(cpus)
+}
+
+/// Carries out `ulimit-n`, which processes started afterwards inherit.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn limit_descriptors(process: &Process, report: &mut Vec<ReportLine>) -> Result<(), Box<Diagnostic>> {
+    let Some(At { value, at }) = &process.descriptors else { return Ok(()) };
+    let Err(error) = limits::set_descriptors((*value).into()) else { return Ok(()) };
+    let message = format!("'ulimit-n {value}': {}", reason(&error));
+    let help = "raise the hard limit (ulimit -Hn, LimitNOFILE=), or leave 'ulimit-n' out";
+    if process.lenient_limits {
+        report.push(ReportLine::new(ReportLevel::Warning, message));
+        return Ok(());
+    }
+    Err(Box::new(Diagnostic::error("E606", at, message).help(help)))
 }
 
 fn worker_ids(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Ids, Box<Diagnostic>> {
@@ -101,7 +164,7 @@ pub fn connections(
     model: &Model,
     asked: Option<u32>,
     listeners: usize,
-    raise: Raise,
+    (raise, most): (Raise, u64),
     report: &mut Vec<ReportLine>,
 ) -> Result<u32, TooMany> {
     let configured = model.process.maxconn.as_ref();
@@ -111,7 +174,7 @@ pub fn connections(
         Some(at) => TooMany::Configured(Box::new(Diagnostic::error("E606", at, reason))),
         None => TooMany::CommandLine(reason),
     };
-    let carried = limits::make_room(wanted, listeners, raise)
+    let carried = limits::make_room(wanted, listeners, raise, most)
         .map_err(|error| refuse(format!("cannot read the limit of open descriptors: {}", reason(&error))))?;
     match carried {
         Carried::Connections(0) => Err(TooMany::None(format!(
@@ -130,12 +193,57 @@ pub fn connections(
         }
         Carried::TooMany { needed, limit, fit } => {
             let wanted = wanted.unwrap_or_default();
+            if model.process.lenient_limits && fit > 0 {
+                let text = format!(
+                    "{wanted} connections need {needed} open descriptors and the limit is {limit}: there are {fit} connections at most"
+                );
+                report.push(ReportLine::new(ReportLevel::Warning, text));
+                return Ok(fit);
+            }
             Err(refuse(format!(
                 "{wanted} connections need {needed} open descriptors and the limit is {limit}: raise it (ulimit -Hn, LimitNOFILE=) \
                  or lower maxconn to {fit}"
             )))
         }
     }
+}
+
+/// What the system makes of options of sockets, where it would not say: buffers that are cut (socket(7)), and algorithms that
+/// the worker may not choose (tcp(7)).
+///
+/// A warning for each; an algorithm is an error.
+pub fn socket_limits(model: &Model) -> Vec<Diagnostic> {
+    let number = |name: &str| std::fs::read_to_string(name).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let caps = (number("/proc/sys/net/core/rmem_max"), number("/proc/sys/net/core/wmem_max"));
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").ok();
+    let mut found = Vec::new();
+    let mut buffers = |side: &str, tcp: &TcpOptions, at: &Location| {
+        for (word, name, wanted, cap) in
+            [("rcvbuf", "rmem_max", tcp.receive_buffer, caps.0), ("sndbuf", "wmem_max", tcp.send_buffer, caps.1)]
+        {
+            if let (Some(wanted), Some(cap)) = (wanted, cap.filter(|cap| Some(*cap) < wanted)) {
+                let message = format!("'tune.{word}.{side} {wanted}': the system allows {cap} bytes (net.core.{name})");
+                found.push(Diagnostic::warning("W612", at, message));
+            }
+        }
+    };
+    if let Some(bind) = model.frontends.iter().flat_map(|frontend| &frontend.binds).next() {
+        buffers("client", &bind.socket.tcp, &bind.at);
+    }
+    let mut servers = model.backends.iter().flat_map(|backend| &backend.servers).peekable();
+    if let Some(server) = servers.peek() {
+        buffers("server", &server.tcp, &server.at);
+    }
+    for server in servers {
+        let (Some(name), Some(allowed)) = (&server.tcp.congestion, &allowed) else { continue };
+        if !allowed.split_whitespace().any(|one| one == name) {
+            let message =
+                format!("'cc {name}' is not among the algorithms that any user may choose: {}", allowed.trim());
+            let error = Diagnostic::error("E608", &server.at, message);
+            found.push(error.help("add it to net.ipv4.tcp_allowed_congestion_control (sysctl)"));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -188,6 +296,40 @@ mod tests {
     }
 
     #[test]
+    fn threads_have_a_limit_and_cpus() {
+        let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
+        let cpu = limits::cpu_numbers()[0];
+        let mut process = process(None, None);
+        process.threads = Some(At { value: 4, at: at.clone() });
+        process.threads_max = Some(2);
+        let map = |cpu| At { value: [cpu].into(), at: at.clone() };
+        process.cpu_map = [(1, map(cpu)), (3, map(1023))].into();
+        let mut report = Vec::new();
+        let plan = Plan::settle(&process, ALICE, &mut report).unwrap();
+        assert_eq!((plan.loops, plan.cpus), (2, vec![vec![cpu], vec![]]), "there is no third thread");
+        assert!(report[0].text.contains("'nbthread 4' is above 'thread-hard-limit'"), "{}", report[0].text);
+
+        process.cpu_map = [(2, map(1023))].into();
+        let error = Plan::settle(&process, ALICE, &mut report).unwrap_err();
+        assert_eq!((error.code, error.at.line), ("E607", 2));
+        process.cpu_map = [(7, map(cpu))].into();
+        Plan::settle(&process, ALICE, &mut report).unwrap();
+        assert!(report.last().unwrap().text.contains("threads that are not there"));
+    }
+
+    #[test]
+    fn descriptors_have_a_limit() {
+        let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
+        let mut process = process(None, None);
+        let most = |process: &Process| Plan::settle(process, ALICE, &mut Vec::new()).unwrap().descriptors;
+        assert_eq!(most(&process), DESCRIPTORS_CEILING);
+        process.descriptors_max = Some(5000);
+        assert_eq!(most(&process), 5000);
+        process.descriptors = Some(At { value: 3000, at });
+        assert_eq!(most(&process), 3000);
+    }
+
+    #[test]
     fn unknown_names_are_named() {
         assert!(settle(Some("no-such-user-here"), None, ROOT).unwrap_err().contains("no-such-user-here"));
         assert!(settle(None, Some("no-such-group-here"), ROOT).unwrap_err().contains("no-such-group-here"));
@@ -197,7 +339,7 @@ mod tests {
     fn too_many_connections_are_refused_where_they_are_asked_for() {
         let mut model = Model::default();
         let refused = |model: &Model, asked| {
-            let too_many = connections(model, asked, 1, Raise::Soft, &mut Vec::new()).unwrap_err();
+            let too_many = connections(model, asked, 1, (Raise::Soft, u64::MAX), &mut Vec::new()).unwrap_err();
             too_many.report(&[]).remove(0).text
         };
         let text = refused(&model, Some(u32::MAX));
@@ -206,6 +348,10 @@ mod tests {
         model.process.maxconn = Some(At { value: u32::MAX, at });
         let text = refused(&model, None);
         assert!(text.starts_with("test.cfg:2:8: error[E606]: 4294967295 connections need"), "{text}");
-        assert_eq!(connections(&model, Some(10), 1, Raise::Soft, &mut Vec::new()), Ok(10));
+        assert_eq!(connections(&model, Some(10), 1, (Raise::Soft, u64::MAX), &mut Vec::new()), Ok(10));
+        model.process.lenient_limits = true;
+        let mut report = Vec::new();
+        assert_eq!(connections(&model, Some(51), 0, (Raise::Soft, 164), &mut report), Ok(50));
+        assert!(report[0].text.contains("there are 50 connections at most"), "{}", report[0].text);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It waits in one place only, [`Service::wait`], and never for a worker alone.
 
+mod refresh;
 mod reload;
 mod status;
 mod stop;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::refresh::Refresh;
 use self::reload::{Collecting, Wish};
 use self::status::Standing;
 use self::stop::Draining;
@@ -66,6 +68,7 @@ pub(super) struct Service {
     rehearsal: Option<Rehearsal>,
     /// What comes when nothing else is going on.
     wish: Option<Wish>,
+    refresh: Refresh,
     draining: Option<Draining>,
     /// It has served, in this program or in the one that executed it. From then on no error ends it.
     is_up: bool,
@@ -105,6 +108,7 @@ impl Service {
             collecting: None,
             rehearsal: None,
             wish: None,
+            refresh: Refresh::default(),
             draining: None,
             is_up: false,
             promise: Some(promise),
@@ -152,6 +156,7 @@ impl Service {
             self.handle_workers();
             self.handle_beats();
             self.handle_timers(Instant::now());
+            self.refresh_names(Instant::now());
         }
     }
 
@@ -174,6 +179,9 @@ impl Service {
         if let Some(collecting) = &self.collecting {
             set.push(PollFd::new(collecting.over.as_fd(), PollFlags::POLLIN));
         }
+        if let Some(over) = self.refresh.over().filter(|_| self.draining.is_none()) {
+            set.push(PollFd::new(over.as_fd(), PollFlags::POLLIN));
+        }
         match poll(&mut set, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => {
@@ -185,7 +193,8 @@ impl Service {
 
     fn next_timer(&self) -> Option<Instant> {
         let drained = self.draining.as_ref().and_then(|draining| draining.kill_at);
-        let timers = [self.restart_at, drained, self.rehearsal_ends(), self.next_check(), self.next_sign()];
+        let names = self.refresh.next().filter(|_| self.draining.is_none());
+        let timers = [self.restart_at, drained, names, self.rehearsal_ends(), self.next_check(), self.next_sign()];
         timers.into_iter().flatten().min()
     }
 

@@ -21,6 +21,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The header for the server could not be written whole.
     Header(HeaderError),
+    /// There is no server that takes connections.
+    NoServer,
     /// The server could not be reached.
     ConnectFailed(io::Error),
     /// `timeout connect`.
@@ -79,7 +81,7 @@ impl CloseReason {
             Self::Refused(_) | Self::Header(_) | Self::Flood | Self::KeysExhausted => b'P',
             Self::HandshakeAborted | Self::ClientAborted | Self::ClientProtocol(_) => b'C',
             Self::ConnectFailed(error) if is_exhaustion(error) => b'R',
-            Self::ConnectFailed(_) | Self::ServerAborted => b'S',
+            Self::NoServer | Self::ConnectFailed(_) | Self::ServerAborted => b'S',
             Self::HandshakeTimeout | Self::ClientTimeout => b'c',
             Self::ConnectTimeout | Self::ServerTimeout => b's',
             Self::Killed => b'K',

@@ -77,11 +77,8 @@ enum Phase {
         greeting: Option<Box<Greeting>>,
     },
     Handshake,
-    /// Connecting to the server. The verdict is here again while a unix socket's queue is full.
-    Dialling {
-        since: Instant,
-        again: Option<Redial>,
-    },
+    /// Connecting to the server, or about to.
+    Dialling(Attempt),
     Relay,
     /// The last bytes go to the client, then its end is awaited.
     Closing {
@@ -102,10 +99,39 @@ enum Farewell {
     Cut,
 }
 
-struct Redial {
+/// A try to connect to the server.
+struct Attempt {
+    /// Leave to dial, until the server has accepted.
     verdict: Verdict,
+    /// When it began, or will begin.
+    since: Instant,
+    /// The socket is not made yet, or again not: a unix socket's queue is full.
+    wait: Option<Redial>,
+}
+
+struct Redial {
     at: Instant,
+    /// How long the wait before was.
     pause: Duration,
+}
+
+/// When a side last showed that it is there.
+#[derive(Clone, Copy)]
+struct Activity {
+    /// By sending.
+    sent: Instant,
+    /// By taking what was written.
+    took: Instant,
+}
+
+impl Activity {
+    fn at(now: Instant) -> Self {
+        Self { sent: now, took: now }
+    }
+
+    fn last(&self) -> Instant {
+        self.sent.max(self.took)
+    }
 }
 
 /// What a connection was about when it ended.
@@ -140,6 +166,8 @@ pub struct Report {
     pub client_verify: Option<ClientVerify>,
     /// Why the client's ticket did not resume its session.
     pub ticket_refused: Option<TicketRefusal>,
+    /// Connections to the server that were tried again.
+    pub retries: u32,
     /// What it was about when it ended.
     pub stage: Stage,
 }
@@ -161,8 +189,8 @@ pub struct Connection {
     /// The client's close_notify came: whatever follows means nothing.
     client_closed: bool,
     backend_reset: bool,
-    last_client: Instant,
-    last_backend: Instant,
+    client: Activity,
+    server: Activity,
     idle_wire: usize,
     idle_wire_since: Instant,
     /// Records decrypted in this turn.
@@ -196,8 +224,8 @@ impl Connection {
             farewell: Farewell::Due,
             client_closed: false,
             backend_reset: false,
-            last_client: now.instant,
-            last_backend: now.instant,
+            client: Activity::at(now.instant),
+            server: Activity::at(now.instant),
             idle_wire: 0,
             idle_wire_since: now.instant,
             records: 0,
@@ -214,6 +242,7 @@ impl Connection {
                 heard: None,
                 client_verify: None,
                 ticket_refused: None,
+                retries: 0,
                 stage: Stage::Request,
             },
         }
@@ -266,7 +295,7 @@ impl Connection {
         // Whoever is not read from can still be seen to be gone.
         interest.insert(if self.wants_client() { Ready::CLIENT_READ } else { Ready::CLIENT_BROKEN });
         match &self.phase {
-            Phase::Dialling { again: None, .. } => interest.insert(Ready::BACKEND_WRITE),
+            Phase::Dialling(Attempt { wait: None, .. }) => interest.insert(Ready::BACKEND_WRITE),
             Phase::Relay => {
                 if self.to_backend.pending() > 0 {
                     interest.insert(Ready::BACKEND_WRITE);
@@ -321,7 +350,7 @@ impl Connection {
                 work += self.read_client(now, scratch, wire);
             }
             match self.phase {
-                Phase::Dialling { again: None, .. } if self.ready.contains(Ready::BACKEND_WRITE) => {
+                Phase::Dialling(Attempt { wait: None, .. }) if self.ready.contains(Ready::BACKEND_WRITE) => {
                     work += self.finish_dialling(now, scratch, wire);
                 }
                 Phase::Relay
@@ -335,6 +364,12 @@ impl Connection {
             }
             work += self.pass_on_ends(now, scratch, wire);
             moved += work;
+            if self.route.abort_on_close
+                && matches!(self.phase, Phase::Dialling(_))
+                && self.to_backend.flow != Flow::Open
+            {
+                self.close(CloseReason::ClientAborted, wire);
+            }
             if matches!(self.phase, Phase::Closed) {
                 if self.must_reset_client() {
                     wire.abort(Side::Client);
@@ -367,7 +402,7 @@ impl Connection {
                 Ok(count) => {
                     sent += count;
                     if count > 0 {
-                        self.last_client = now.instant;
+                        self.client.took = now.instant;
                         let patience = self.patience();
                         if let (Phase::Closing { until, .. }, true) = (&mut self.phase, patience > LINGER) {
                             *until = now.instant + patience;
@@ -382,7 +417,7 @@ impl Connection {
                 Ok(count) => {
                     sent += count;
                     if count > 0 {
-                        self.last_backend = now.instant;
+                        self.server.took = now.instant;
                     }
                 }
                 Err(error) => self.backend_write_broke(&error, scratch),
@@ -447,7 +482,7 @@ impl Connection {
                 Read::Bytes(count) => {
                     moved += count;
                     self.report.bytes_to_client += count as u64;
-                    self.last_backend = now.instant;
+                    self.server.sent = now.instant;
                     match &mut self.engine {
                         Some(engine) => {
                             scratch.outgoing.clear();
@@ -459,7 +494,7 @@ impl Connection {
                         }
                         None => match self.to_client.send(wire, &mut self.ready, &plain[..count], &mut scratch.pool) {
                             Ok(0) => {}
-                            Ok(_) => self.last_client = now.instant,
+                            Ok(_) => self.client.took = now.instant,
                             Err(_) => self.client_broke(scratch, wire),
                         },
                     }
@@ -495,7 +530,7 @@ impl Connection {
         }
         match self.to_client.send(wire, &mut self.ready, scratch.outgoing.bytes(), &mut scratch.pool) {
             Ok(0) => {}
-            Ok(_) => self.last_client = now.instant,
+            Ok(_) => self.client.took = now.instant,
             Err(_) => self.client_broke(scratch, wire),
         }
     }

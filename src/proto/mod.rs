@@ -6,6 +6,7 @@ mod endpoint;
 pub mod proxy_in;
 pub mod proxy_out;
 pub mod pump;
+pub mod rate;
 pub mod route;
 pub mod sample;
 pub mod wire;

@@ -17,10 +17,27 @@ pub struct Route {
     pub accept_tls_eof: bool,
     /// Limits of time.
     pub timeouts: Timeouts,
-    /// Where the server listens.
-    pub target: Target,
+    /// Where the server listens; `None`: it has no address, or takes no connections.
+    pub target: Option<Target>,
+    /// The port of `target` is that of the client's connection, with this added.
+    pub port_offset: Option<i32>,
+    /// How often a connection to it may be tried again.
+    pub retries: u32,
+    /// `option abortonclose`: a client that has ended its stream is not waited for with a connection to the server.
+    pub abort_on_close: bool,
+    /// `option independent-streams`, client and server: what is written to a side does not show that it is there.
+    pub independent: Independent,
     /// Header for the server.
     pub proxy: Option<ProxyOut>,
+}
+
+/// Sides whose inactivity is judged by what comes from them alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Independent {
+    /// In the frontend.
+    pub client: bool,
+    /// In the backend.
+    pub server: bool,
 }
 
 /// Limits of time; `None`: no limit.

@@ -2,190 +2,26 @@
 //! from a seed. What must hold in every run: no byte is added, lost or moved, an end is only passed on where there was one,
 //! what a connection owns is bounded, and it ends.
 
-use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
+mod sockets;
+
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use self::sockets::{Random, Sim, Socket, draw_capacity};
 use super::close::{CloseReason, ConnectionFailure};
 use super::connection::{Connection, Drive, Now, Scratch};
-use super::endpoint::Endpoint;
 use super::proxy_in::{self, Parse};
-use super::proxy_out::Endpoints;
 use super::pump::READ_BYTES_MAX;
-use super::route::{Route, Timeouts};
-use super::wire::{Ready, Side, Target, Wire};
+use super::route::{Independent, Route, Timeouts};
+use super::wire::{Ready, Target};
 use crate::conf::model::{ProxyOut, ProxyVersion, SslTlv, Tlv, Verify};
-use crate::tls::identity::Verdict;
 use crate::tls::policy::{self, TlsPolicy};
 use crate::tls::test_pki::{self, Ca};
 use crate::tls::tickets::TicketKeys;
-
-/// SplitMix64: a seed tells the whole run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
-
-/// What one end of a stream socket looks like from our side.
-struct Socket {
-    incoming: VecDeque<u8>,
-    /// The peer's FIN stands behind what is incoming.
-    fin: bool,
-    /// The peer's RST has come: what was received before can still be read.
-    reset: bool,
-    outgoing: VecDeque<u8>,
-    capacity: usize,
-    /// We have sent FIN.
-    shut: bool,
-    /// We have sent RST.
-    aborted: bool,
-    /// A write did not take everything: room is an event.
-    wants_room: bool,
-    /// More came right behind what was read.
-    more: bool,
-}
-
-impl Socket {
-    fn new(capacity: usize) -> Self {
-        Self {
-            incoming: VecDeque::new(),
-            fin: false,
-            reset: false,
-            outgoing: VecDeque::new(),
-            capacity,
-            shut: false,
-            aborted: false,
-            wants_room: false,
-            more: false,
-        }
-    }
-}
-
-struct Sim {
-    random: Random,
-    client: Socket,
-    backend: Option<Socket>,
-    dialled: usize,
-    refuse_dial: bool,
-    refuse_connect: bool,
-}
-
-impl Wire for Sim {
-    fn read(&mut self, side: Side, space: &mut [u8]) -> io::Result<usize> {
-        let socket = match side {
-            Side::Client => &mut self.client,
-            Side::Backend => self.backend.as_mut().expect("read from a backend that was dialled"),
-        };
-        assert!(!space.is_empty());
-        if socket.incoming.is_empty() {
-            if socket.reset {
-                return Err(io::ErrorKind::ConnectionReset.into());
-            }
-            return if socket.fin { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        // The kernel gives what it has: a read is short only when the socket is empty then. What is left here is what came
-        // between the read and the next event.
-        let mut count = space.len().min(socket.incoming.len());
-        if self.random.one_in(4) {
-            count = 1 + self.random.below(count);
-            socket.more = count < socket.incoming.len();
-        }
-        for (place, byte) in space.iter_mut().zip(socket.incoming.drain(..count)) {
-            *place = byte;
-        }
-        Ok(count)
-    }
-
-    fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize> {
-        let socket = match side {
-            Side::Client => &mut self.client,
-            Side::Backend => self.backend.as_mut().expect("write to a backend that was dialled"),
-        };
-        assert!(!socket.shut, "written after FIN");
-        if socket.reset {
-            return Err(if socket.fin { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset }.into());
-        }
-        let room = socket.capacity.saturating_sub(socket.outgoing.len());
-        let count = bytes.len().min(room);
-        socket.wants_room = count < bytes.len();
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        socket.outgoing.extend(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn shutdown_write(&mut self, side: Side) {
-        match side {
-            Side::Client => self.client.shut = true,
-            Side::Backend => self.backend.as_mut().expect("a backend that was dialled").shut = true,
-        }
-    }
-
-    fn abort(&mut self, side: Side) {
-        match side {
-            Side::Client => self.client.aborted = true,
-            Side::Backend => {
-                if let Some(backend) = &mut self.backend {
-                    backend.aborted = true;
-                }
-            }
-        }
-    }
-
-    fn dial(&mut self, _: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)> {
-        if self.dialled == 0 && self.random.one_in(8) {
-            return Err((io::ErrorKind::WouldBlock.into(), verdict));
-        }
-        if self.refuse_dial {
-            return Err((io::ErrorKind::ConnectionRefused.into(), verdict));
-        }
-        self.dialled += 1;
-        let capacity = draw_capacity(&mut self.random);
-        self.backend = Some(Socket::new(capacity));
-        Ok(())
-    }
-
-    fn connected(&mut self) -> io::Result<()> {
-        if self.refuse_connect { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
-    }
-
-    fn endpoints(&self) -> Endpoints {
-        Endpoints {
-            source: Endpoint::Inet("192.0.2.1:4711".parse().unwrap()),
-            destination: Endpoint::Inet("192.0.2.2:443".parse().unwrap()),
-        }
-    }
-}
-
-fn draw_capacity(random: &mut Random) -> usize {
-    // Some take the PROXY header in pieces.
-    let most = if random.one_in(4) { 100 } else { 80_000 };
-    20 + random.below(most)
-}
 
 /// How a peer means to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,13 +130,19 @@ fn route(fixture: &Fixture, listener: Listener) -> Route {
             server_fin: None,
             tunnel: None,
         },
-        target: Target::Inet("192.0.2.3:80".parse().unwrap()),
+        target: Some(Target::Inet("192.0.2.3:80".parse().unwrap())),
+        port_offset: None,
+        retries: RETRIES,
+        abort_on_close: false,
+        independent: Independent::default(),
         proxy: Some(ProxyOut {
             version: ProxyVersion::V2,
             tlvs: vec![Tlv::Crc32c, Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Version, SslTlv::Cn])],
         }),
     }
 }
+
+const RETRIES: u32 = 2;
 
 /// `PROXY` command over TCP4, version 2, from 198.51.100.7:1000 to 198.51.100.8:443.
 const PROXY_HEADER: [u8; 28] = *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc6\x33\x64\x07\xc6\x33\x64\x08\x03\xe8\x01\xbb";
@@ -317,7 +159,7 @@ impl World {
         let backend_left = random.bytes(backend_size);
         let capacity = draw_capacity(&mut random);
         let refuse_dial = random.one_in(20);
-        let refuse_connect = random.one_in(20);
+        let refuse_connects = if random.one_in(10) { 1 + random.below(RETRIES as usize + 1) } else { 0 };
         let listener = Listener { tls: !random.one_in(4), accept_proxy: random.one_in(4) };
         let mut client = ClientConfig::clone(&fixture.client);
         client.max_fragment_size = random.one_in(4).then(|| 32 + random.below(500));
@@ -327,7 +169,7 @@ impl World {
         }
         let tls = ClientConnection::new(Arc::new(client), ServerName::try_from("a.example").unwrap()).unwrap();
         Self {
-            sim: Sim { random, client: socket, backend: None, dialled: 0, refuse_dial, refuse_connect },
+            sim: Sim { random, client: socket, backend: None, dialled: 0, refuse_dial, refuse_connects },
             now,
             connection: Connection::new(Arc::new(route(fixture, listener)), now, u128::from(seed)),
             scratch: Scratch::default(),
@@ -481,6 +323,9 @@ impl World {
         }
         // Being connected is the first event.
         self.connection.ready.insert(Ready::BACKEND_WRITE);
+        if self.connection.report().connected.is_none() {
+            return;
+        }
         let count = (1 + self.sim.random.below(60_000)).min(self.backend_left.len());
         backend.incoming.extend(self.backend_left.drain(..count));
         if count > 0 {
@@ -546,6 +391,7 @@ impl World {
 
 fn run(fixture: &Fixture, seed: u64) -> &'static str {
     let mut world = World::new(fixture, seed);
+    let refused = world.sim.refuse_connects;
     let (sent, answered) = (world.client_left.clone(), world.backend_left.clone());
     for _ in 0..world.sim.random.below(2_000) {
         world.step();
@@ -583,7 +429,7 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
     // What ended with close_notify and was read is delivered, whatever happens to the client then.
     let read = !plain && !sent.is_empty() && world.sim.client.incoming.is_empty();
     let there = world.sim.backend.as_ref().is_some_and(|backend| !backend.reset);
-    let takes = there && !world.sim.refuse_connect && !world.jumped;
+    let takes = there && refused <= RETRIES as usize && !world.jumped;
     if let (End::CleanReset, true, true, CloseReason::ClientAborted) = (world.client_end, read, takes, reason) {
         assert_eq!(payload.len(), sent.len(), "an upload that was whole is lost");
     }
@@ -595,13 +441,16 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
                 assert_eq!(world.client_got.len(), answered.len());
                 assert!(plain || world.client_saw_notify);
             }
-            "complete"
+            if world.connection.report().retries > 0 { "complete at another try" } else { "complete" }
         }
         CloseReason::HandshakeAborted => {
             assert_eq!(world.client_end, End::Reset);
             "aborted"
         }
-        CloseReason::ConnectFailed(_) => "refused",
+        CloseReason::ConnectFailed(_) => {
+            assert_eq!(world.connection.report().retries, RETRIES, "given up too early");
+            "refused"
+        }
         CloseReason::ClientAborted => {
             assert!(matches!(world.client_end, End::Cut | End::Reset | End::CleanReset));
             "client"
@@ -637,7 +486,7 @@ fn every_connection_ends_and_no_byte_is_lost() {
         }
     }
     // A simulation that never gets somewhere proves nothing.
-    for outcome in ["complete", "refused", "client", "server", "timeout"] {
+    for outcome in ["complete", "complete at another try", "refused", "client", "server", "timeout"] {
         assert!(outcomes.contains_key(outcome), "{outcomes:?}");
     }
 }

@@ -39,8 +39,8 @@ pub trait Wire {
     fn shutdown_write(&mut self, side: Side);
     /// Closes with RST: the stream did not end, it broke.
     fn abort(&mut self, side: Side);
-    /// Starts to connect to a server. The verdict is spent; it comes back if nothing was started.
-    fn dial(&mut self, target: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)>;
+    /// Starts to connect to a server, which takes a verdict in hand: it is spent once the server has accepted.
+    fn dial(&mut self, target: &Target, verdict: &Verdict) -> io::Result<()>;
     /// How the attempt to connect to the server has ended; asked once the socket takes bytes.
     fn connected(&mut self) -> io::Result<()>;
     /// Addresses of the client's socket.

@@ -63,6 +63,8 @@ counters! {
         active,
         /// Client connections ever accepted.
         accepted,
+        /// Those of `active` that came through a `bind … ssl` line.
+        tls_active,
         /// Times that accepting stopped for want of descriptors or memory.
         accept_pauses,
         /// Connections ended by a panic that was contained.
@@ -89,6 +91,8 @@ counters! {
         accepted,
         /// Connections that were closed as soon as they were accepted, for want of room.
         shed,
+        /// Connections that were turned away before anything was read from them.
+        denied,
         /// PROXY headers that were required and did not come or were wrong.
         proxy_failures: ByLabel<ProxyFailure, { ProxyFailure::COUNT }, Counter>,
         /// Handshakes that succeeded.

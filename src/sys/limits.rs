@@ -2,23 +2,15 @@
 
 use std::io;
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 /// Descriptors that are neither a connection nor a listener: logs, epoll, wakers, control sockets, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Most descriptors that are used when the limit is higher or infinite, as `fd-hard-limit` of HAProxy (manual, 3.1).
-const DESCRIPTORS_CEILING: u64 = 1 << 20;
-
-/// CPUs that this process may run on, at least 1.
-pub fn cpus() -> usize {
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
-        return 1;
-    };
-    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).count().max(1)
-}
+/// Most descriptors that are used when the limit is higher or infinite: HAProxy's default of `fd-hard-limit` (manual, 3.1).
+pub const DESCRIPTORS_CEILING: u64 = 1 << 20;
 
 /// Soft and hard limit of open descriptors (RLIMIT_NOFILE).
 ///
@@ -35,7 +27,7 @@ pub fn descriptors_needed(connections: u32, listeners: usize) -> u64 {
 
 /// Connections that `descriptors` carry beside the listeners.
 pub fn connections_carried(descriptors: u64, listeners: usize) -> u32 {
-    let free = descriptors.min(DESCRIPTORS_CEILING).saturating_sub(listeners as u64 + DESCRIPTORS_RESERVED);
+    let free = descriptors.saturating_sub(listeners as u64 + DESCRIPTORS_RESERVED);
     u32::try_from(free / 2).unwrap_or(u32::MAX)
 }
 
@@ -67,13 +59,46 @@ pub fn raise_descriptors(needed: u64, raise: Raise) -> io::Result<u64> {
     Ok(soft)
 }
 
-/// Raises the soft limit to the hard one, or to as much as is ever used: a later configuration may need it.
+/// Sets the soft limit to `most`, or to the hard one if that is lower: a later configuration may need all of it.
 ///
 /// # Errors
-/// The limit cannot be read.
-pub fn raise_all_descriptors() -> io::Result<u64> {
+/// As setrlimit(2).
+pub fn use_descriptors(most: u64) -> io::Result<u64> {
+    let (soft, hard) = descriptors()?;
+    let wanted = hard.min(most);
+    if wanted != soft {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
+    }
+    Ok(wanted)
+}
+
+/// Sets the limit of this process and of those that it starts to `number`, with root's help if it is above the hard one.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn set_descriptors(number: u64) -> io::Result<()> {
     let (_, hard) = descriptors()?;
-    raise_descriptors(hard.min(DESCRIPTORS_CEILING), Raise::Soft)
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, number, hard.max(number))?)
+}
+
+/// Numbers of the CPUs that this process may run on, in order.
+pub fn cpu_numbers() -> Vec<u16> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).map(|cpu| cpu as u16).collect()
+}
+
+/// Keeps this thread on these CPUs.
+///
+/// # Errors
+/// As sched_setaffinity(2): it may run on none of them.
+pub fn run_on(cpus: &[u16]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu.into())?;
+    }
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
 /// How many connections the process may hold.
@@ -92,17 +117,19 @@ pub enum Carried {
     },
 }
 
-/// Makes room for `maxconn` connections, or finds out how many the descriptor limit carries if none is set.
+/// Makes room for `maxconn` connections, or finds out how many the descriptor limit carries if none is set; `most` descriptors
+/// are used in either case.
 ///
 /// # Errors
 /// The limit cannot be read.
-pub fn make_room(maxconn: Option<u32>, listeners: usize, raise: Raise) -> io::Result<Carried> {
+pub fn make_room(maxconn: Option<u32>, listeners: usize, raise: Raise, most: u64) -> io::Result<Carried> {
     let Some(wanted) = maxconn else {
-        let limit = raise_all_descriptors()?;
+        let (_, hard) = descriptors()?;
+        let limit = raise_descriptors(hard.min(most), Raise::Soft)?.min(most);
         return Ok(Carried::Connections(connections_carried(limit, listeners)));
     };
     let needed = descriptors_needed(wanted, listeners);
-    let limit = raise_descriptors(needed, raise)?;
+    let limit = raise_descriptors(needed.min(most), raise)?.min(most);
     if needed <= limit {
         Ok(Carried::Connections(wanted))
     } else {
@@ -128,14 +155,18 @@ mod tests {
 
     #[test]
     fn an_infinite_limit_does_not_become_infinite_connections() {
-        assert_eq!(connections_carried(u64::MAX, 0), (1 << 19) - 32);
+        assert_eq!(connections_carried(DESCRIPTORS_CEILING, 0), (1 << 19) - 32);
         assert_eq!(connections_carried(10, 50), 0);
+        assert_eq!(make_room(None, 0, Raise::Soft, 164).unwrap(), Carried::Connections(50));
+        let too_many = Carried::TooMany { needed: 166, limit: 164, fit: 50 };
+        assert_eq!(make_room(Some(51), 0, Raise::Soft, 164).unwrap(), too_many);
     }
 
     #[test]
     fn more_than_the_kernel_allows_is_refused_with_numbers() {
         // fs.nr_open bounds even root, and is never above 2^31.
-        let Carried::TooMany { needed, limit, fit } = make_room(Some(u32::MAX), 1, Raise::Hard).unwrap() else {
+        let Carried::TooMany { needed, limit, fit } = make_room(Some(u32::MAX), 1, Raise::Hard, u64::MAX).unwrap()
+        else {
             panic!("4 billion connections were granted");
         };
         assert_eq!(needed, u64::from(u32::MAX) * 2 + 65);
@@ -143,7 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_cpu() {
-        assert!(cpus() >= 1);
+    fn a_thread_stays_where_it_is_put() {
+        let cpus = cpu_numbers();
+        let last = *cpus.last().unwrap();
+        let thread = std::thread::spawn(move || {
+            run_on(&[last]).unwrap();
+            cpu_numbers()
+        });
+        assert_eq!(thread.join().unwrap(), [last]);
+        assert_eq!(cpu_numbers(), cpus, "the others do not");
+        assert!(run_on(&[1023]).is_err(), "no machine under test has so many");
     }
 }

@@ -1,5 +1,5 @@
 //! What a finished handshake proved. A [`Verdict`] can only come from `tls::client_auth`'s one judging function (or
-//! from a listener that has no TLS at all), and dialling a server takes it by value.
+//! from a listener that has no TLS at all), and a server is only dialled with one in hand.
 
 use rustls::pki_types::CertificateDer;
 
@@ -32,7 +32,8 @@ impl Client {
     }
 }
 
-/// The outcome of client authentication that permits a connection to go on. Not `Clone`: it is spent on one dial.
+/// The outcome of client authentication that permits a connection to go on. Not `Clone`: it is spent on one
+/// connection to a server.
 #[derive(Debug)]
 pub struct Verdict {
     client: Client,

@@ -73,7 +73,7 @@ impl Worker {
         let material: Material = read_sealed_memory(memory, adopt.material_bytes)
             .and_then(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other))
             .map_err(|error| refuse(format!("the material did not arrive: {error}")))?;
-        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone() };
+        let shared = Shared { stats: self.stats.clone(), tickets: self.tickets.clone(), started: self.started };
         let mut built = build::build(&material, &shared, self.snapshot.as_deref())?;
         if adopt.forbid_warnings {
             report::forbid_warnings(&mut built.report);
@@ -110,7 +110,8 @@ impl Worker {
     fn start_threads(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         let (queue, writer) = Queue::start()?;
         let prefix = id_prefix();
-        let spawn = |index| event_loop::spawn(index, prefix, queue.clone(), self.stats.clone());
+        let cpus = |index: usize| self.cpus.get(index).cloned().unwrap_or_default();
+        let spawn = |index| event_loop::spawn(index, prefix, cpus(index), queue.clone(), self.stats.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
         watchdog::start(loops.clone(), self.ending.clone(), self.pulse.take())?;
         self.control = Some(Control::start(self.stats.clone(), loops.clone(), snapshot.clone())?);

@@ -59,9 +59,12 @@ struct Worker {
     /// Its process; it keeps its number when it is upgraded.
     master: Pid,
     loop_count: u16,
+    /// Of each loop; empty: any.
+    cpus: Vec<Vec<u16>>,
     verbosity: log::LevelFilter,
     stats: Arc<Stats>,
     tickets: Arc<TicketKeys>,
+    started: Instant,
     /// Empty until the first snapshot is there.
     loops: Arc<[Handle]>,
     /// Where lines go once the first snapshot is there.
@@ -84,17 +87,17 @@ impl Worker {
         prctl::set_name(c"bowline-worker")?;
         // Ctrl-C in a terminal and `systemctl stop` reach the worker too: the master decides what they mean.
         asked_to_end().thread_block()?;
-        let (settings, descriptors) = match channel.poll_receive()? {
-            Incoming::Message(ToWorker::Start(settings), descriptors) => (settings, descriptors),
+        let (settings, passed) = match channel.poll_receive()? {
+            Incoming::Message(ToWorker::Start(settings), passed) => (settings, passed),
             _ => return Err(io::Error::other("a worker is started by its master only")),
         };
-        let Start { uid, gid, loops, verbosity, report_every } = settings;
-        let pulse = descriptors.into_iter().next().zip(report_every);
+        let Start { uid, gid, loops, cpus, descriptors, verbosity, report_every } = settings;
+        let pulse = passed.into_iter().next().zip(report_every);
         let pulse = pulse.map(|(socket, every)| Pulse { socket: socket.into(), every });
         let verbosity = log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info);
         log::set_max_level(verbosity);
         let loops = loops.max(1);
-        limits::raise_all_descriptors()?;
+        limits::use_descriptors(descriptors)?;
         privileges::become_user(Ids { uid, gid })?;
         privileges::harden()?;
         let sandbox = privileges::close_file_system().to_string();
@@ -102,9 +105,11 @@ impl Worker {
             channel,
             master,
             loop_count: loops,
+            cpus,
             verbosity,
             stats: Stats::new(loops.into()),
             tickets: Arc::new(TicketKeys::new(Instant::now())),
+            started: Instant::now(),
             loops: Arc::new([]),
             logging: None,
             control: None,

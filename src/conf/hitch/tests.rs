@@ -219,11 +219,17 @@ fn what_the_model_gets() {
     );
     assert_eq!(tls(1).crt[0].file.value.to_str(), Some("it's.pem"));
     assert_eq!(tls(2).crt[1].file.value.to_str(), Some("./@first.pem"));
-    assert_eq!((first.timeout_client, first.keepalive_idle.map(|idle| idle.as_secs())), (None, Some(60)));
+    assert_eq!(
+        (
+            first.timeout_client,
+            first.binds[0].socket.tcp.keepalive.and_then(|probes| probes.idle).map(|idle| idle.as_secs())
+        ),
+        (None, Some(60))
+    );
     assert_eq!(second.binds[0].addresses.len(), 1);
     let both: Vec<&BindAddress> = third.binds[0].addresses.iter().map(|address| &address.value).collect();
     assert!(
-        matches!(both[..], [_, BindAddress::Inet { address, v6only: Some(true) }] if address.is_ipv6()),
+        matches!(both[..], [_, BindAddress::Inet { address, v6only: Some(true), .. }] if address.is_ipv6()),
         "{both:?}"
     );
 }

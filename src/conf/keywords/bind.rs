@@ -6,7 +6,10 @@ use super::super::draft::{BindDraft, Proxy};
 use super::super::model::{At, BindAddress, Crt, CrtKind, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
-use super::{Action, Class, Keyword, Line, Places, Table, control, global, lists, log, not_yet, parameters};
+use super::{
+    Action, Class, Keyword, Line, Places, Table, control, global, lists, log, not_yet, parameters, process, should,
+    sockets,
+};
 
 /// Longest protocol name (RFC 7301, 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -16,7 +19,7 @@ const PROTOCOLS_MAX: usize = 65535;
 const ADDRESSES_MAX: usize = 1024;
 
 /// A parameter: what stands on each row alike.
-const fn parameter(
+pub(super) const fn parameter(
     name: &'static str,
     usage: &'static str,
     count: usize,
@@ -223,6 +226,17 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         |bind, _, _| bind.v6only = true,
         "An IPv6 wildcard address takes IPv6 clients only; wins over 'v4v6'.",
     ),
+    should(parameter(
+        "ktls",
+        "on|off",
+        1,
+        |_, line, diagnostics| {
+            if process::on_off(&line.arguments[0], diagnostics) == Some(true) {
+                diagnostics.inert("ktls on", "kernel TLS is not used", &line.word.at, line.word.length);
+            }
+        },
+        "Kernel TLS, which is not used here: 'on' draws a notice.",
+    )),
     parameter("mode", "<octal>", 1, mode, "Permissions of a unix socket, such as 660."),
     parameter("user", "<name>", 1, owner, "Owner of a unix socket."),
     parameter("uid", "<number>", 1, owner, "Owner of a unix socket, by number."),
@@ -280,6 +294,9 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
         if bind.tls_parameter.is_none() && ABOUT_TLS.contains(&line.keyword.name) {
             bind.tls_parameter = Some((line.keyword.name, line.word.at.clone()));
         }
+        if bind.tcp_parameter.is_none() && sockets::BIND.iter().any(|row| row.name == line.keyword.name) {
+            bind.tcp_parameter = Some((line.keyword.name, line.word.at.clone()));
+        }
         if let Action::Bind(apply) = line.keyword.action {
             apply(&mut bind, line, diagnostics);
         }
@@ -288,10 +305,12 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
     if let Some(error) = control::no_level_here(&bind) {
         diagnostics.push(error);
     }
+    sockets::tell_unix(&bind, diagnostics);
     let only = v6only(&bind);
     for address in &mut bind.addresses {
-        if let BindAddress::Inet { v6only, .. } = &mut address.value {
+        if let BindAddress::Inet { v6only, interface, .. } = &mut address.value {
             *v6only = only;
+            interface.clone_from(&bind.interface);
         }
     }
     bind.broken = diagnostics.errors() > errors;

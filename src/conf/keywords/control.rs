@@ -106,7 +106,7 @@ fn read(
         return None;
     }
     let mut address = address?;
-    if let BindAddress::Inet { address, v6only } = &mut address {
+    if let BindAddress::Inet { address, v6only, .. } = &mut address {
         *v6only = bind::v6only(&draft);
         if !address.ip().is_loopback() && matches!(purpose, Purpose::Control(_)) {
             let message = format!("whoever can connect to {address} can give commands: there is no password");

@@ -9,7 +9,7 @@ use super::super::words;
 use super::{Action, Class, Keyword, Line, Places, bind, lists, log, nearest};
 
 /// HAProxy's limit of threads in all groups.
-const THREADS_MAX: u32 = 1024;
+pub(super) const THREADS_MAX: u32 = 1024;
 
 pub(super) static KEYWORDS: &[Keyword] = &[
     Keyword {

@@ -10,8 +10,10 @@ mod haproxy_parameters;
 mod language;
 mod lists;
 mod log;
+mod process;
 mod proxy;
 mod server;
+mod sockets;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::draft::{BindDraft, Global, Proxy, ProxyOptions};
+use super::draft::{BindDraft, Global, Proxy, ServerOptions};
 use super::token::Word;
 use super::words::{self, Kind};
 
@@ -163,6 +165,12 @@ pub enum Answer {
     Refused(&'static str),
 }
 
+/// The same row, second in line.
+const fn should(keyword: Keyword) -> Keyword {
+    let Keyword { name, places, usage, doc, arguments, repeats, action, .. } = keyword;
+    Keyword { name, places, usage, class: Class::Should, doc, arguments, repeats, action }
+}
+
 /// What a row does to a draft.
 pub(crate) type Apply<T> = fn(&mut T, &Line<'_>, &mut Diagnostics);
 
@@ -171,7 +179,7 @@ pub(crate) enum Action {
     Global(Apply<Global>),
     Proxy(Apply<Proxy>),
     Bind(Apply<BindDraft>),
-    Server(Apply<ProxyOptions>),
+    Server(Apply<ServerOptions>),
     /// Valid HAProxy, not here yet: E120.
     NotYet,
     /// Not here: an error of this subject.
@@ -293,6 +301,11 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         proxy::KEYWORDS,
         bind::KEYWORDS,
         server::KEYWORDS,
+        process::KEYWORDS,
+        sockets::GLOBAL,
+        sockets::PROXY,
+        sockets::BIND,
+        sockets::SERVER,
         haproxy::GLOBAL,
         haproxy::PROXY,
         haproxy_parameters::BIND,
@@ -417,7 +430,10 @@ pub(crate) fn parameters(
             diagnostics.push(word.error("E102", format!("'{name}' needs {}", counted(wanted))).help(usage(keyword)));
             return;
         }
-        let (arguments, after) = rest.split_at(wanted);
+        // The one parameter that goes on if a certain word follows.
+        let more =
+            keyword.name == "source" && rest.get(wanted).is_some_and(|word| word.is("interface") || word.is("usesrc"));
+        let (arguments, after) = rest.split_at((wanted + if more { 2 } else { 0 }).min(rest.len()));
         rest = after;
         if let Some(column) = seen.insert(keyword.name, word.at.column) {
             if !keyword.repeats {
@@ -505,11 +521,22 @@ pub fn help() -> String {
     for (title, tables) in [
         (
             "global",
-            &[global::KEYWORDS, certificates::KEYWORDS, control::KEYWORDS, language::KEYWORDS, haproxy::GLOBAL][..],
+            &[
+                global::KEYWORDS,
+                certificates::KEYWORDS,
+                control::KEYWORDS,
+                language::KEYWORDS,
+                process::KEYWORDS,
+                sockets::GLOBAL,
+                haproxy::GLOBAL,
+            ][..],
         ),
-        ("defaults, frontend, backend, listen", &[proxy::KEYWORDS, haproxy::PROXY]),
-        ("bind <address> …", &[bind::KEYWORDS, haproxy_parameters::BIND]),
-        ("server <name> <address> …, default-server …", &[server::KEYWORDS, haproxy_parameters::SERVER]),
+        ("defaults, frontend, backend, listen", &[proxy::KEYWORDS, sockets::PROXY, haproxy::PROXY]),
+        ("bind <address> …", &[bind::KEYWORDS, sockets::BIND, haproxy_parameters::BIND]),
+        (
+            "server <name> <address> …, default-server …",
+            &[server::KEYWORDS, sockets::SERVER, haproxy_parameters::SERVER],
+        ),
     ] {
         let _ = writeln!(text, "{title}\n");
         for row in tables.iter().copied().flatten().filter(|row| row.is_implemented()) {

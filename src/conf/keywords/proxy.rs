@@ -8,14 +8,14 @@ use super::super::model::At;
 use super::super::value::{self, Unit};
 use super::{
     Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, Prefix, bind, log, not_yet,
-    refusal, server,
+    refusal, server, should,
 };
 
 /// `log` lines of one section.
 const LOGS_MAX: usize = 64;
 
 /// A keyword of which one is enough; what stands on each row alike.
-const fn keyword(
+pub(super) const fn keyword(
     name: &'static str,
     places: Places,
     usage: &'static str,
@@ -78,6 +78,56 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         default_backend,
         "The backend, or 'listen', that takes the connections.",
     ),
+    Keyword {
+        name: "use_backend",
+        places: Places::FRONTEND,
+        usage: "<backend>",
+        class: Class::Must,
+        doc: "As 'default_backend', and goes before it. Conditions are not there yet.",
+        arguments: 1..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(use_backend),
+    },
+    Keyword {
+        arguments: 2..=2,
+        ..keyword(
+            "rate-limit",
+            DEFAULTS_FRONTEND,
+            "sessions <number>",
+            2,
+            rate_limit,
+            "Most new connections in a second; the others wait in the backlog. 0: no limit.",
+        )
+    },
+    keyword(
+        "retries",
+        DEFAULTS_BACKEND,
+        "<number>",
+        1,
+        |proxy, line, diagnostics| {
+            proxy.settings.retries = value::number(&line.arguments[0], 0..=RETRIES_MAX, diagnostics);
+        },
+        "How often a connection to a server is tried again; default 3. After a refusal the next try waits a second, or 'timeout \
+         connect' if that is shorter; each try may take 'timeout connect'.",
+    ),
+    should(keyword(
+        "option abortonclose",
+        PROXIES,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.abort_on_close = line.switches_on(),
+        "In a backend: a client that ends its stream while the server is still being connected to is given up, not served. In a \
+         frontend it changes nothing: the TLS handshake of a client that has gone is never made.",
+    )),
+    should(keyword(
+        "option independent-streams",
+        PROXIES,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.independent_streams = line.switches_on(),
+        "What is written to a side does not show that it is there: 'timeout client' (in a frontend) and 'timeout server' (in a \
+         backend) are about what comes from it.",
+    )),
     keyword(
         "maxconn",
         DEFAULTS_FRONTEND,
@@ -212,42 +262,38 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         |proxy, line, _| proxy.settings.dontlognull = line.switches_on(),
         "No line for connections without any data, such as port probes.",
     ),
-    keyword(
-        "option clitcpka",
+    should(keyword(
+        "option dontlog-normal",
         DEFAULTS_FRONTEND,
         "",
         0,
-        |proxy, line, _| proxy.settings.clitcpka = line.switches_on(),
-        "TCP keep-alive towards clients.",
-    ),
-    keyword(
-        "clitcpka-idle",
+        |proxy, line, _| proxy.settings.dontlog_normal = line.switches_on(),
+        "No line for connections that went well: without error, timeout or another try to connect.",
+    )),
+    should(keyword(
+        "option log-separate-errors",
         DEFAULTS_FRONTEND,
-        "<time>",
-        1,
-        |proxy, line, diagnostics| {
-            let idle = value::duration("clitcpka-idle", &line.arguments[0], Unit::Seconds, diagnostics);
-            proxy.settings.clitcpka_idle = idle.filter(|idle| !idle.is_zero());
-        },
-        "With 'option clitcpka': after how much silence the first probe is sent. A number without unit is in seconds; default: the \
-         system's.",
-    ),
-    keyword(
-        "option srvtcpka",
-        DEFAULTS_BACKEND,
         "",
         0,
-        |proxy, line, _| proxy.settings.srvtcpka = line.switches_on(),
-        "TCP keep-alive towards servers.",
-    ),
-    keyword(
-        "option tcpka",
+        |proxy, line, _| proxy.settings.log_separate_errors = line.switches_on(),
+        "Lines of connections that did not go well have the level 'err' in place of 'info'.",
+    )),
+    should(keyword(
+        "option logasap",
+        DEFAULTS_FRONTEND,
+        "",
+        0,
+        |proxy, line, _| proxy.settings.logasap = line.switches_on(),
+        "Write the line of 'option tcplog' once the server has accepted, with a '+' before time and bytes, which are not the last.",
+    )),
+    should(keyword(
+        "log-tag",
         PROXIES,
-        "",
-        0,
-        |proxy, line, _| proxy.settings.tcpka = line.switches_on(),
-        "TCP keep-alive on both sides.",
-    ),
+        "<text>",
+        1,
+        |proxy, line, diagnostics| proxy.settings.log_tag = value::text(&line.arguments[0], diagnostics),
+        "The name of the program in the syslog lines of this section; default: that of 'global'.",
+    )),
     keyword(
         "option accept-tls-eof",
         DEFAULTS_FRONTEND,
@@ -258,6 +304,43 @@ pub(super) static KEYWORDS: &[Keyword] = &[
          For clients that can not do better: an attacker can then cut their data short without a trace.",
     ),
 ];
+
+/// More tries than this are a loop.
+const RETRIES_MAX: u32 = 1000;
+
+/// `use_backend <backend>`, the first one counts.
+fn use_backend(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    if let Some(condition) = line.arguments.get(1) {
+        let error = not_yet("use_backend <backend> if …", condition);
+        diagnostics.push(error.help("until then: one frontend for each backend"));
+        return;
+    }
+    if word.text.starts_with(b"%[") {
+        let error = not_yet("use_backend %[…]", word);
+        diagnostics.push(error.help("until then: one frontend for each backend"));
+        return;
+    }
+    if let Some((first, _)) = &proxy.use_backend {
+        let message = format!("this line is never reached: line {} sends every connection elsewhere", first.at.line);
+        diagnostics.push(line.word.warning("W413", message));
+        return;
+    }
+    if let Some(value) = value::name(word, "backend", diagnostics) {
+        proxy.use_backend = Some((At { value, at: word.at.clone() }, word.length));
+    }
+}
+
+fn rate_limit(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let [what, number] = line.arguments else {
+        return;
+    };
+    if !what.is("sessions") {
+        diagnostics.push(what.error("E101", format!("unknown rate {}", what.quoted())).label("write 'sessions'"));
+        return;
+    }
+    proxy.settings.session_rate = bind::positive(number, diagnostics);
+}
 
 /// A timeout; zero takes back what `defaults` said.
 fn set(target: &mut Option<Duration>, line: &Line<'_>, diagnostics: &mut Diagnostics) {

@@ -2,23 +2,23 @@
 
 use super::super::address;
 use super::super::diagnostic::{Diagnostic, Diagnostics};
-use super::super::draft::{Proxy, ProxyOptions, ServerDraft};
+use super::super::draft::{Proxy, ServerDraft, ServerOptions};
 use super::super::format;
-use super::super::model::{At, ServerAddress};
+use super::super::model::{At, InitAddr, ServerAddress};
 use super::super::token::{Word, saturated};
-use super::super::value;
-use super::{Action, Apply, Class, Keyword, Line, Places, Table, log, nearest, parameters};
+use super::super::value::{self, Unit};
+use super::{Action, Apply, Class, Keyword, Line, Places, Table, log, nearest, parameters, should};
 
 /// Formats of one server.
 const CUSTOM_MAX: usize = 32;
 /// Bytes of one format as written.
 const FORMAT_MAX: usize = 4096;
 
-const fn parameter(
+pub(super) const fn parameter(
     name: &'static str,
     usage: &'static str,
     count: usize,
-    apply: Apply<ProxyOptions>,
+    apply: Apply<ServerOptions>,
     doc: &'static str,
 ) -> Keyword {
     Keyword {
@@ -38,14 +38,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "send-proxy",
         "",
         0,
-        |options, _, _| options.v1 = true,
+        |options, _, _| options.proxy.v1 = true,
         "Send a PROXY protocol header, version 1: the client's address as a line of text.",
     ),
     parameter(
         "send-proxy-v2",
         "",
         0,
-        |options, _, _| options.v2 = true,
+        |options, _, _| options.proxy.v2 = true,
         "Send a PROXY protocol header, version 2: addresses, the negotiated application protocol, and what 'proxy-v2-options' adds.",
     ),
     parameter(
@@ -66,11 +66,17 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "send-client-ip",
         "",
         0,
-        |options, line, _| options.client_ip = Some(line.word.at.clone()),
+        |options, line, _| options.proxy.client_ip = Some(line.word.at.clone()),
         "Extension, Hitch's 'write-ip': send one byte with the number of the address family, then the client's address, 4 or 16 bytes. \
          Not together with a PROXY protocol header.",
     ),
-    parameter("no-send-proxy", "", 0, |options, _, _| options.v1 = false, "Undo 'send-proxy' of 'default-server'."),
+    parameter(
+        "no-send-proxy",
+        "",
+        0,
+        |options, _, _| options.proxy.v1 = false,
+        "Undo 'send-proxy' of 'default-server'.",
+    ),
     parameter("no-send-proxy-v2", "", 0, no_send_v2, "Undo 'send-proxy-v2' of 'default-server'."),
     parameter("no-send-proxy-v2-ssl", "", 0, no_send_ssl, "Undo 'send-proxy-v2-ssl' of 'default-server'."),
     parameter("no-send-proxy-v2-ssl-cn", "", 0, no_send_ssl, "Undo 'send-proxy-v2-ssl-cn' of 'default-server'."),
@@ -110,11 +116,60 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "no-ssl",
         "",
         0,
-        |options, _, _| options.tls = None,
+        |options, _, _| options.proxy.tls = None,
         "No TLS towards the server: undoes 'ssl' of 'default-server'.",
     ),
+    parameter(
+        "disabled",
+        "",
+        0,
+        |options, _, _| options.disabled = true,
+        "The server takes no connections: clients of its backend are turned away.",
+    ),
+    parameter("enabled", "", 0, |options, _, _| options.disabled = false, "Undo 'disabled' of 'default-server'."),
+    should(parameter(
+        "init-addr",
+        "<method>,…",
+        1,
+        init_addr,
+        "What to do at the start about the address of a host name: 'libc', look it up; 'none', start without, turning clients away; an \
+         address, use that. The first that succeeds counts; 'last' is passed over. Default: 'libc', and a failure is an error.",
+    )),
+    should(parameter(
+        "resolve-interval",
+        "<time>",
+        1,
+        |options, line, diagnostics| {
+            let time = value::duration("resolve-interval", &line.arguments[0], Unit::Milliseconds, diagnostics);
+            options.resolve_interval = time.filter(|time| !time.is_zero());
+        },
+        "Extension, Hitch's 'backend-refresh': look the host name up again this often, at least a second apart. A new address counts for \
+         new connections; a failure changes nothing. 0 or unset: at reloads only.",
+    )),
     parameter("no-check-ssl", "", 0, |_, _, _| {}, "No TLS in health checks: how it is anyway."),
 ];
+
+fn init_addr(options: &mut ServerOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    options.init_addr.clear();
+    for part in word.text.split(|byte| *byte == b',') {
+        let address = || std::str::from_utf8(part).ok()?.parse().ok();
+        match part {
+            b"last" => {}
+            b"libc" => options.init_addr.push(InitAddr::Libc),
+            b"none" => options.init_addr.push(InitAddr::None),
+            _ => match address() {
+                Some(address) => options.init_addr.push(InitAddr::Ip(address)),
+                None => {
+                    let part = super::super::diagnostic::shown(part);
+                    let error = word.error("E103", format!("'{part}' is no method of 'init-addr'"));
+                    diagnostics.push(error.help("there are: last libc none, and IP addresses"));
+                    return;
+                }
+            },
+        }
+    }
+}
 
 /// `server <name> <address> [parameter …]`.
 pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
@@ -122,16 +177,16 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
         return;
     };
     let server_name = value::name(name, "server", diagnostics).unwrap_or_default();
-    let address = match address::server(&address.text) {
-        Ok(value) => Some(At { value, at: address.at.clone() }),
+    let (address, port_offset) = match address::server(&address.text) {
+        Ok((value, port_offset)) => (Some(At { value, at: address.at.clone() }), port_offset),
         Err(error) => {
             diagnostics.push(log::from_address(address, error));
-            None
+            (None, None)
         }
     };
     let mut options = proxy.settings.default_server.clone();
     read_parameters(&mut options, rest, diagnostics);
-    if let Some((keyword, at)) = &options.tls {
+    if let Some((keyword, at)) = &options.proxy.tls {
         let target = address.as_ref().map_or_else(|| "the server".to_owned(), |address| written(&address.value));
         let message = format!(
             "'{keyword}' on a server asks for TLS towards {target}; this program would send plaintext, so it refuses to start"
@@ -146,7 +201,7 @@ pub(super) fn line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
         let message = format!("a second server in one {} is valid HAProxy but not implemented yet", proxy.kind.word());
         diagnostics.push(line.word.error("E120", message).help("until then: one server in each backend"));
     }
-    proxy.servers.push(ServerDraft { name: server_name, at: line.word.at.clone(), address, options });
+    proxy.servers.push(ServerDraft { name: server_name, at: line.word.at.clone(), address, port_offset, options });
 }
 
 /// `default-server [parameter …]`: adds to what was said before.
@@ -154,7 +209,7 @@ pub(super) fn default_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut
     read_parameters(&mut proxy.settings.default_server, line.arguments, diagnostics);
 }
 
-fn read_parameters(options: &mut ProxyOptions, words: &[Word], diagnostics: &mut Diagnostics) {
+fn read_parameters(options: &mut ServerOptions, words: &[Word], diagnostics: &mut Diagnostics) {
     parameters(words, Table::Server, diagnostics, |line, diagnostics| {
         if let Action::Server(apply) = line.keyword.action {
             apply(options, line, diagnostics);
@@ -172,28 +227,31 @@ fn written(address: &ServerAddress) -> String {
     }
 }
 
-fn send_ssl(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
+fn send_ssl(options: &mut ServerOptions, line: &Line<'_>, _: &mut Diagnostics) {
+    let options = &mut options.proxy;
     options.v2 = true;
     options.ssl = true;
     options.cert_cn |= line.keyword.name == "send-proxy-v2-ssl-cn";
 }
 
-fn no_send_v2(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
+fn no_send_v2(options: &mut ServerOptions, line: &Line<'_>, _: &mut Diagnostics) {
+    let options = &mut options.proxy;
     options.v2 = false;
     options.v2_parameter = None;
     options.taken_back = Some((line.keyword.name, line.word.at.clone()));
 }
 
 /// As in HAProxy, these take back the whole of what their counterparts switch on.
-fn no_send_ssl(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+fn no_send_ssl(options: &mut ServerOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     no_send_v2(options, line, diagnostics);
-    options.ssl = false;
+    options.proxy.ssl = false;
     if line.keyword.name == "no-send-proxy-v2-ssl-cn" {
-        options.cert_cn = false;
+        options.proxy.cert_cn = false;
     }
 }
 
-fn tls(options: &mut ProxyOptions, line: &Line<'_>, _: &mut Diagnostics) {
+fn tls(options: &mut ServerOptions, line: &Line<'_>, _: &mut Diagnostics) {
+    let options = &mut options.proxy;
     options.tls = Some((line.keyword.name, line.word.at.clone()));
 }
 
@@ -202,7 +260,8 @@ const OPTIONS: &[&str] = &["ssl", "cert-cn", "ssl-cipher", "cert-sig", "cert-key
 /// Values that HAProxy does not have.
 const EXTENSIONS: &[&str] = &["client-cert", "ssl-group", "ssl-sig-scheme", "cert-fingerprint", "client-cert-pem"];
 
-fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+fn options(options: &mut ServerOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let options = &mut options.proxy;
     options.v2_parameter = Some(("proxy-v2-options", line.word.at.clone()));
     let word = &line.arguments[0];
     for name in word.text.split(|byte| *byte == b',') {
@@ -253,7 +312,8 @@ fn options(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagno
     }
 }
 
-fn custom(options: &mut ProxyOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+fn custom(options: &mut ServerOptions, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let options = &mut options.proxy;
     options.v2_parameter = Some(("set-proxy-v2-tlv-fmt", line.word.at.clone()));
     let Some(id) = tlv_type(line.word, diagnostics) else {
         return;

@@ -409,7 +409,13 @@ fn prefixes() {
     assert_eq!(codes(&frontend("    bind :80\n    no option tcplog\n")), ["E102"], "as in HAProxy");
     assert_eq!(codes(&frontend("    bind :80\n    default log\n")), ["E102"]);
     assert_eq!(codes(&frontend("    bind :80\n    no log now\n")), ["E102"]);
-    assert!(!model(&frontend("    bind :80\n    default option clitcpka\n")).frontends[0].keepalive);
+    assert!(
+        model(&frontend("    bind :80\n    default option clitcpka\n")).frontends[0].binds[0]
+            .socket
+            .tcp
+            .keepalive
+            .is_none()
+    );
     assert_eq!(codes("global\n    no busy-polling\n"), ["N001"]);
 }
 

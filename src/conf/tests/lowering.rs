@@ -48,7 +48,7 @@ global
             (LogSink::Descriptor(1), 1024, LogFraming::Iso, 3, 5, 3),
             (LogSink::Descriptor(5), 2048, LogFraming::Raw, 23, 7, 0),
             (udp, 1024, LogFraming::Rfc5424, 0, 7, 0),
-            (LogSink::Unix("/dev/log".into()), 1024, LogFraming::Local, 1, 7, 0),
+            (LogSink::Unix("/dev/log".into()), 1024, LogFraming::Usual, 1, 7, 0),
         ]
     );
 }
@@ -117,7 +117,7 @@ fn addresses(line: &str) -> Vec<BindAddress> {
 }
 
 fn inet(address: &str, v6only: Option<bool>) -> BindAddress {
-    BindAddress::Inet { address: address.parse().expect("address"), v6only }
+    BindAddress::Inet { address: address.parse().expect("address"), v6only, interface: None }
 }
 
 #[test]
@@ -145,6 +145,7 @@ fn addresses_of_bind() {
         assert_eq!(addresses(line), [expected], "{line}");
     }
     assert_eq!(addresses(":80,127.0.0.1:81"), [inet("0.0.0.0:80", None), inet("127.0.0.1:81", None)]);
+    assert_eq!(addresses(":80-82"), [80, 81, 82].map(|port| inet(&format!("0.0.0.0:{port}"), None)));
     let list = binds(":80,127.0.0.1:81");
     assert_eq!(list[0].addresses[1].at.column, 14, "each address of a list has its place");
 }
@@ -206,19 +207,6 @@ fn tls_of_bind() {
     assert!(plain.tls.is_none());
     let abort = binds(":1 ssl crt x sni-nomatch-abort").remove(0).tls.expect("ssl");
     assert_eq!(abort.sni, SniPolicy::NomatchAbort);
-}
-
-#[test]
-fn idle_time_of_keep_alive() {
-    let idle = |lines: &str| {
-        let frontend = model(&frontend(&format!("    bind :1\n{lines}"))).frontends.remove(0);
-        (frontend.keepalive, frontend.keepalive_idle)
-    };
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    assert_eq!(idle("    option clitcpka\n    clitcpka-idle 7\n"), (true, seconds(7)), "seconds");
-    assert_eq!(idle("    clitcpka-idle 2m\n"), (false, seconds(120)));
-    assert_eq!(idle("    option clitcpka\n"), (true, None));
-    assert_eq!(idle("    clitcpka-idle 0\n"), (false, None));
 }
 
 #[test]
@@ -304,7 +292,7 @@ fn frontend_settings() {
     assert_eq!(frontend.timeout_client, Some(Duration::from_secs(3600)));
     assert_eq!(frontend.timeout_client_hs, Some(Duration::from_secs(5)));
     assert_eq!(frontend.timeout_client_fin, Some(Duration::from_secs(3)));
-    assert!(frontend.keepalive && frontend.accept_tls_eof && !frontend.tcplog);
+    assert!(frontend.binds[0].socket.tcp.keepalive.is_some() && frontend.accept_tls_eof && !frontend.tcplog);
     assert_eq!(frontend.logs.len(), 1, "'log global' is replaced by the lines of 'global'");
     assert_eq!(frontend.default_backend.value, "app");
 }

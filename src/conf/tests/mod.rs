@@ -7,9 +7,11 @@ mod examples;
 mod language;
 mod lowering;
 mod messages;
+mod process;
 mod refusals;
 mod robustness;
 mod servers;
+mod sockets;
 mod table;
 mod tls_lists;
 

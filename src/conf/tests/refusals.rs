@@ -134,7 +134,6 @@ fn words_by_class() {
     assert_eq!(in_frontend("use_backend app if TRUE"), ["E120"]);
     assert_eq!(in_frontend("stick-table type ip size 1"), ["E203"]);
     assert_eq!(in_frontend("filter spoe"), ["E204"]);
-    assert_eq!(in_frontend("option logasap"), ["E120"]);
     assert_eq!(in_frontend("option splice-auto"), ["N001"]);
     assert_eq!(in_frontend("option forceclose"), ["E120"], "HAProxy's, without a row");
     assert_eq!(in_frontend("option tcplgo"), ["E101"]);

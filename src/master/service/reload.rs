@@ -119,7 +119,9 @@ impl Service {
         // A worker that runs keeps the hard limit that it was started with.
         let stays = self.worker.as_ref().is_some_and(|worker| worker.plan.as_ref() == Some(&plan));
         let raise = if stays { Raise::Soft } else { Raise::Hard };
-        let connections = plan::connections(&model, self.options.maxconn, sockets, raise, &mut report);
+        plan::limit_descriptors(&model.process, &mut report).map_err(|diagnostic| render(vec![*diagnostic]))?;
+        let most = plan.descriptors;
+        let connections = plan::connections(&model, self.options.maxconn, sockets, (raise, most), &mut report);
         let connections = connections.map_err(|too_many| too_many.report(sources))?;
         if self.is_up && !wanted.iter().any(Wanted::is_for_clients) && !self.listeners.serve_nobody() {
             let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
@@ -132,6 +134,12 @@ impl Service {
                 "a socket named '{name}' was passed to this process and no 'bind' takes it (fd@{name}): its clients wait"
             );
             report.push(ReportLine::new(ReportLevel::Warning, text));
+        }
+        let mut about_sockets = self.listeners.unchangeable(&wanted);
+        about_sockets.extend(plan::socket_limits(&model));
+        report.extend(render(about_sockets));
+        if Summary::of(&report).errors > 0 {
+            return Err(report);
         }
         if self.options.forbids_warnings(&model) {
             report::forbid_warnings(&mut report);
@@ -150,7 +158,7 @@ impl Service {
     }
 
     /// Puts the candidate to the worker that can adopt it: the one that is there, or a new one beside it.
-    fn present(&mut self) {
+    pub(super) fn present(&mut self) {
         let Some(plan) = self.candidate.as_ref().map(|candidate| &candidate.configuration.plan) else {
             return;
         };
@@ -232,12 +240,15 @@ impl Service {
             self.history.last_adopted_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.tell_history();
         }
+        if let Some(in_force) = &self.in_force {
+            self.refresh.adopt(&in_force.model, Instant::now());
+        }
         log::info!("worker adopted generation {generation}");
         if let Some(promise) = self.promise.take() {
             self.come_up(promise);
         }
-        if let Some(Configuration { model, log_descriptors, .. }) = &self.in_force {
-            self.logging.adopt(model, log_descriptors);
+        if let Some(Configuration { model, material, log_descriptors, .. }) = &self.in_force {
+            self.logging.adopt(model, &material.host, log_descriptors);
         }
         if self.outcome.is_none() {
             self.is_up = true;

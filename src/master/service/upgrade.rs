@@ -162,7 +162,7 @@ impl Service {
         self.logging.stop();
         let error = self.execute_with(program, left.memory.as_raw_fd());
         if let Some(configuration) = &self.in_force {
-            self.logging.adopt(&configuration.model, &configuration.log_descriptors);
+            self.logging.adopt(&configuration.model, &configuration.material.host, &configuration.log_descriptors);
         }
         error
     }

@@ -116,7 +116,7 @@ impl Connection {
                     Some(consumed) => done += consumed,
                     None => return done,
                 },
-                Phase::Handshake | Phase::Dialling { .. } | Phase::Relay => {
+                Phase::Handshake | Phase::Dialling(_) | Phase::Relay => {
                     let new = new.min(bytes.len() - done);
                     return done + self.decrypt(&mut bytes[done..], new, now, scratch, wire);
                 }
@@ -146,6 +146,11 @@ impl Connection {
                 return Some(bytes.len());
             }
         };
+        if self.ready.contains(Ready::CLIENT_END) {
+            // It has closed its side already, most likely tired of waiting, and can not finish a handshake.
+            self.close(CloseReason::HandshakeAborted, wire);
+            return Some(bytes.len());
+        }
         match Engine::accept(policy, offer, bytes, now, &mut scratch.outgoing) {
             Ok((engine, progress)) => {
                 self.report.ticket_refused = engine.ticket_refused();
@@ -191,7 +196,7 @@ impl Connection {
         self.records += progress.records;
         if !plaintext.is_empty() {
             self.report.bytes_to_backend += plaintext.len() as u64;
-            self.last_client = now.instant;
+            self.client.sent = now.instant;
             self.pass_to_backend(plaintext, now, scratch, wire);
         }
         scratch.plain = plain;
@@ -206,7 +211,7 @@ impl Connection {
                 if progress.peer_closed {
                     self.close_notify_came();
                 }
-                if self.engine.is_some() && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+                if self.engine.is_some() && matches!(self.phase, Phase::Dialling(_) | Phase::Relay) {
                     self.count_idle_wire(new, progress.records, now, wire);
                 }
                 progress.consumed
@@ -231,14 +236,14 @@ impl Connection {
         }
         match self.to_backend.send(wire, &mut self.ready, plaintext, &mut scratch.pool) {
             Ok(0) => {}
-            Ok(_) => self.last_backend = now.instant,
+            Ok(_) => self.server.took = now.instant,
             Err(error) => self.backend_write_broke(&error, scratch),
         }
     }
 
     fn close_notify_came(&mut self) {
         // An end before the handshake is none: the deadline takes care of the client.
-        if matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+        if matches!(self.phase, Phase::Dialling(_) | Phase::Relay) {
             self.client_closed = true;
             if self.to_backend.flow == Flow::Open {
                 self.to_backend.flow = Flow::Ending;

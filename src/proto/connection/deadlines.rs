@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::dialling::REDIAL;
-use super::{Connection, Now, PENDING_BYTES, Phase, Scratch};
+use super::{Activity, Attempt, Connection, Now, PENDING_BYTES, Phase, Scratch};
 use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::pump::Flow;
 use crate::proto::wire::Wire;
@@ -16,9 +15,9 @@ impl Connection {
             Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake => {
                 Some(self.report.accepted + timeouts.handshake)
             }
-            Phase::Dialling { since, again } => {
+            Phase::Dialling(Attempt { since, wait, .. }) => {
                 let end = timeouts.connect.map(|timeout| *since + timeout);
-                earliest(end, again.as_ref().map(|again| again.at))
+                earliest(end, wait.as_ref().map(|wait| wait.at))
             }
             Phase::Relay => self.relay_deadline().map(|(deadline, _)| deadline),
             Phase::Closing { until, .. } => Some(*until),
@@ -31,26 +30,24 @@ impl Connection {
         let timeouts = &self.route.timeouts;
         let open = self.to_backend.flow == Flow::Open && self.to_client.flow == Flow::Open;
         if let (true, Some(tunnel)) = (open, timeouts.tunnel) {
-            let last = self.last_client.max(self.last_backend);
-            let reason = if self.last_client < self.last_backend {
-                CloseReason::ClientTimeout
-            } else {
-                CloseReason::ServerTimeout
-            };
+            let (client, server) = (self.client.last(), self.server.last());
+            let last = client.max(server);
+            let reason = if client < server { CloseReason::ClientTimeout } else { CloseReason::ServerTimeout };
             return Some((last + tunnel, reason));
         }
         let timeout = |usual: Option<Duration>, fin: Option<Duration>| match open {
             true => usual,
             false => fin.or(timeouts.tunnel).or(usual),
         };
+        let independent = self.route.independent;
         let from_client = self.to_backend.flow == Flow::Open && self.to_backend.pending() < PENDING_BYTES;
         let from_backend = self.to_client.flow == Flow::Open && self.to_client.pending() == 0;
         let client = timeout(timeouts.client, timeouts.client_fin)
-            .filter(|_| from_client || self.to_client.pending() > 0)
-            .map(|timeout| self.last_client + timeout);
+            .zip(silent_since(&self.client, independent.client, from_client, self.to_client.pending() > 0))
+            .map(|(timeout, since)| since + timeout);
         let server = timeout(timeouts.server, timeouts.server_fin)
-            .filter(|_| from_backend || self.to_backend.pending() > 0)
-            .map(|timeout| self.last_backend + timeout);
+            .zip(silent_since(&self.server, independent.server, from_backend, self.to_backend.pending() > 0))
+            .map(|(timeout, since)| since + timeout);
         match (client, server) {
             (Some(client), Some(server)) if server < client => Some((server, CloseReason::ServerTimeout)),
             (Some(client), _) => Some((client, CloseReason::ClientTimeout)),
@@ -64,15 +61,7 @@ impl Connection {
         match &mut self.phase {
             Phase::ProxyHeader => self.refuse(now, scratch, wire, ConnectionFailure::ProxyTimeout),
             Phase::Greeting { .. } | Phase::Handshake => self.close(CloseReason::HandshakeTimeout, wire),
-            Phase::Dialling { since, again } => {
-                let late = self.route.timeouts.connect.is_some_and(|timeout| *since + timeout <= now.instant);
-                if late {
-                    self.cut(now, scratch, wire, CloseReason::ConnectTimeout);
-                } else if let Some(redial) = again.take() {
-                    let (since, pause) = (*since, (redial.pause * 2).min(REDIAL.1));
-                    self.dial(now, since, pause, redial.verdict, scratch, wire);
-                }
-            }
+            Phase::Dialling(_) => self.handle_dialling_deadline(now, scratch, wire),
             Phase::Relay => {
                 if let Some((_, reason)) = self.relay_deadline() {
                     self.cut(now, scratch, wire, reason);
@@ -82,6 +71,14 @@ impl Connection {
             Phase::Closed => {}
         }
     }
+}
+
+/// Since when a side has done nothing that it was expected to do: to send, or to take what waits. `None`: nothing is.
+fn silent_since(side: &Activity, independent: bool, to_send: bool, to_take: bool) -> Option<Instant> {
+    if !independent {
+        return (to_send || to_take).then(|| side.last());
+    }
+    earliest(to_send.then_some(side.sent), to_take.then_some(side.took))
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -1,17 +1,23 @@
 //! From the end of the handshake to the server's answer: the verdict is spent, the PROXY header written.
 
+use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Connection, Now, Phase, Redial, Scratch};
-use crate::proto::close::{CloseReason, ConnectionFailure};
-use crate::proto::proxy_out::{self, Endpoints, Header};
-use crate::proto::wire::{Ready, Wire};
+use super::{Activity, Attempt, Connection, Now, Phase, Redial, Scratch};
+use crate::proto::close::{self, CloseReason, ConnectionFailure};
+use crate::proto::proxy_out::{self, Endpoint, Endpoints, Header};
+use crate::proto::route::Route;
+use crate::proto::wire::{Ready, Side, Target, Wire};
 use crate::tls::identity::Verdict;
 
 /// First and longest pause before a unix socket whose queue is full is dialled again.
-pub(super) const REDIAL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+const REDIAL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// Longest pause between two attempts, as in HAProxy (manual, 4.2, "retries").
+const TURN_AROUND: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// The handshake may be complete: take the verdict and dial.
@@ -55,41 +61,95 @@ impl Connection {
                 return;
             }
         }
-        self.dial(now, now.instant, REDIAL.0, verdict, scratch, wire);
+        self.dial(now, Attempt { verdict, since: now.instant, wait: None }, Duration::ZERO, scratch, wire);
     }
 
-    pub(super) fn dial<W: Wire>(
-        &mut self,
-        now: Now,
-        since: Instant,
-        pause: Duration,
-        verdict: Verdict,
-        scratch: &mut Scratch,
-        wire: &mut W,
-    ) {
+    /// Makes a socket for an attempt. `paused` is how long it has waited for a place in a queue the last time.
+    fn dial<W: Wire>(&mut self, now: Now, attempt: Attempt, paused: Duration, scratch: &mut Scratch, wire: &mut W) {
         let route = Arc::clone(&self.route);
+        let Some(target) = self.target(&route, wire) else {
+            return self.cut(now, scratch, wire, CloseReason::NoServer);
+        };
         self.ready.remove(Ready::BACKEND_READ | Ready::BACKEND_WRITE | Ready::BACKEND_END);
-        match wire.dial(&route.target, verdict) {
-            Ok(()) => self.phase = Phase::Dialling { since, again: None },
-            Err((error, verdict)) if error.kind() == io::ErrorKind::WouldBlock => {
-                let at = now.instant + pause;
-                self.phase = Phase::Dialling { since, again: Some(Redial { verdict, at, pause }) };
+        match wire.dial(&target, &attempt.verdict) {
+            Ok(()) => self.phase = Phase::Dialling(Attempt { wait: None, ..attempt }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let pause = (paused * 2).clamp(REDIAL.0, REDIAL.1);
+                let wait = Some(Redial { at: now.instant + pause, pause });
+                self.phase = Phase::Dialling(Attempt { wait, ..attempt });
             }
-            Err((error, _)) => self.cut(now, scratch, wire, CloseReason::ConnectFailed(error)),
+            Err(error) => self.try_again(now, attempt.verdict, CloseReason::ConnectFailed(error), scratch, wire),
         }
+    }
+
+    /// Where the server is for this connection.
+    fn target<'a, W: Wire>(&self, route: &'a Route, wire: &W) -> Option<Cow<'a, Target>> {
+        let target = route.target.as_ref()?;
+        let (Target::Inet(address), Some(offset)) = (target, route.port_offset) else {
+            return Some(Cow::Borrowed(target));
+        };
+        let announced = self.received.as_deref().and_then(|received| received.destination);
+        let Endpoint::Inet(destination) = announced.unwrap_or_else(|| wire.endpoints().destination) else {
+            return None;
+        };
+        let port = u16::try_from(i32::from(destination.port()) + offset).ok().filter(|port| *port > 0)?;
+        Some(Cow::Owned(Target::Inet(SocketAddr::new(address.ip(), port))))
     }
 
     pub(super) fn finish_dialling<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
+        let Phase::Dialling(attempt) = std::mem::replace(&mut self.phase, Phase::Relay) else { return 0 };
         match wire.connected() {
             Ok(()) => {
-                self.phase = Phase::Relay;
                 self.report.connected = Some(now.instant);
-                self.last_backend = now.instant;
+                self.server = Activity::at(now.instant);
                 // The time that the server took was not the client's.
-                self.last_client = now.instant;
+                self.client = Activity::at(now.instant);
             }
-            Err(error) => self.cut(now, scratch, wire, CloseReason::ConnectFailed(error)),
+            Err(error) => self.try_again(now, attempt.verdict, CloseReason::ConnectFailed(error), scratch, wire),
         }
         1
+    }
+
+    pub(super) fn handle_dialling_deadline<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
+        let Phase::Dialling(attempt) = &mut self.phase else { return };
+        let late = self.route.timeouts.connect.is_some_and(|timeout| attempt.since + timeout <= now.instant);
+        let wait = attempt.wait.take();
+        if !late && wait.is_none() {
+            return;
+        }
+        let Phase::Dialling(attempt) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
+        match wait {
+            Some(wait) if !late => self.dial(now, attempt, wait.pause, scratch, wire),
+            _ => self.try_again(now, attempt.verdict, CloseReason::ConnectTimeout, scratch, wire),
+        }
+    }
+
+    /// An attempt has failed: begins the next, if there may be one, or gives up.
+    fn try_again<W: Wire>(
+        &mut self,
+        now: Now,
+        verdict: Verdict,
+        reason: CloseReason,
+        scratch: &mut Scratch,
+        wire: &mut W,
+    ) {
+        // What is missing here will be missing for the next attempt too, and makes things worse.
+        let hopeless = matches!(&reason, CloseReason::ConnectFailed(error) if close::is_exhaustion(error));
+        // For `cut`: it is no connection any more, and none yet.
+        self.phase = Phase::Relay;
+        if hopeless || self.report.retries >= self.route.retries {
+            return self.cut(now, scratch, wire, reason);
+        }
+        self.report.retries += 1;
+        wire.abort(Side::Backend);
+        let attempt = Attempt { verdict, since: now.instant, wait: None };
+        if matches!(reason, CloseReason::ConnectTimeout) {
+            return self.dial(now, attempt, Duration::ZERO, scratch, wire);
+        }
+        // A server that refuses needs a moment before it is asked again.
+        let pause = self.route.timeouts.connect.unwrap_or(TURN_AROUND).min(TURN_AROUND);
+        let at = now.instant + pause;
+        let wait = Some(Redial { at, pause: Duration::ZERO });
+        self.phase = Phase::Dialling(Attempt { since: at, wait, ..attempt });
     }
 }

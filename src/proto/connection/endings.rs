@@ -19,7 +19,7 @@ impl Connection {
             Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake => {
                 self.close(CloseReason::HandshakeAborted, wire);
             }
-            Phase::Dialling { .. } | Phase::Relay if self.to_backend.flow == Flow::Open => {
+            Phase::Dialling(_) | Phase::Relay if self.to_backend.flow == Flow::Open => {
                 if self.engine.is_none() || self.route.accept_tls_eof {
                     self.to_backend.flow = Flow::Ending;
                 } else {
@@ -30,7 +30,7 @@ impl Connection {
             Phase::Closing { .. } if self.to_client.flow == Flow::Ended => self.phase = Phase::Closed,
             _ => {}
         }
-        self.last_client = now.instant;
+        self.client.sent = now.instant;
     }
 
     /// RST from the client, or its socket is of no use any more.
@@ -39,7 +39,7 @@ impl Connection {
             return self.close(CloseReason::HandshakeAborted, wire);
         }
         let said_all = self.client_closed && self.report.bytes_to_backend > 0;
-        if said_all && matches!(self.phase, Phase::Dialling { .. } | Phase::Relay) {
+        if said_all && matches!(self.phase, Phase::Dialling(_) | Phase::Relay) {
             // close_notify came first: what it sent is whole, and goes out. It only hears no answer. (A client that closes
             // without having read the last session ticket sends RST by that.)
             self.fail(CloseReason::ClientAborted);

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
+mod dialling;
+
 use super::{Connection, Drive, Now, Scratch, Stage};
 use crate::proto::close::CloseReason;
 use crate::proto::endpoint::Endpoint;
 use crate::proto::proxy_out::Endpoints;
-use crate::proto::route::{Route, Timeouts};
+use crate::proto::route::{Independent, Route, Timeouts};
 use crate::proto::wire::{Ready, Side, Target, Wire};
 use crate::tls::identity::Verdict;
 
@@ -23,6 +25,14 @@ struct Script {
     backend_room: usize,
     /// Answers of connect(2), the next one last.
     dials: Vec<io::ErrorKind>,
+    /// How many sockets were made.
+    dialled: usize,
+    /// To where, the last time.
+    target: Option<Target>,
+    /// Where the client has connected to; `None`: no address.
+    destination: Option<std::net::SocketAddr>,
+    /// Ends of attempts to connect, the next one last.
+    connects: Vec<io::ErrorKind>,
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
     shut: Vec<Side>,
@@ -66,19 +76,22 @@ impl Wire for Script {
         self.aborted.push(side);
     }
 
-    fn dial(&mut self, _: &Target, verdict: Verdict) -> Result<(), (io::Error, Verdict)> {
-        match self.dials.pop() {
-            Some(kind) => Err((kind.into(), verdict)),
-            None => Ok(()),
+    fn dial(&mut self, target: &Target, _: &Verdict) -> io::Result<()> {
+        self.target = Some(target.clone());
+        if let Some(kind) = self.dials.pop() {
+            return Err(kind.into());
         }
-    }
-
-    fn connected(&mut self) -> io::Result<()> {
+        self.dialled += 1;
         Ok(())
     }
 
+    fn connected(&mut self) -> io::Result<()> {
+        self.connects.pop().map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
     fn endpoints(&self) -> Endpoints {
-        Endpoints { source: Endpoint::Unix, destination: Endpoint::Unix }
+        let destination = self.destination.map_or(Endpoint::Unix, Endpoint::Inet);
+        Endpoints { source: Endpoint::Unix, destination }
     }
 }
 
@@ -102,16 +115,27 @@ fn timeouts() -> Timeouts {
     }
 }
 
+fn route(timeouts: Timeouts) -> Route {
+    Route {
+        tls: None,
+        accept_proxy: false,
+        accept_tls_eof: false,
+        timeouts,
+        target: Some(Target::Inet("192.0.2.3:80".parse().unwrap())),
+        port_offset: None,
+        retries: 0,
+        abort_on_close: false,
+        independent: Independent::default(),
+        proxy: None,
+    }
+}
+
 impl World {
     fn new(timeouts: Timeouts) -> Self {
-        let route = Route {
-            tls: None,
-            accept_proxy: false,
-            accept_tls_eof: false,
-            timeouts,
-            target: Target::Inet("192.0.2.3:80".parse().unwrap()),
-            proxy: None,
-        };
+        Self::with(route(timeouts))
+    }
+
+    fn with(route: Route) -> Self {
         let now = Now { instant: Instant::now(), unix: UnixTime::now() };
         Self {
             connection: Connection::new(Arc::new(route), now, 1),
@@ -123,7 +147,11 @@ impl World {
 
     /// In the relay, nothing said yet.
     fn relay(timeouts: Timeouts) -> Self {
-        let mut world = Self::new(timeouts);
+        Self::relay_with(route(timeouts))
+    }
+
+    fn relay_with(route: Route) -> Self {
+        let mut world = Self::with(route);
         assert_eq!(world.drive(), Drive::Wait);
         assert_eq!(world.event(Ready::BACKEND_WRITE), Drive::Wait);
         assert!(world.connection.report().connected.is_some());
@@ -261,6 +289,29 @@ fn a_tunnels_timeout_stays_in_force_after_a_half_close() {
 }
 
 #[test]
+fn independent_streams_are_judged_by_what_comes_alone() {
+    let independent = Independent { client: true, server: false };
+    let mut world = World::relay_with(Route { independent, ..route(timeouts()) });
+    world.pass(50 * SECOND);
+    world.backend_sends(b"tick");
+    assert_eq!(world.script.to_client, b"tick");
+    assert_eq!(world.patience(), Some(10 * SECOND), "what the client was sent does not count for what it sends");
+    world.client_sends(b"tock");
+    assert_eq!(world.patience(), Some(60 * SECOND));
+    // A client that takes nothing is judged by that.
+    world.script.client_room = 0;
+    world.pass(20 * SECOND);
+    world.backend_sends(&[7; 100]);
+    assert_eq!(world.patience(), Some(40 * SECOND));
+    let independent = Independent { client: false, server: true };
+    let timeouts = Timeouts { client: None, ..timeouts() };
+    let mut world = World::relay_with(Route { independent, ..route(timeouts) });
+    world.pass(50 * SECOND);
+    world.client_sends(b"tick");
+    assert_eq!(world.patience(), Some(50 * SECOND));
+}
+
+#[test]
 fn each_way_counts_as_activity() {
     let mut world = World::relay(timeouts());
     for _ in 0..3 {
@@ -328,63 +379,6 @@ fn an_upload_that_the_server_does_not_take_is_no_good_end() {
 }
 
 #[test]
-fn a_full_queue_is_dialled_again_and_other_errors_are_not() {
-    let mut world = World::new(timeouts());
-    world.script.dials = vec![io::ErrorKind::WouldBlock; 3];
-    assert_eq!(world.drive(), Drive::Wait);
-    world.client_sends(b"early");
-    for pause in [5, 10, 20] {
-        assert_eq!(world.patience(), Some(Duration::from_millis(pause)));
-        world.expire();
-    }
-    world.event(Ready::BACKEND_WRITE);
-    assert_eq!(world.script.to_backend, b"early");
-
-    let mut world = World::new(timeouts());
-    world.script.dials = vec![io::ErrorKind::NotFound];
-    assert_eq!(world.drive(), Drive::Closed);
-    assert_eq!(world.termination(), "SC");
-    let mut world = World::new(timeouts());
-    world.script.dials = vec![io::ErrorKind::AddrNotAvailable];
-    world.drive();
-    assert_eq!(world.termination(), "RC");
-}
-
-#[test]
-fn a_full_queue_is_not_dialled_for_ever() {
-    let mut world = World::new(timeouts());
-    world.script.dials = vec![io::ErrorKind::WouldBlock; 1000];
-    let start = world.now.instant;
-    let mut turns = 0;
-    let mut driven = world.drive();
-    while driven != Drive::Closed {
-        driven = world.expire();
-        turns += 1;
-    }
-    assert_eq!(world.now.instant - start, 5 * SECOND);
-    assert!(turns < 50, "{turns}");
-    assert_eq!(world.termination(), "sC");
-}
-
-#[test]
-fn ends_before_the_server_has_accepted_are_told_apart() {
-    let mut world = World::new(timeouts());
-    world.drive();
-    world.script.from_client.push(Err(io::ErrorKind::ConnectionReset.into()));
-    assert_eq!(world.event(Ready::CLIENT_READ | Ready::CLIENT_BROKEN), Drive::Closed);
-    assert_eq!((world.termination().as_str(), world.connection.report().stage), ("CC", Stage::Connect));
-    let mut world = World::new(timeouts());
-    world.drive();
-    assert_eq!(world.expire(), Drive::Closed);
-    assert_eq!(world.termination(), "sC");
-    let mut world = World::new(timeouts());
-    world.drive();
-    world.connection.kill(&mut world.script);
-    assert_eq!(world.termination(), "KC");
-    assert_eq!(world.script.aborted, [Side::Client, Side::Backend]);
-}
-
-#[test]
 fn one_that_is_given_up_is_an_abort_for_both() {
     let mut world = World::relay(timeouts());
     world.backend_sends(b"half");
@@ -393,15 +387,4 @@ fn one_that_is_given_up_is_an_abort_for_both() {
     assert!(world.script.shut.is_empty());
     assert_eq!(world.script.aborted, [Side::Client, Side::Backend]);
     assert_eq!(world.termination(), "ID");
-}
-
-#[test]
-fn a_client_that_is_done_while_the_server_is_dialled_is_served() {
-    let mut world = World::new(timeouts());
-    world.drive();
-    world.client_sends(b"all");
-    assert_eq!(world.client_ends(), Drive::Wait);
-    assert_eq!(world.event(Ready::BACKEND_WRITE), Drive::Wait);
-    assert_eq!(world.script.to_backend, b"all");
-    assert_eq!(world.script.shut, [Side::Backend]);
 }

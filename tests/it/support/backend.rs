@@ -121,6 +121,12 @@ impl Peer {
         Self { socket: self.socket.try_clone().expect("a handle") }
     }
 
+    /// Bowline's end.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        let address = self.socket.peer_addr().expect("a connection");
+        address.as_socket().expect("an IP address")
+    }
+
     /// Receives exactly `length` bytes.
     #[track_caller]
     pub(crate) fn read_exact(&mut self, length: usize) -> Vec<u8> {
