@@ -152,6 +152,7 @@ fn unknown(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manual;
     use super::*;
 
     fn parse_line(line: &str) -> Result<Arguments, String> {
@@ -213,11 +214,19 @@ mod tests {
             ("demo --port 70000", "--port takes a number from 0 to 65535, not '70000'"),
             ("-S", "-S needs a value"),
             ("--haproxy -f a", "--haproxy goes with -c"),
-            ("--manual bowline.conf", "there is no manual page 'bowline.conf'; there are bowline, bowline.cfg"),
             ("--completion fish", "there is no completion for 'fish'; there is one for bash"),
         ] {
             assert_eq!(parse_line(line).unwrap_err(), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn a_manual_page_is_one_that_there_is() {
+        for name in manual::names() {
+            assert!(parse_line(&format!("--manual {name}")).is_ok(), "{name}");
+        }
+        let error = parse_line("--manual bowline.conf").unwrap_err();
+        assert!(error.starts_with("there is no manual page 'bowline.conf'; there are bowline, bowline.cfg"), "{error}");
     }
 
     #[test]

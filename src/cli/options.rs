@@ -290,7 +290,7 @@ pub(super) static OPTIONS: &[CommandOption] = &[
     take(
         &["--manual"],
         Group::Other,
-        "print a manual page, for 'man -l -': PAGE is bowline or bowline.cfg",
+        "print the manual page PAGE (bowline, bowline.cfg, ...), for 'man -l -'",
         "Prints a manual page in the form that man(1) reads: 'bowline --manual bowline.cfg | man -l -'.",
         Value {
             name: "PAGE",

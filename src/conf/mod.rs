@@ -53,7 +53,7 @@ pub fn parse(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, Strin
 }
 
 /// What HAProxy would not read: the text is read as it reads it, without `feature(BOWLINE)`. Words that it does not have are
-/// errors, and so is what is missing without the lines that it passes over. Errors that [`parse`] reports are among them.
+/// errors, and so is what is missing without the lines that it passes over. Errors that [`parse()`] reports are among them.
 pub fn parse_for_haproxy(sources: &[(String, Vec<u8>)], environment: &BTreeMap<String, String>) -> Vec<Diagnostic> {
     read(sources, environment, Diagnostics::for_haproxy()).diagnostics
 }

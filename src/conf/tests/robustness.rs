@@ -1,14 +1,16 @@
 //! No bytes may panic the reader, or keep it busy.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 
-use super::render_all;
+use super::{render_all, tls_of};
+use crate::conf::certificate_files::CertificateFiles;
 use crate::conf::diagnostic::Severity;
-use crate::conf::{parse, parse_for_haproxy, variables};
+use crate::conf::{condition, crt_list, parse, parse_for_haproxy, variables};
 
 const VALID: &[&[u8]] = &[
     include_bytes!("../../../conf/bowline.cfg"),
@@ -109,6 +111,10 @@ const PIECES: &[&str] = &[
     "abnsz@",
     "-8080",
     "feature(BOWLINE)",
+    "[",
+    "*.example.com",
+    "!a.example.com",
+    "ca-file",
     "\u{fc}",
     "\r",
 ];
@@ -136,18 +142,31 @@ fn hold(text: &[u8]) {
     variables(text);
 }
 
+/// Reads a text as a certificate list and as a condition.
+fn hold_elsewhere(text: &[u8]) {
+    let (_, found) = crt_list::parse(Path::new("l"), text, &tls_of(""), &CertificateFiles::default());
+    for diagnostic in found {
+        assert!(!diagnostic.message.chars().any(char::is_control), "{:?}", diagnostic.message);
+    }
+    if let Err(found) = condition("condition", text, &environment()) {
+        assert!(!found.message.chars().any(char::is_control), "{:?}", found.message);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
     fn random_bytes(text in proptest::collection::vec(any::<u8>(), 0..2000)) {
         hold(&text);
+        hold_elsewhere(&text);
     }
 
     #[test]
     fn random_words(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..300)) {
         let text = pieces.concat();
         hold(text.as_bytes());
+        hold_elsewhere(text.as_bytes());
         parse_for_haproxy(&[("f.cfg".to_owned(), text.into_bytes())], &environment());
     }
 
