@@ -102,7 +102,8 @@ pub struct Frontend {
     pub logasap: bool,
     /// Counters.
     pub counters: Arc<FrontendCounters>,
-    maxconn: Option<u32>,
+    /// `maxconn` of the section.
+    pub maxconn: Option<u32>,
     rate: Option<Arc<Rate>>,
 }
 
@@ -132,6 +133,16 @@ impl Snapshot {
         let certificates = policies.flat_map(|policy| policy.expiries()).filter(|end| end.of == Expiring::Certificate);
         let by_file: BTreeMap<&Path, UnixTime> = certificates.map(|end| (end.path, end.at)).collect();
         (by_file.len(), by_file.values().min().copied())
+    }
+
+    /// Every `bind` line, once for each of its addresses.
+    pub fn binds(&self) -> impl Iterator<Item = &Arc<Bind>> {
+        self.binds.values()
+    }
+
+    /// Most connections of the process.
+    pub fn maxconn(&self) -> u32 {
+        self.maxconn
     }
 
     /// Whether the process may take another connection.

@@ -1,46 +1,103 @@
-//! A client of a `metrics socket`: one request of plain HTTP/1, one answer, the end.
+//! A client of a `metrics socket`: one request of plain HTTP/1, one answer, the end. What is asked and answered is decided in
+//! [`crate::metrics::http`]; here are the bytes and the patience.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::Site;
+use super::{Site, gather};
+use crate::metrics;
+use crate::metrics::http::{HEAD_BYTES, Request, Status, answer, parse};
 
-/// Longest request line with its headers.
-const REQUEST_BYTES: usize = 8 * 1024;
+/// How long a client may go on sending after its answer. A socket that is closed with unread bytes in it sends a reset, which
+/// can destroy the answer on its way.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// Answers one request.
-pub(super) fn serve(mut socket: &Socket, site: &Site) {
-    let answered = read_request(socket).and_then(|request| socket.write_all(answer(&request, site).as_bytes()));
-    if answered.is_ok() {
-        let _ = socket.shutdown(std::net::Shutdown::Write);
-    }
-}
-
-/// The request up to the empty line behind its headers.
-fn read_request(mut socket: &Socket) -> io::Result<Vec<u8>> {
-    let mut request = Vec::new();
-    let mut piece = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        let read = socket.read(&mut piece)?;
-        request.extend_from_slice(&piece[..read]);
-        if read == 0 || request.len() > REQUEST_BYTES {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-    }
-    Ok(request)
-}
-
-fn answer(request: &[u8], site: &Site) -> String {
-    let (status, body) = match request.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
-        [b"GET", b"/healthz", ..] => {
-            ("200 OK", format!("ready: generation {} is in force\n", site.snapshot().generation))
-        }
-        [b"GET", ..] => ("404 Not Found", "there is /healthz\n".to_owned()),
-        _ => ("405 Method Not Allowed", "GET only\n".to_owned()),
+/// Answers one request. The request may take as long as `patience`, however its bytes are spread, and so may the answer.
+pub(super) fn serve(socket: &Socket, site: &Site, patience: Duration) {
+    let mut head = Vec::new();
+    let answer = match read_request(&mut Until::new(socket, patience), &mut head) {
+        Ok(request) => respond(request, site),
+        Err(error) if is_timeout(&error) => respond(Request::Refused(Status::RequestTimeout), site),
+        // It has gone away.
+        Err(_) => return,
     };
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
+    if Until::new(socket, patience).write_all(&answer).is_ok() && socket.shutdown(Shutdown::Write).is_ok() {
+        let mut rest = Until::new(socket, LINGER);
+        while rest.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+    }
+}
+
+fn read_request<'a>(socket: &mut Until<'_>, head: &'a mut Vec<u8>) -> io::Result<Request<'a>> {
+    let mut piece = [0; 1024];
+    while parse(head) == Request::Incomplete {
+        match socket.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => head.extend_from_slice(&piece[..read]),
+        }
+    }
+    debug_assert!(head.len() <= HEAD_BYTES + piece.len());
+    Ok(parse(head))
+}
+
+fn respond(request: Request<'_>, site: &Site) -> Vec<u8> {
+    match request {
+        Request::Get { path: "/metrics", head_only } => {
+            answer(Status::Ok, &metrics::render(&gather::numbers(site)), head_only)
+        }
+        Request::Get { path: "/healthz", head_only } => {
+            let status = if site.is_draining() { Status::Unavailable } else { Status::Ok };
+            answer(status, status.words(), head_only)
+        }
+        Request::Get { head_only, .. } => answer(Status::NotFound, Status::NotFound.words(), head_only),
+        Request::Refused(status) => answer(status, status.words(), false),
+        Request::Incomplete => answer(Status::BadRequest, Status::BadRequest.words(), false),
+    }
+}
+
+/// A socket until a moment: a client that takes or gives a byte now and then gains nothing by it.
+struct Until<'a> {
+    socket: &'a Socket,
+    end: Instant,
+}
+
+impl<'a> Until<'a> {
+    fn new(socket: &'a Socket, patience: Duration) -> Self {
+        Self { socket, end: Instant::now() + patience }
+    }
+
+    /// What is left; an error when nothing is, because a timeout of 0 would mean none.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.socket.set_read_timeout(Some(self.left()?))?;
+            match (&mut &*self.socket).read(space) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(self.left()?))?;
+        (&mut &*self.socket).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }

@@ -6,15 +6,16 @@
 //! No event loop ever waits for any of this.
 
 pub mod command;
+mod gather;
 mod http;
 mod session;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
@@ -22,8 +23,11 @@ use socket2::Socket;
 use crate::conf::model::Purpose;
 use crate::event_loop::Handle;
 use crate::ipc::Admin;
+use crate::log::Queue;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::sys::usage::Usage;
+use crate::tls::tickets::TicketKeys;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,12 +42,33 @@ pub struct Site {
     pub loops: Arc<[Handle]>,
     /// When the worker was started.
     pub since: Instant,
+    /// What only metrics are made of.
+    pub sources: Sources,
     snapshot: Mutex<Arc<Snapshot>>,
     /// What is open, for `show cli sockets`.
     sockets: Mutex<Vec<Admin>>,
 }
 
+/// What only metrics are made of.
+pub struct Sources {
+    /// Where log lines go, and are dropped.
+    pub log: Queue,
+    /// Keys of session tickets.
+    pub tickets: Arc<TicketKeys>,
+    /// Memory and descriptors of this process.
+    pub usage: Arc<Usage>,
+    /// When the worker was started.
+    pub started: SystemTime,
+    /// Set once the worker accepts no more.
+    pub ending: Arc<AtomicBool>,
+}
+
 impl Site {
+    /// Whether the worker accepts no more and finishes what runs.
+    fn is_draining(&self) -> bool {
+        self.sources.ending.load(Ordering::Relaxed)
+    }
+
     /// What is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&lock(&self.snapshot))
@@ -72,11 +97,17 @@ impl Control {
     ///
     /// # Errors
     /// No descriptor or thread is left.
-    pub fn start(stats: Arc<Stats>, loops: Arc<[Handle]>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+    pub fn start(
+        stats: Arc<Stats>,
+        loops: Arc<[Handle]>,
+        sources: Sources,
+        snapshot: Arc<Snapshot>,
+    ) -> io::Result<Self> {
         let site = Arc::new(Site {
             stats,
             loops,
             since: Instant::now(),
+            sources,
             snapshot: Mutex::new(snapshot),
             sockets: Mutex::default(),
         });
@@ -202,12 +233,12 @@ impl Acceptor {
         let waker = self.waker.try_clone()?;
         listener.clients.fetch_add(1, Ordering::Relaxed);
         let place = Place { clients: listener.clients.clone(), waker };
-        let (site, purpose) = (self.site.clone(), listener.admin.purpose);
+        let (site, Admin { purpose, timeout, .. }) = (self.site.clone(), listener.admin.clone());
         let serve = move || {
             let _place = place;
             match purpose {
                 Purpose::Control(level) => session::serve(&socket, level, &site),
-                Purpose::Metrics => http::serve(&socket, &site),
+                Purpose::Metrics => http::serve(&socket, &site, timeout),
             }
         };
         std::thread::Builder::new().name("control client".into()).stack_size(STACK_BYTES).spawn(serve)?;

@@ -295,9 +295,10 @@ impl Listeners {
         wanted.iter().filter_map(find).collect()
     }
 
-    /// Closes everything: from now on clients are refused, once the worker has closed its copies too.
-    pub(super) fn close_all(&mut self) {
-        self.open.clear();
+    /// Closes what clients connect to: from now on they are refused, once the worker has closed its copies too. The sockets of
+    /// the process itself stay until its end.
+    pub(super) fn close_to_clients(&mut self) {
+        self.open.retain(|_, open| !open.is_for_clients);
     }
 }
 

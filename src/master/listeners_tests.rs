@@ -106,7 +106,7 @@ fn a_failed_reload_closes_what_it_opened() {
     let opened = listeners.open_missing(&[inet(good)], &inherited(), 2).unwrap();
     drop(opened);
     assert!(TcpStream::connect(good).is_err());
-    listeners.close_all();
+    listeners.close_to_clients();
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_unix_socket_has_its_mode_and_leaves_no_name_behind() {
     assert!(
         error_of(&Listeners::new(Vec::new()), wanted.clone()).message.contains("already in use by another process")
     );
-    listeners.close_all();
+    listeners.close_to_clients();
     assert!(!path.exists());
 }
 

@@ -178,6 +178,28 @@ mod tests {
         }
     }
 
+    /// What ships beside the program must not ask for what it does not tell.
+    #[test]
+    fn dashboard_and_alerts_name_metrics_that_there_are() {
+        for (file, least) in [("grafana-dashboard.json", 25), ("prometheus-alerts.yml", 15)] {
+            let path = format!("{}/packaging/{file}", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+            let mut known = std::collections::BTreeSet::new();
+            for word in words.filter(|word| word.starts_with("bowline_") || word.starts_with("process_")) {
+                let found = TABLE.iter().find(|metric| {
+                    let series: &[&str] = match metric.kind {
+                        Kind::Histogram => &["_bucket", "_sum", "_count"],
+                        _ => &[""],
+                    };
+                    word.strip_prefix(metric.name).is_some_and(|suffix| series.contains(&suffix))
+                });
+                known.insert(found.unwrap_or_else(|| panic!("{file}: there is no {word}")).name);
+            }
+            assert!(known.len() >= least, "{file}: {known:?}");
+        }
+    }
+
     #[test]
     fn the_page_is_made_from_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/metrics.md");

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Worker, build, watchdog};
-use crate::control::Control;
+use crate::control::{Control, Sources};
 use crate::event_loop::{self, Command, Handle};
 use crate::ipc::{Admin, Adopt, Certificates, DescriptorRole, ToMaster};
 use crate::log::{Queue, logger};
@@ -114,7 +114,14 @@ impl Worker {
         let spawn = |index| event_loop::spawn(index, prefix, cpus(index), queue.clone(), self.stats.clone());
         let loops: Arc<[Handle]> = (0..usize::from(self.loop_count)).map(spawn).collect::<io::Result<_>>()?;
         watchdog::start(loops.clone(), self.ending.clone(), self.pulse.take())?;
-        self.control = Some(Control::start(self.stats.clone(), loops.clone(), snapshot.clone())?);
+        let sources = Sources {
+            log: queue.clone(),
+            tickets: self.tickets.clone(),
+            usage: self.usage.clone(),
+            started: SystemTime::now() - self.started.elapsed(),
+            ending: self.ending.clone(),
+        };
+        self.control = Some(Control::start(self.stats.clone(), loops.clone(), sources, snapshot.clone())?);
         self.loops = loops;
         self.logging = Some((queue, writer));
         Ok(())

@@ -29,13 +29,15 @@ pub(super) enum Ending {
 impl Worker {
     pub(super) fn end(&mut self, ending: Ending) -> io::Result<()> {
         self.ending.store(true, Ordering::SeqCst);
-        if let Some(control) = &self.control {
-            control.close();
-        }
         let limit = match ending {
             Ending::Stop => return self.stop(),
+            // Whoever watches the service may go on asking how far it is.
             Ending::Drain(limit) => limit,
             Ending::MasterHasHungUp => {
+                // Whoever takes over answers in its place.
+                if let Some(control) = &self.control {
+                    control.close();
+                }
                 log::info!(
                     "another worker takes over or the master is gone; finishing {} connections",
                     self.connections()

@@ -29,6 +29,7 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sys::limits;
 use crate::sys::privileges::{self, Ids};
+use crate::sys::usage::Usage;
 use crate::tls::tickets::TicketKeys;
 
 /// How long the last log lines may take.
@@ -65,6 +66,7 @@ struct Worker {
     stats: Arc<Stats>,
     tickets: Arc<TicketKeys>,
     started: Instant,
+    usage: Arc<Usage>,
     /// Empty until the first snapshot is there.
     loops: Arc<[Handle]>,
     /// Where lines go once the first snapshot is there.
@@ -98,6 +100,7 @@ impl Worker {
         log::set_max_level(verbosity);
         let loops = loops.max(1);
         limits::use_descriptors(descriptors)?;
+        let usage = Arc::new(Usage::open());
         privileges::become_user(Ids { uid, gid })?;
         privileges::harden()?;
         let sandbox = privileges::close_file_system().to_string();
@@ -110,6 +113,7 @@ impl Worker {
             stats: Stats::new(loops.into()),
             tickets: Arc::new(TicketKeys::new(Instant::now())),
             started: Instant::now(),
+            usage,
             loops: Arc::new([]),
             logging: None,
             control: None,

@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod lines;
 mod lists;
+mod metrics;
 mod names;
 mod packaging;
 mod processes;

@@ -2,6 +2,7 @@
 
 use super::super::options::{CommandOption, Effect, Group, OPTIONS, Operands, SUBCOMMANDS};
 use super::roff::Roff;
+use crate::metrics::table::{Metric, TABLE};
 
 pub(super) fn body(page: &mut Roff) {
     page.section("SYNOPSIS");
@@ -32,6 +33,13 @@ pub(super) fn body(page: &mut Roff) {
     page.section("SIGNALS");
     for (signals, meaning) in SIGNALS {
         page.item(signals, meaning);
+    }
+    page.section("METRICS");
+    page.paragraphs(METRICS);
+    for Metric { name, kind, labels, help } in TABLE {
+        let labels: Vec<String> = labels.iter().map(|label| format!("<{label}>")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!(" by {}", labels.join(", ")) };
+        page.item(&format!("'{name}'{labels}"), &format!("({}) {help}", kind.word()));
     }
     page.section("EXIT STATUS");
     for (code, meaning) in EXIT_CODES {
@@ -83,6 +91,12 @@ therefore be readable by root only, and are read again by every reload.
 
 A reload takes everything or nothing: if anything is wrong with the configuration or a file that it names, the log says what and \
 where, and what was in force stays in force. Connections live on through a reload.";
+
+const METRICS: &str = "\
+A 'metrics socket' of 'global' answers 'GET /metrics' with numbers in the text format of Prometheus, and 'GET /healthz' with 200 \
+'ready', or 503 'draining' once the process accepts no more. A dashboard for Grafana and alert rules for Prometheus come with the \
+package. Counters begin at 0 with each worker process. Times are seconds, moments are seconds since 1970. No label is chosen by a \
+peer.";
 
 const SIGNALS: &[(&str, &str)] = &[
     (

@@ -55,7 +55,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<path or address:port> [<parameter> …]",
         class: Class::Must,
-        doc: "Extension: a socket for monitoring, plain HTTP. Parameters as for 'stats socket', without 'level'. May be repeated.",
+        doc: "Extension: a socket for monitoring, plain HTTP: /metrics for Prometheus, and /healthz, which answers 200 ready or 503 \
+              draining. Parameters as for 'stats socket', without 'level'; a request and its answer may take 'stats timeout' each. \
+              May be repeated. Whoever can connect can read it.",
         arguments: 1..=usize::MAX,
         repeats: true,
         action: Action::Global(socket),
@@ -108,9 +110,13 @@ fn read(
     let mut address = address?;
     if let BindAddress::Inet { address, v6only, .. } = &mut address {
         *v6only = bind::v6only(&draft);
-        if !address.ip().is_loopback() && matches!(purpose, Purpose::Control(_)) {
-            let message = format!("whoever can connect to {address} can give commands: there is no password");
-            let warning = place.warning("W213", message);
+        if !address.ip().is_loopback() {
+            let (code, what) = match purpose {
+                Purpose::Control(_) => ("W213", "give commands"),
+                Purpose::Metrics => ("W214", "read names of files and servers, and how busy they are"),
+            };
+            let message = format!("whoever can connect to {address} can {what}: there is no password");
+            let warning = place.warning(code, message);
             diagnostics.push(warning.help("use a unix socket, or an address of the loopback interface"));
         }
     }

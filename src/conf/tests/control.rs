@@ -62,13 +62,14 @@ fn commands_for_the_whole_network_draw_a_warning() {
     assert_eq!(in_global("stats socket :9999"), ["W213"]);
     assert_eq!(in_global("stats socket 127.0.0.1:9999"), Vec::<&str>::new());
     assert_eq!(in_global("stats socket [::1]:9999"), Vec::<&str>::new());
-    assert_eq!(in_global("metrics socket :9101"), Vec::<&str>::new());
+    assert_eq!(in_global("metrics socket :9101"), ["W214"]);
+    assert_eq!(in_global("metrics socket [::1]:9101"), Vec::<&str>::new());
 }
 
 #[test]
 fn an_address_is_a_frontends_or_the_process_s() {
     let text = frontend("    bind :1\n").replacen("global\n", "global\n    metrics socket :1\n", 1);
-    assert_eq!(codes(&text), ["E603"]);
+    assert_eq!(codes(&text), ["W214", "E603"]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Service {
 
     pub(super) fn drain(&mut self) {
         log::info!("stopping: no new connections");
-        self.listeners.close_all();
+        self.listeners.close_to_clients();
         (self.candidate, self.collecting, self.rehearsal, self.restart_at) = (None, None, None, None);
         (self.successor, self.wish) = (None, None);
         match self.worker.take() {

@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod notify;
+pub(crate) mod metrics;
 pub(crate) mod openssl;
 pub(crate) mod peers;
 pub(crate) mod ports;
