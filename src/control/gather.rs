@@ -65,17 +65,18 @@ fn frontend_limits(snapshot: &Snapshot) -> Vec<(String, u32)> {
 
 /// By file; what stands in a file several times, or in several lines, is there once.
 fn expiries(snapshot: &Snapshot) -> Expiries {
-    let mut ends: [BTreeMap<&Path, u64>; 3] = Default::default();
+    let mut ends: [BTreeMap<&Path, u64>; 4] = Default::default();
     for expiry in snapshot.binds().filter_map(|bind| bind.route.tls.as_ref()).flat_map(|policy| policy.expiries()) {
         let files = match expiry.of {
             Expiring::Certificate => &mut ends[0],
-            Expiring::ClientCa => &mut ends[1],
-            Expiring::Crl => &mut ends[2],
+            Expiring::Staple => &mut ends[1],
+            Expiring::ClientCa => &mut ends[2],
+            Expiring::Crl => &mut ends[3],
         };
         let end = files.entry(expiry.path).or_insert(u64::MAX);
         *end = expiry.at.as_secs().min(*end);
     }
-    let [certificates, client_cas, crls] =
+    let [certificates, staples, client_cas, crls] =
         ends.map(|files| files.into_iter().map(|(path, end)| (path.display().to_string(), end)).collect());
-    Expiries { certificates, client_cas, crls }
+    Expiries { certificates, staples, client_cas, crls }
 }

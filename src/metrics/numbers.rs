@@ -88,6 +88,8 @@ pub struct Service {
 pub struct Expiries {
     /// Certificates of `crt`.
     pub certificates: Vec<(String, u64)>,
+    /// Their OCSP responses.
+    pub staples: Vec<(String, u64)>,
     /// Files and directories of `ca-file`: the CA that expires first.
     pub client_cas: Vec<(String, u64)>,
     /// Files of `crl-file`: the list whose next update is due first.

@@ -85,6 +85,7 @@ fn tls(text: &mut Text, numbers: &Numbers) {
     });
     for (metric, files) in [
         (&metric::CERTIFICATE_NOT_AFTER, &numbers.expiries.certificates),
+        (&metric::STAPLE_NEXT_UPDATE, &numbers.expiries.staples),
         (&metric::CLIENT_CA_NOT_AFTER, &numbers.expiries.client_cas),
         (&metric::CRL_NEXT_UPDATE, &numbers.expiries.crls),
     ] {

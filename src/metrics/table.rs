@@ -101,6 +101,8 @@ metrics! {
         "Age of the key that encrypts session tickets.";
     CERTIFICATE_NOT_AFTER = Gauge "bowline_certificate_not_after_timestamp_seconds" ["cert"]
         "When the certificate in a file of crt expires.";
+    STAPLE_NEXT_UPDATE = Gauge "bowline_ocsp_response_next_update_timestamp_seconds" ["response"]
+        "When the OCSP response in a file ends; from then on it is not stapled.";
     CLIENT_CA_NOT_AFTER = Gauge "bowline_client_ca_not_after_timestamp_seconds" ["ca"]
         "When the first CA certificate of a ca-file expires.";
     CRL_NEXT_UPDATE = Gauge "bowline_crl_next_update_timestamp_seconds" ["crl"]
@@ -154,7 +156,7 @@ What a `metrics socket` tells at `/metrics`, in the text format 0.0.4 of Prometh
 
 A histogram has the series `_bucket`, `_sum` and `_count`. Times are seconds, moments are seconds since 1970. Counters
 begin at 0 with each worker process, which `rate()` and `increase()` know how to take. No label is chosen by a peer:
-`frontend`, `backend`, `server`, `cert`, `ca`, `crl` and `sink` come from the configuration, the others from closed lists.
+`frontend`, `backend`, `server`, `cert`, `response`, `ca`, `crl` and `sink` come from the configuration, the others from closed lists.
 
 `/healthz` answers 200 `ready`, or 503 `draining` once the process accepts no more.
 

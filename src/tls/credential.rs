@@ -83,6 +83,14 @@ impl Credential {
         }
     }
 
+    /// The file with the OCSP response that is stapled, and the end of its validity.
+    pub(super) fn stapled(&self) -> Option<(&Path, UnixTime)> {
+        match self.staple.as_ref()? {
+            StapleFile { path, content: Ok(staple) } => Some((path, staple.until())),
+            StapleFile { content: Err(_), .. } => None,
+        }
+    }
+
     /// Its key.
     pub(super) fn key(&self) -> &Arc<dyn SigningKey> {
         &self.certified.key

@@ -90,8 +90,10 @@ impl TlsPolicy {
             path: credential.path(),
             at: credential.facts().not_after,
         });
+        let stapled = self.names.credentials().iter().filter_map(|credential| credential.stapled());
+        let staples = stapled.map(|(path, at)| Expiry { of: Expiring::Staple, path, at });
         let verifiers = self.entries.iter().filter_map(|entry| entry.client.verifier());
-        certificates.chain(verifiers.flat_map(|verifier| verifier.trust().expiries()))
+        certificates.chain(staples).chain(verifiers.flat_map(|verifier| verifier.trust().expiries()))
     }
 
     /// Lines for the log: certificates, CAs, CRLs.
@@ -113,6 +115,8 @@ impl TlsPolicy {
 pub enum Expiring {
     /// A certificate of `crt`.
     Certificate,
+    /// The OCSP response of one.
+    Staple,
     /// A CA of `ca-file`.
     ClientCa,
     /// A revocation list of `crl-file`: its next update.

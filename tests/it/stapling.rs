@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use super::support::certs::hex;
+use super::support::certs::{DAY, hex, now};
+use super::support::metrics::Scrape;
 use super::support::openssl::SClient;
 use super::support::{Bowline, Config, Echo, Identity, Leaf, Site, pki};
 
@@ -27,7 +28,17 @@ fn respond(site: &Site, server: &Identity, status: &str) {
 fn start(site: Site, server: &Identity, echo: &Echo) -> Bowline {
     site.write("server.pem", server.pem());
     site.write("server.pem.issuer", pki().server_ca.pem());
-    Bowline::start(site, &Config::new().bind_tls("").server(echo.address(), ""))
+    let config = Config::new().global("metrics socket {port:metrics}").bind_tls("").server(echo.address(), "");
+    Bowline::start(site, &config)
+}
+
+/// When the metrics say that the response ends.
+#[track_caller]
+fn told(bowline: &Bowline) -> Option<f64> {
+    let path = bowline.site.path("server.pem.ocsp");
+    let series = format!("bowline_ocsp_response_next_update_timestamp_seconds{{response=\"{}\"}}", path.display());
+    let scrape = Scrape::of(bowline.address("metrics"));
+    scrape.has(&series).then(|| scrape.value(&series))
 }
 
 /// What OpenSSL's client says about the response.
@@ -50,6 +61,8 @@ fn a_good_response_is_stapled() {
         let text = seen(&bowline, version);
         assert!(text.contains("OCSP Response Status: successful") && text.contains("Cert Status: good"), "{text}");
     }
+    let end = told(&bowline).expect("a time");
+    assert!((end - (now() + 7 * DAY) as f64).abs() < 120.0, "{end}");
 }
 
 #[test]
@@ -60,6 +73,7 @@ fn a_revocation_is_not_stapled_but_warned_of() {
     let bowline = start(site, &server, &echo);
     bowline.log.wait_for(&["W224", "server.pem.ocsp", "says that the certificate is revoked"]);
     assert!(seen(&bowline, "-tls1_3").contains("no response sent"));
+    assert_eq!(told(&bowline), None);
 }
 
 #[test]

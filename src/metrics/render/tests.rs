@@ -66,6 +66,7 @@ fn numbers() -> Numbers {
         log_dropped: vec![("/dev/log".into(), 7), ("queue".into(), 0)],
         expiries: Expiries {
             certificates: vec![("/etc/a.pem".into(), 1_800_000_000)],
+            staples: vec![("/etc/a.pem.ocsp".into(), 1_791_000_000)],
             client_cas: vec![("/etc/ca.pem".into(), 1_900_000_000)],
             crls: vec![("/etc/crl.pem".into(), 1_795_000_000)],
         },
