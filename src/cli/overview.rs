@@ -54,6 +54,7 @@ fn header(proxy: &ProxyOut) -> String {
     match proxy.version {
         ProxyVersion::V1 => "a PROXY header of version 1".to_owned(),
         ProxyVersion::ClientIp => "the client's address".to_owned(),
+        ProxyVersion::Received => "the PROXY header that was received".to_owned(),
         ProxyVersion::V2 => {
             let told: Vec<String> = proxy.tlvs.iter().map(field).collect();
             format!("a PROXY header of version 2: {}", told.join(", "))

@@ -15,8 +15,8 @@ use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, ServerD
 use super::header;
 use super::keywords::nearest;
 use super::model::{
-    AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model, Server,
-    ServerAddress, Source, Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
+    AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model,
+    ProxyVersion, Server, ServerAddress, Source, Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -68,6 +68,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
         }
     }
     addresses_once(&frontends, &process.admin_sockets, diagnostics);
+    headers_received(&frontends, &servers, diagnostics);
     if let Some(at) = global.zero_warning.filter(|_| diagnostics.any(Severity::Warning)) {
         let error = Diagnostic::error("E109", &at, "there are warnings, and 'zero-warning' does not allow any");
         diagnostics.push(error.span(saturated("zero-warning".len())));
@@ -532,6 +533,20 @@ fn addresses_once(frontends: &[Frontend], admin: &[AdminSocket], diagnostics: &m
                 let message = format!("{} is already bound at {file}:{line}", address.value);
                 diagnostics.push(Diagnostic::error("E603", &address.at, message));
             }
+        }
+    }
+}
+
+/// E232: a header that nobody has to send can not be passed on.
+fn headers_received(frontends: &[Frontend], backends: &[Backend], diagnostics: &mut Diagnostics) {
+    let passed_on = |server: &&Server| server.proxy.as_ref().is_some_and(|out| out.version == ProxyVersion::Received);
+    for frontend in frontends {
+        let backend = backends.iter().find(|backend| backend.name == frontend.default_backend.value);
+        let Some(server) = backend.and_then(|backend| backend.servers.iter().find(passed_on)) else { continue };
+        for bind in frontend.binds.iter().filter(|bind| !bind.accept_proxy) {
+            let message = format!("no 'accept-proxy' here, and server '{}' is to get the header received", server.name);
+            let error = Diagnostic::error("E232", &bind.at, message).span(saturated("bind".len()));
+            diagnostics.push(error.help("add 'accept-proxy', or write 'send-proxy-v2' on the server"));
         }
     }
 }

@@ -334,6 +334,8 @@ pub(crate) struct ProxyOptions {
     pub(crate) client_cert_pem: bool,
     /// `send-client-ip`, and where.
     pub(crate) client_ip: Option<Location>,
+    /// `send-received-proxy`, and where.
+    pub(crate) received: Option<Location>,
     /// `set-proxy-v2-tlv-fmt`, in order.
     pub(crate) custom: Vec<(u8, Format)>,
     /// The last parameter that matters for version 2 only, for when no `send-proxy-v2` is there.

@@ -39,12 +39,17 @@ pub(crate) fn proxy_out(options: &ProxyOptions, mut report: impl FnMut(Diagnosti
         let message = "'client-cert-pem' and 'cert-fingerprint' have the same type of field, 0xE0: choose one";
         report(Diagnostic::error("E231", at, message).span(saturated(name.len())));
     }
-    if let Some(at) = &options.client_ip {
-        if v1 || options.v2 {
-            let message = "'send-client-ip' can not go with a PROXY protocol header: a server reads one or the other";
-            report(Diagnostic::error("E231", at, message).span(saturated("send-client-ip".len())));
+    let instead = [
+        ("send-client-ip", &options.client_ip, ProxyVersion::ClientIp),
+        ("send-received-proxy", &options.received, ProxyVersion::Received),
+    ];
+    let mut instead = instead.into_iter().filter_map(|(name, at, version)| Some((name, at.as_ref()?, version)));
+    if let Some((name, at, version)) = instead.next() {
+        if v1 || options.v2 || instead.next().is_some() {
+            let message = format!("'{name}' can not go with another header: a server reads one or the other");
+            report(Diagnostic::error("E231", at, message).span(saturated(name.len())));
         }
-        return Some(ProxyOut { version: ProxyVersion::ClientIp, tlvs: Vec::new() });
+        return Some(ProxyOut { version, tlvs: Vec::new() });
     }
     match (v1, options.v2) {
         (_, true) => Some(ProxyOut { version: ProxyVersion::V2, tlvs: tlvs(options) }),

@@ -579,6 +579,8 @@ pub enum ProxyVersion {
     /// `send-client-ip` (extension): Hitch's `write-ip`, which is no PROXY protocol. One byte with the number of the address
     /// family (AF_INET, AF_INET6), then the client's address in network byte order, without a port.
     ClientIp,
+    /// `send-received-proxy` (extension): Hitch's `proxy-proxy`, the header that the client side sent, byte for byte.
+    Received,
 }
 
 /// One TLV to send, named as in proxy-protocol.txt 2.2.

@@ -54,6 +54,8 @@ pub struct Received {
     pub authority: Option<Vec<u8>>,
     /// PP2_TYPE_UNIQUE_ID, at most 128 bytes.
     pub unique_id: Option<Vec<u8>>,
+    /// The header itself, at most [`V2_LIMIT`] bytes. The parser leaves it empty: it is kept only where it is passed on.
+    pub header: Vec<u8>,
 }
 
 /// Why bytes are not a PROXY header.

@@ -354,6 +354,7 @@ proptest! {
             destination: Some(Endpoint::Inet((*source.ip(), port).into())),
             authority: None,
             unique_id: Some(unique_id),
+            header: Vec::new(),
         };
         prop_assert_eq!(parse(&header), Parse::Complete { consumed: header.len(), received });
     }

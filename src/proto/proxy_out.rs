@@ -76,6 +76,8 @@ pub enum HeaderError {
     Identity,
     /// `send-client-ip` for a client that has no IP address.
     NoAddress,
+    /// `send-received-proxy`, and none was received.
+    NoHeader,
 }
 
 impl fmt::Display for HeaderError {
@@ -85,6 +87,7 @@ impl fmt::Display for HeaderError {
                 write!(f, "{what} of {length} bytes does not fit in a PROXY header (at most {limit})")
             }
             Self::NoAddress => f.write_str("the client has no IP address that could be sent"),
+            Self::NoHeader => f.write_str("there is no received header to pass on"),
             Self::Identity => f.write_str("a verified certificate without a TLS session"),
         }
     }
@@ -103,6 +106,11 @@ pub fn encode(out: &ProxyOut, header: &Header<'_>, buffer: &mut Vec<u8>) -> Resu
             Ok(())
         }
         ProxyVersion::ClientIp => client_ip(&header.endpoints, buffer),
+        ProxyVersion::Received => {
+            let received = header.received.filter(|received| !received.header.is_empty());
+            buffer.extend_from_slice(&received.ok_or(HeaderError::NoHeader)?.header);
+            Ok(())
+        }
         ProxyVersion::V2 => {
             let client = header.verdict.client();
             if header.session.is_none() && matches!(client, Client::Verified { .. }) {

@@ -238,6 +238,17 @@ fn the_address_alone_as_hitch_writes_it() {
 }
 
 #[test]
+fn a_received_header_is_passed_on_as_it_is_and_one_that_was_not_received_is_an_error() {
+    let (session, verdict) = (session(), anonymous());
+    let out = ProxyOut { version: ProxyVersion::Received, tlvs: Vec::new() };
+    let mut header = header(Some(&session), &verdict);
+    assert_eq!(refused(&out, &header), HeaderError::NoHeader);
+    let received = Received { header: b"PROXY UNKNOWN nonsense\r\n".to_vec(), ..Received::default() };
+    header.received = Some(&received);
+    assert_eq!(encoded(&out, &header), received.header);
+}
+
+#[test]
 fn a_common_name_without_a_value_is_left_out() {
     let session = session();
     let out = v2(&[Tlv::CertFingerprint, Tlv::Ssl(vec![SslTlv::Cn])]);

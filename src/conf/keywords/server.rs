@@ -71,6 +71,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
          Not together with a PROXY protocol header.",
     ),
     parameter(
+        "send-received-proxy",
+        "",
+        0,
+        |options, line, _| options.proxy.received = Some(line.word.at.clone()),
+        "Extension, Hitch's 'proxy-proxy': pass on the PROXY protocol header that the client side sent, version 1 or 2, as it is. What \
+         TLS has shown is not told. Needs 'accept-proxy' on every 'bind' line that leads here; not together with another header.",
+    ),
+    parameter(
         "no-send-proxy",
         "",
         0,

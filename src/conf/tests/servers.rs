@@ -85,11 +85,31 @@ fn what_hitch_sends() {
     );
     assert_eq!(proxy("send-client-ip").map(|out| out.version), Some(ProxyVersion::ClientIp));
     let said = |words: &str| codes(&backend(&format!("    server s 127.0.0.1:80 {words}\n")));
-    for words in ["send-client-ip send-proxy", "send-proxy-v2 send-client-ip", "send-client-ip proxy-v2-options ssl"] {
+    for words in [
+        "send-client-ip send-proxy",
+        "send-proxy-v2 send-client-ip",
+        "send-client-ip proxy-v2-options ssl",
+        "send-received-proxy send-proxy-v2",
+        "send-received-proxy send-proxy",
+        "send-received-proxy send-client-ip",
+    ] {
         assert!(said(words).contains(&"E231"), "{words}");
     }
     assert_eq!(said("send-proxy-v2 proxy-v2-options client-cert-pem,cert-fingerprint"), ["E231"]);
     assert_eq!(said("send-client-ip"), [""; 0]);
+    assert_eq!(said("send-received-proxy"), [""; 0]);
+}
+
+#[test]
+fn a_header_that_nobody_has_to_send_can_not_be_passed_on() {
+    let with = |parameters: &str| {
+        let bind = format!("frontend f\n    bind 127.0.0.1:1 accept-proxy\n    bind 127.0.0.1:2 {parameters}\n");
+        let text = format!("{bind}    timeout client 1s\n    default_backend be\n");
+        let text = backend(&format!("    server s 127.0.0.1:80 send-received-proxy\n{text}"));
+        codes(&text)
+    };
+    assert_eq!(with("accept-proxy"), [""; 0]);
+    assert_eq!(with(""), ["E232"]);
 }
 
 /// The version that is sent, and codes. The expectations were observed with HAProxy 2.6.12.

@@ -9,8 +9,14 @@ use crate::conf::words::{self, Kind};
 const PROXIES: Places = Places::DEFAULTS.and(Places::FRONTEND).and(Places::BACKEND);
 
 /// Words of this program's own; HAProxy must not have them.
-const EXTENSIONS: &[&str] =
-    &["option accept-tls-eof", "sni-nomatch-abort", "send-client-ip", "resolve-interval", "metrics socket"];
+const EXTENSIONS: &[&str] = &[
+    "option accept-tls-eof",
+    "sni-nomatch-abort",
+    "send-client-ip",
+    "send-received-proxy",
+    "resolve-interval",
+    "metrics socket",
+];
 
 #[test]
 fn one_row_for_each_keyword() {

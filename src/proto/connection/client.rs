@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Connection, Now, Phase, Scratch, TURN_BYTES};
+use crate::conf::model::ProxyVersion;
 use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::proxy_in::{self, Parse};
 use crate::proto::pump::Flow;
@@ -96,7 +97,10 @@ impl Connection {
             match &mut self.phase {
                 Phase::ProxyHeader => match proxy_in::parse(bytes) {
                     Parse::NeedMore => return 0,
-                    Parse::Complete { consumed, received } => {
+                    Parse::Complete { consumed, mut received } => {
+                        if self.route.proxy.as_ref().is_some_and(|out| out.version == ProxyVersion::Received) {
+                            received.header = bytes[..consumed].to_vec();
+                        }
                         self.received = Some(Box::new(received));
                         self.phase = match self.route.tls {
                             Some(_) => Phase::Greeting { greeting: None },
