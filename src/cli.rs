@@ -84,6 +84,7 @@ fn perform(arguments: Arguments) -> ExitCode {
                     warnings_fail: arguments.warnings_fail,
                     started_in,
                     check: std::iter::once("-c".into()).chain(std::env::args_os().skip(1)).collect(),
+                    listen_report: None,
                 })
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::conf::model::Purpose;
-use crate::material::ListenerKey;
+use crate::material::{ListenerKey, LogKey};
 use crate::report::ReportLine;
 use crate::sys::descriptors::{Passed, receive_with_descriptor, send_with_descriptor};
 
@@ -44,6 +44,8 @@ pub enum ToWorker {
     Stop,
     /// The service is in the background: let go of the terminal.
     Detach,
+    /// These log files were opened again; the descriptors are in the same order.
+    Logs(Vec<LogKey>),
     /// What has happened to the service so far.
     History(History),
 }
@@ -131,8 +133,8 @@ pub enum DescriptorRole {
         /// Which loop accepts from it.
         loop_index: u16,
     },
-    /// Where lines for `fd@n` go; the number in the master.
-    Log(i32),
+    /// Where lines for `fd@n` or a file go.
+    Log(LogKey),
     /// A listening socket of the process itself.
     Admin(Admin),
 }

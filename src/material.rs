@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::conf::hitch::Lowered;
-use crate::conf::model::BindAddress;
+use crate::conf::model::{BindAddress, LogSink};
 
 /// All that a generation is built from. Building is a pure function of it.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ impl Files {
         self.entries.get(path)
     }
 }
+
+/// Key of a log target whose descriptor comes from the master.
+pub type LogKey = LogSink;
 
 /// Key of a listener: two `bind` addresses with the same key share the open sockets across reloads.
 pub type ListenerKey = BindAddress;

@@ -8,6 +8,7 @@ use super::arguments::Arguments;
 use super::overview;
 use crate::conf;
 use crate::conf::diagnostic::Diagnostic;
+use crate::master;
 use crate::master::handover::can_take_over;
 use crate::master::material::{Request, collect};
 use crate::master::plan::Plan;
@@ -65,6 +66,8 @@ pub(super) fn check(request: &Request, warnings_fail: bool, for_haproxy: bool) -
     if let Err(diagnostic) = Plan::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
+    let log_files = master::check_log_files(&collected.model, &request.directory);
+    report.extend(report::render(&log_files, &material.sources));
     let shared =
         Shared { stats: Stats::new(1), tickets: Arc::new(TicketKeys::new(Instant::now())), started: Instant::now() };
     let mut overview = String::new();

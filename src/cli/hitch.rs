@@ -1,10 +1,10 @@
 //! `bowline hitch …`, and the program under the name `hitch`: Hitch's command line, words and exit codes.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{check, print};
+use super::{check, print, text};
 use crate::conf::hitch::{self, Task};
 use crate::master::material::{Request, lower_hitch};
 use crate::master::{self, Background, Options};
@@ -41,7 +41,7 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
         }
     };
     if readable.is_empty() {
-        print(hitch::USAGE);
+        print(&text::hitch_help());
         return ExitCode::FAILURE;
     }
     let directory = match std::env::current_dir() {
@@ -51,8 +51,8 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
     let started_in = directory.clone();
     let request = Request { sources: Vec::new(), hitch: Some(readable), directory };
     match command_line.task {
-        Task::Help => print(hitch::USAGE),
-        Task::Version => print(&super::text::version()),
+        Task::Help => print(&text::hitch_help()),
+        Task::Version => print(&text::version()),
         Task::Dump => dump(&request),
         Task::Test => test(&request),
         Task::Serve => master::run(Options {
@@ -64,6 +64,7 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
             warnings_fail: false,
             check: check_words(words),
             started_in,
+            listen_report: command_line.listen_report.map(PathBuf::from),
         }),
     }
 }

@@ -1,6 +1,7 @@
 //! `--manual`: the manual pages. What is in a table comes from the table; the rest stands here.
 
 mod configuration;
+mod hitch;
 mod program;
 mod roff;
 
@@ -41,6 +42,13 @@ static PAGES: &[Page] = &[
         title: "File formats",
         about: "the configuration of bowline",
         body: configuration::body,
+    },
+    Page {
+        name: "bowline-hitch",
+        section: 8,
+        title: "System administration",
+        about: "run a configuration of Hitch",
+        body: hitch::body,
     },
 ];
 

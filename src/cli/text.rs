@@ -1,6 +1,7 @@
 //! Help and versions.
 
 use super::options::{Effect, Group, OPTIONS, SUBCOMMANDS};
+use crate::conf::hitch;
 use crate::sys::privileges;
 use crate::versions;
 
@@ -55,6 +56,38 @@ none.
     let ignored = format!("Options of HAProxy that mean nothing here are accepted with a notice: {}", names.join(" "));
     wrap(&mut text, &ignored, 0, 0);
     text
+}
+
+/// `bowline hitch --help`
+pub(super) fn hitch_help() -> String {
+    let mut text = String::from(
+        "\
+Usage: bowline hitch [OPTION]... [PEM]...
+
+Runs what Hitch's command line and hitch.conf describe. Options go before the
+file. PEM files are added to those of the file; the last one is the default.
+",
+    );
+    text.push('\n');
+    for other in hitch::OTHERS {
+        let value = if other.value.is_empty() { String::new() } else { format!("={}", other.value) };
+        entry(&mut text, &hitch_term(other.letter, other.name, &value), other.doc);
+    }
+    text.push('\n');
+    for row in hitch::OPTIONS.iter().filter(|row| row.is_on_command_line()) {
+        let value = if row.is_switch() { "[=on|off]".to_owned() } else { format!("={}", row.value) };
+        entry(&mut text, &hitch_term(row.letter, row.name, &value), row.doc);
+    }
+    let files: Vec<&str> = hitch::OPTIONS.iter().filter(|row| !row.is_on_command_line()).map(|row| row.name).collect();
+    text.push('\n');
+    wrap(&mut text, &format!("Only in hitch.conf: {}. See bowline-hitch(8).", files.join(" ")), 0, 0);
+    text
+}
+
+/// `-f, --frontend=[HOST]:PORT`
+fn hitch_term(letter: u8, name: &str, value: &str) -> String {
+    let letter = if letter == 0 { String::new() } else { format!("-{}, ", char::from(letter)) };
+    format!("{letter}--{name}{value}")
 }
 
 /// A term and what is said about it, in two columns.

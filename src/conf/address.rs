@@ -305,6 +305,12 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
             .help(help));
         }
     }
+    if let Some(path) = text.strip_prefix(b"file@") {
+        if path.is_empty() {
+            return Err(AddressError::new("E103", "the path of the log file is missing".into()));
+        }
+        return Ok(LogSink::File(PathBuf::from(OsStr::from_bytes(path))));
+    }
     if text.starts_with(b"tcp@") || text.starts_with(b"tcp4@") || text.starts_with(b"tcp6@") {
         return Err(AddressError::new(
             "E120",
@@ -333,6 +339,6 @@ pub(crate) fn log(text: &[u8]) -> Result<LogSink, AddressError> {
     match literal(host, family)? {
         Some(address) if !address.is_unspecified() => Ok(LogSink::Udp(SocketAddr::new(address, port))),
         _ => Err(AddressError::new("E103", format!("'{}' is not a log target", shown(text)))
-            .help("a target is stderr, stdout, fd@<n>, a path such as /dev/log, or an IP address with port; host names are not looked up")),
+            .help("a target is stderr, stdout, fd@<n>, file@<path>, a path such as /dev/log, or an IP address with port; host names are not looked up")),
     }
 }

@@ -204,7 +204,7 @@ impl LogHost {
 }
 
 /// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogSink {
     /// `stdout`, `stderr`, `fd@n`: the descriptor's number in the master.
     Descriptor(i32),
@@ -212,6 +212,8 @@ pub enum LogSink {
     Unix(PathBuf),
     /// `192.0.2.1:514`: UDP syslog.
     Udp(SocketAddr),
+    /// `file@/var/log/x.log` (extension): a file that the master opens, at every reload anew and when another one stands there.
+    File(PathBuf),
 }
 
 /// `format` of a log target.

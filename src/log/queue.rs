@@ -26,6 +26,8 @@ pub struct Queue {
     entries: SyncSender<Entry>,
     lost: Arc<Lost>,
     inherited: Arc<Mutex<Inherited>>,
+    /// A file that may be in use has a new descriptor.
+    reopened: Arc<AtomicBool>,
 }
 
 /// The threads behind a [`Queue`]. Dropping it lets them run on.
@@ -62,11 +64,12 @@ fn name(sink: &LogSink) -> String {
         LogSink::Descriptor(number) => format!("fd@{number}"),
         LogSink::Unix(path) => path.display().to_string(),
         LogSink::Udp(address) => address.to_string(),
+        LogSink::File(path) => format!("file@{}", path.display()),
     }
 }
 
-/// Descriptors above 2 that `fd@n` targets may name, by their number in the master.
-type Inherited = HashMap<i32, OwnedFd>;
+/// Descriptors that came from the master: those above 2 that `fd@n` targets name, and files.
+type Inherited = HashMap<LogSink, OwnedFd>;
 
 enum Entry {
     Line {
@@ -93,11 +96,18 @@ impl Queue {
         Self::with_capacity(CAPACITY)
     }
 
-    /// Lets `fd@n` targets name this descriptor, for as long as the process runs. To be called before such a target is used.
-    pub fn inherit(&self, number: i32, descriptor: OwnedFd) {
+    /// Lines for this target go to the descriptor, for as long as the process runs; those for a file, until it is opened again.
+    /// To be called before such a target is used.
+    pub fn inherit(&self, target: LogSink, descriptor: OwnedFd) {
         let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-        // Its master's descriptor of this number never becomes another one.
-        inherited.entry(number).or_insert(descriptor);
+        if matches!(target, LogSink::File(_)) {
+            inherited.insert(target, descriptor);
+            drop(inherited);
+            self.reopened.store(true, Ordering::Release);
+        } else {
+            // Its master's descriptor of this number never becomes another one.
+            inherited.entry(target).or_insert(descriptor);
+        }
     }
 
     fn with_capacity(capacity: usize) -> io::Result<(Self, Writer)> {
@@ -107,10 +117,17 @@ impl Queue {
         let lost = Arc::new(Lost::default());
         let stop = Arc::new(AtomicBool::new(false));
         let inherited = Arc::new(Mutex::new(Inherited::new()));
-        let router = Router { inherited: inherited.clone(), sinks: HashMap::new(), lost: lost.clone(), alive };
+        let reopened = Arc::new(AtomicBool::new(false));
+        let router = Router {
+            inherited: inherited.clone(),
+            reopened: reopened.clone(),
+            sinks: HashMap::new(),
+            lost: lost.clone(),
+            alive,
+        };
         let stopping = stop.clone();
         std::thread::Builder::new().name("log".into()).spawn(move || router.run(&received, &stopping))?;
-        Ok((Self { entries: entries.clone(), lost, inherited }, Writer { entries, stop, finished }))
+        Ok((Self { entries: entries.clone(), lost, inherited, reopened }, Writer { entries, stop, finished }))
     }
 
     /// Hands over a line for those of `targets` that take this severity. Never blocks; without a taker or room it is
@@ -154,6 +171,7 @@ impl Writer {
 
 struct Router {
     inherited: Arc<Mutex<Inherited>>,
+    reopened: Arc<AtomicBool>,
     /// Open sinks, each with the targets that used it last: when those are gone, so is the reason to keep it.
     sinks: HashMap<LogSink, (Sink, Weak<Targets>)>,
     lost: Arc<Lost>,
@@ -183,6 +201,10 @@ impl Router {
     }
 
     fn route(&mut self, targets: &Arc<Targets>, level: u8, at: SystemTime, text: &str) {
+        if self.reopened.swap(false, Ordering::AcqRel) {
+            // What waits for the old file still goes there.
+            self.sinks.retain(|sink, _| !matches!(sink, LogSink::File(_)));
+        }
         for (index, sink) in targets.taking(level) {
             let frame = targets.frame(index, level, at, text);
             match self.sink(sink, targets) {

@@ -75,8 +75,8 @@ pub(super) enum Outlet {
 
 impl Outlet {
     /// Opens `sink`. Descriptors above 2 must be among the `inherited` ones: a number alone might by now be a
-    /// client's socket.
-    pub(super) fn open(sink: &LogSink, inherited: &HashMap<i32, OwnedFd>) -> io::Result<Self> {
+    /// client's socket. Files must be there too: the worker can not open any.
+    pub(super) fn open(sink: &LogSink, inherited: &HashMap<LogSink, OwnedFd>) -> io::Result<Self> {
         Ok(match sink {
             LogSink::Unix(path) => {
                 let socket = UnixDatagram::unbound()?;
@@ -94,7 +94,7 @@ impl Outlet {
             }
             LogSink::Descriptor(1) => Self::Descriptor(io::stdout().as_fd().try_clone_to_owned()?),
             LogSink::Descriptor(2) => Self::Descriptor(io::stderr().as_fd().try_clone_to_owned()?),
-            LogSink::Descriptor(number) => match inherited.get(number) {
+            LogSink::Descriptor(_) | LogSink::File(_) => match inherited.get(sink) {
                 Some(descriptor) => Self::Descriptor(descriptor.try_clone()?),
                 None => return Err(io::Error::from(io::ErrorKind::NotFound)),
             },

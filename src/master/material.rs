@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::net::ToSocketAddrs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -140,17 +141,43 @@ pub fn lower_hitch(words: &[String], directory: &Path, again: bool) -> Result<Hi
             Some((path.to_owned(), text))
         }
     };
-    let list = |path: &str| {
-        let names = file_names(&directory.join(path)).map_err(|error| reason(&error))?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    let list = |path: &str| list(&directory.join(path)).map_err(|error| reason(&error));
+    #[expect(clippy::disallowed_methods, reason = "this is the master, at a start or on a thread of its own")]
+    let resolve = |host: &str| {
+        let addresses = (host, 0).to_socket_addrs().map_err(|error| reason(&error))?;
+        Ok(addresses.map(|address| address.ip()).collect())
     };
-    let (lowered, diagnostics) = hitch::lower(&command_line, file.as_ref(), &list);
+    let outside = hitch::Outside { list: &list, resolve: &resolve };
+    let (lowered, diagnostics) = hitch::lower(&command_line, file.as_ref(), outside);
     let sources: Vec<_> = file.into_iter().chain([line]).collect();
     let report = report::render(&diagnostics, &sources);
     match lowered {
         Some(lowered) => Ok(Hitch { sources, lowered, report }),
         None => Err(report),
     }
+}
+
+/// What is in a directory, links not followed.
+fn list(directory: &Path) -> io::Result<hitch::Listing> {
+    let mut listing = hitch::Listing::default();
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        let not_readable = |name: std::ffi::OsString| {
+            io::Error::other(format!("the name '{}' is not UTF-8", Path::new(&name).display()))
+        };
+        let (name, kind) = (entry.file_name().into_string().map_err(not_readable)?, entry.file_type()?);
+        if kind.is_file() {
+            listing.files.push(name);
+        } else if kind.is_symlink() {
+            listing.links.push(name);
+        }
+        if listing.files.len() > DIRECTORY_FILES_MAX {
+            return Err(io::Error::other(format!("more than {DIRECTORY_FILES_MAX} files")));
+        }
+    }
+    listing.files.sort();
+    listing.links.sort();
+    Ok(listing)
 }
 
 /// Name as given and text of every configuration file.

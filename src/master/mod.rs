@@ -20,6 +20,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use logging::check_files as check_log_files;
+
 use daemon::{Detached, Promise};
 use handover::Handover;
 use listeners::{Kept, Listeners};
@@ -63,6 +65,8 @@ pub struct Options {
     pub started_in: PathBuf,
     /// The words of a command line that checks the same configuration and starts nothing.
     pub check: Vec<OsString>,
+    /// Where to write the addresses that are listened on, once the service is up.
+    pub listen_report: Option<PathBuf>,
 }
 
 impl Options {

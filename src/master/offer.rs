@@ -21,7 +21,7 @@ pub(super) struct Configuration {
     pub(super) plan: Plan,
     pub(super) wanted: Vec<Wanted>,
     pub(super) report: Vec<ReportLine>,
-    /// Descriptors above 2 that `log fd@n` names.
+    /// Descriptors that log targets need.
     pub(super) log_descriptors: LogDescriptors,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn encode(
     let mut descriptors = vec![Arc::new(sealed_memory(c"material", &material)?)];
     let mut roles: Vec<DescriptorRole> = Vec::new();
     let logs = configuration.log_descriptors.iter();
-    let logs = logs.map(|(number, descriptor)| (DescriptorRole::Log(*number), descriptor.clone()));
+    let logs = logs.map(|(key, descriptor)| (DescriptorRole::Log(key.clone()), descriptor.clone()));
     for (role, descriptor) in sockets.into_iter().chain(logs) {
         roles.push(role);
         descriptors.push(descriptor);

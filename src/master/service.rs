@@ -9,8 +9,10 @@ mod stop;
 mod supervise;
 mod upgrade;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -194,7 +196,15 @@ impl Service {
     fn next_timer(&self) -> Option<Instant> {
         let drained = self.draining.as_ref().and_then(|draining| draining.kill_at);
         let names = self.refresh.next().filter(|_| self.draining.is_none());
-        let timers = [self.restart_at, drained, names, self.rehearsal_ends(), self.next_check(), self.next_sign()];
+        let timers = [
+            self.restart_at,
+            drained,
+            names,
+            self.rehearsal_ends(),
+            self.next_check(),
+            self.next_sign(),
+            self.logging.check_at(),
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -214,6 +224,7 @@ impl Service {
     fn handle_timers(&mut self, now: Instant) {
         self.give_signs(now);
         self.check_rehearsal(now);
+        self.check_log_files(now);
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart();
         }
@@ -235,6 +246,9 @@ impl Service {
                 }
             }
         }
+        if let Err((path, error)) = self.report_listeners() {
+            return self.fail_to_come_up(&format!("cannot write {}: {}", path.display(), reason(&error)));
+        }
         if promise.detaches() {
             self.detached = true;
             self.send(&ToWorker::Detach);
@@ -244,6 +258,27 @@ impl Service {
         }
         if self.detached {
             let _ = std::env::set_current_dir("/");
+        }
+    }
+
+    fn report_listeners(&self) -> Result<(), (PathBuf, io::Error)> {
+        let (Some(path), Some(in_force)) = (&self.options.listen_report, &self.in_force) else { return Ok(()) };
+        let lines: String = in_force.wanted.iter().map(|wanted| format!("{}\n", wanted.key)).collect();
+        let path = self.options.request.directory.join(path);
+        std::fs::write(&path, lines).map_err(|error| (path, error))
+    }
+
+    /// Log files that were moved away are opened again.
+    fn check_log_files(&mut self, now: Instant) {
+        let Some(in_force) = self.in_force.as_mut().filter(|_| self.logging.check_at().is_some_and(|at| at <= now))
+        else {
+            return;
+        };
+        let directory = &self.options.request.directory;
+        let opened = self.logging.reopen(&mut in_force.log_descriptors, directory, in_force.plan.ids, now);
+        if !opened.is_empty() {
+            let (keys, descriptors): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+            self.send_with(&ToWorker::Logs(keys), &descriptors);
         }
     }
 

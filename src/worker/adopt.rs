@@ -11,7 +11,7 @@ use crate::control::{Control, Sources};
 use crate::event_loop::{self, Command, Handle};
 use crate::ipc::{Admin, Adopt, Certificates, DescriptorRole, ToMaster};
 use crate::log::{Queue, logger};
-use crate::material::{ListenerKey, Material};
+use crate::material::{ListenerKey, LogKey, Material};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::snapshot::{Shared, Snapshot};
 use crate::sys::descriptors::read_sealed_memory;
@@ -21,8 +21,8 @@ const ADOPTION: Duration = Duration::from_secs(30);
 
 /// New listeners of one loop.
 type Opened = Vec<(ListenerKey, OwnedFd)>;
-/// A descriptor that `log fd@n` names, with its number in the master.
-type LogDescriptor = (i32, OwnedFd);
+/// A descriptor that a log target needs.
+type LogDescriptor = (LogKey, OwnedFd);
 
 /// A generation that only has to be put in force.
 struct Prepared {
@@ -96,7 +96,7 @@ impl Worker {
         let mut sockets = Sockets { opened, admin: Vec::new(), logs: Vec::new() };
         for (role, descriptor) in roles.iter().zip(descriptors) {
             match role {
-                DescriptorRole::Log(number) => sockets.logs.push((*number, descriptor)),
+                DescriptorRole::Log(key) => sockets.logs.push((key.clone(), descriptor)),
                 DescriptorRole::Admin(admin) => sockets.admin.push((admin.clone(), descriptor)),
                 DescriptorRole::Listener { key, loop_index } => {
                     let list = sockets.opened.get_mut(usize::from(*loop_index));

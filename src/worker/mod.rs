@@ -135,8 +135,8 @@ impl Worker {
         let ending = loop {
             match self.channel.poll_receive()? {
                 Incoming::Message(ToWorker::Adopt(adopt), descriptors) => self.handle_adopt(adopt, descriptors)?,
-                Incoming::Message(message, _) => {
-                    if let Some(ending) = self.handle_other(message)? {
+                Incoming::Message(message, descriptors) => {
+                    if let Some(ending) = self.handle_other(message, descriptors)? {
                         break ending;
                     }
                 }
@@ -147,7 +147,7 @@ impl Worker {
         self.end(ending)
     }
 
-    fn handle_other(&mut self, message: ToWorker) -> io::Result<Option<Ending>> {
+    fn handle_other(&mut self, message: ToWorker, descriptors: Vec<OwnedFd>) -> io::Result<Option<Ending>> {
         match message {
             ToWorker::Drain { limit } => return Ok(Some(Ending::Drain(limit))),
             ToWorker::Stop => return Ok(Some(Ending::Stop)),
@@ -163,6 +163,11 @@ impl Worker {
                 facts.reloads_refused.set(history.reloads_refused);
                 facts.last_reload_adopted.set(u64::from(history.last_adopted));
                 facts.last_adopted_at.set(history.last_adopted_at);
+            }
+            ToWorker::Logs(keys) => {
+                if let Some((queue, _)) = &self.logging {
+                    keys.into_iter().zip(descriptors).for_each(|(key, descriptor)| queue.inherit(key, descriptor));
+                }
             }
             ToWorker::Start(_) | ToWorker::Adopt(_) => return Err(io::Error::other("unexpected message")),
         }

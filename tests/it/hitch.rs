@@ -1,13 +1,18 @@
 //! `bowline hitch`: a hitch.conf works as with Hitch, down to the bytes of the header.
 
+mod corpus;
+
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::Signal;
 use rustls::AlertDescription;
 
 use super::support::bowline::program;
-use super::support::client::{Client, Ending, Version};
+use super::support::client::{Client, Ending, Tls, Version, dial};
 use super::support::peers::{Server, skipped};
+use super::support::proxy_header;
 use super::support::{Bowline, DEADLINE, Leaf, Peer, Scripted, Site, both_versions, eventually, pki};
 
 /// An address as Hitch writes it.
@@ -53,22 +58,27 @@ fn header_without_ports(peer: &mut Peer) -> Vec<u8> {
 /// What the backend gets from Hitch and from Bowline with the same settings, for the same client.
 #[track_caller]
 fn both(more: &str, client: &Client, read: impl Fn(&mut Peer) -> Vec<u8>) {
+    both_by(more, |address| client.try_connect(address), read);
+}
+
+/// The same for whoever connects in this way.
+#[track_caller]
+fn both_by(more: &str, connect: impl Fn(SocketAddr) -> Result<Tls, Ending>, read: impl Fn(&mut Peer) -> Vec<u8>) {
     let backend = Scripted::start();
     let site = Site::new();
-    // The lists of suites that hold without this differ.
-    let more = &format!("ciphers = \"ECDHE-ECDSA-AES128-GCM-SHA256\"\n{more}");
     let hitch = Server::hitch(&config(&site, backend.address(), &format!("frontend = \"{{address}}\"\n{more}")));
     // Hitch may listen a moment before its worker does, and reset who comes in between.
     let mut tls = None;
     eventually("handshake with Hitch", DEADLINE, || {
-        tls = client.try_connect(hitch.address()).ok();
+        tls = connect(hitch.address()).ok();
         tls.is_some()
     });
     let from_hitch = read(&mut backend.accept());
     drop((tls, hitch));
 
     let bowline = serve(site, backend.address(), more);
-    let _tls = client.connect(bowline.main());
+    let tls = connect(bowline.main());
+    let _tls = tls.unwrap_or_else(|ending| panic!("{more}: {ending:?}\n{}", bowline.log.text()));
     let from_bowline = read(&mut backend.accept());
     assert_eq!(from_bowline, from_hitch, "{more}:\n{}\n{}", text(&from_bowline), text(&from_hitch));
 }
@@ -111,6 +121,43 @@ both_versions! {
             words.join(" ").into_bytes()
         };
         both("write-proxy-v1 = on", &Client::new(version), without_ports);
+    }
+
+    fn a_received_header_is_passed_on_as_hitch_passes_it_on(version) {
+        if skipped() {
+            return;
+        }
+        let from: SocketAddr = "192.0.2.77:4711".parse().expect("an address");
+        let to: SocketAddr = "198.51.100.1:8883".parse().expect("an address");
+        let tlvs = [(proxy_header::AUTHORITY, b"other.test".to_vec()), (0xe0, vec![0; 300])];
+        for header in [
+            b"PROXY TCP4 192.0.2.77 198.51.100.1 4711 8883\r\n".to_vec(),
+            b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 8883\r\n".to_vec(),
+            b"PROXY UNKNOWN some words\r\n".to_vec(),
+            proxy_header::encode(from, to, &tlvs),
+            [&proxy_header::SIGNATURE[..], b"\x20\x00\x00\x00"].concat(),
+        ] {
+            let connect = |address| {
+                let mut tcp = dial(address);
+                tcp.write_all(&header).expect("a header");
+                let mut tls = Client::new(version).over(tcp);
+                tls.handshake()?;
+                tls.write_all(b"data");
+                Ok(tls)
+            };
+            both_by("proxy-proxy = on\nalpn-protos = \"h2\"", connect, |peer| {
+                let bytes = peer.read_exact(header.len() + 4);
+                assert_eq!(bytes, [&header[..], b"data"].concat());
+                bytes
+            });
+        }
+    }
+
+    fn a_client_without_a_header_is_refused(version) {
+        let backend = Scripted::start();
+        let bowline = serve(Site::new(), backend.address(), "proxy-proxy = on");
+        let _ = Client::new(version).refused(bowline.main());
+        backend.assert_untouched_by(bowline);
     }
 
     fn a_name_that_nobody_has_is_refused_and_no_name_is_not(version) {
@@ -202,4 +249,55 @@ fn the_name_of_the_program_counts() {
     use std::os::unix::process::CommandExt as _;
     let output = Command::new(program()).arg0("/usr/sbin/hitch").arg("--help").output().expect("bowline runs");
     assert!(text(&output.stdout).starts_with("Usage: bowline hitch"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_log_file_is_opened_again_after_it_was_moved_away() {
+    let site = Site::new();
+    let main = brackets(site.address("main"));
+    let frontend = format!("frontend = \"{main}\"\nlog-level = 2\nlog-filename = \"{{dir}}/hitch.log\"");
+    let backend = Scripted::start();
+    site.write("hitch.conf", config(&site, backend.address(), &frontend));
+    let mut bowline = Bowline::hitch(site, &["--config={dir}/hitch.conf"]);
+    let (path, address) = (bowline.site.dir().to_owned(), bowline.main());
+    let logged = |name: &str, word: &str| {
+        let path = path.join(name);
+        eventually(&format!("'{word}' in {name}"), DEADLINE, || {
+            std::fs::read_to_string(&path).is_ok_and(|text| text.contains(word))
+        });
+    };
+    let rename = |new: &str| {
+        let [from, to] = ["hitch.log", new].map(|name| path.join(name));
+        std::fs::rename(from, to).expect("a renamed file");
+    };
+    let served = || {
+        let mut tls = Client::new(Version::Tls13).connect(address);
+        tls.write_all(b"data");
+        assert_eq!(backend.accept().read_exact(4), b"data");
+        drop(tls);
+        logged("hitch.log", " hitch-1~ hitch-backend/backend ");
+    };
+    served();
+    // Log rotation does not always ask for a reload.
+    rename("hitch.log.1");
+    eventually("the file again", DEADLINE, || path.join("hitch.log").exists());
+    served();
+    rename("hitch.log.2");
+    bowline.signal(Signal::SIGHUP);
+    logged("hitch.log.2", "worker adopted generation 2");
+    served();
+    bowline.signal(Signal::SIGTERM);
+    assert!(bowline.wait_exit(DEADLINE).success());
+    logged("hitch.log", "stopped");
+}
+
+#[test]
+fn where_it_listens_is_written_to_a_file() {
+    let site = Site::new();
+    let main = brackets(site.address("main"));
+    site.write("hitch.conf", config(&site, Scripted::start().address(), &format!("frontend = \"{main}\"")));
+    let bowline = Bowline::hitch(site, &["--config={dir}/hitch.conf", "--dbg-listen={dir}/listening", "-L", "2"]);
+    let path = bowline.site.path("listening");
+    let expected = format!("{}\n", bowline.main());
+    eventually("the addresses", DEADLINE, || std::fs::read_to_string(&path).is_ok_and(|text| text == expected));
 }

@@ -33,51 +33,56 @@ pub struct CommandLine {
     pub task: Task,
     /// `--config`: a file; `-` or nothing is standard input.
     pub config: Option<String>,
+    /// `--dbg-listen`: where to write the addresses that are listened on.
+    pub listen_report: Option<String>,
     /// All words with a blank between them: what places on the command line refer to.
     pub text: String,
     pub(super) settings: Vec<Setting>,
 }
 
-/// `--help`
-pub const USAGE: &str = "\
-Usage: bowline hitch [OPTIONS] [PEM]...
+/// An option that is no setting.
+#[derive(Debug)]
+pub struct Other {
+    /// Its name.
+    pub name: &'static str,
+    /// Its letter; 0: none.
+    pub letter: u8,
+    /// Its value, named for help and manual; empty: it takes none.
+    pub value: &'static str,
+    /// What it does: whole sentences.
+    pub doc: &'static str,
+}
 
-Runs what Hitch's command line and hitch.conf describe. Options override the
-file. PEM files add to those of the file; the last one is the default.
+/// All of them.
+pub static OTHERS: &[Other] = &[
+    other(
+        "config",
+        0,
+        "FILE",
+        "Read hitch.conf(5); '-' is standard input. Wherever it stands, the other options go before the file.",
+    ),
+    other(
+        "dump",
+        0,
+        "",
+        "Print the same as a configuration for 'bowline -f', and exit. What HAProxy has no word for stands between '.if \
+         feature(BOWLINE)' and '.endif', which HAProxy passes over. Not in Hitch.",
+    ),
+    other("test", b't', "", "Check everything that a start would check, and exit with 0 if it is well, else with 1."),
+    other("version", b'V', "", "Print the version and exit."),
+    other("help", b'h', "", "Print a summary of the options and exit."),
+    other(
+        "dbg-listen",
+        0,
+        "FILE",
+        "Write the addresses that the service listens on to a file, a line each, once it is up.",
+    ),
+    other("client", 0, "", "Refused: this program does not speak TLS towards servers."),
+];
 
-  --config=FILE              read hitch.conf(5); '-' is standard input
-  --dump                     print the same as a configuration for bowline -f
-  -t, --test                 check everything, then exit
-  -V, --version              print the version, then exit
-  -h, --help                 this text
-
-  -f, --frontend=[HOST]:PORT[+CERT]    default [*]:8443
-  -b, --backend=[HOST]:PORT|PATH       default [127.0.0.1]:8000
-  --tls-protos=LIST          TLSv1.2, TLSv1.3 (default: both)
-  --alpn-protos=LIST         protocols with commas between them
-  --sni-nomatch-abort[=on|off]
-  -c, --ciphers=LIST         of TLS 1.2, as for OpenSSL
-  -O, --prefer-server-ciphers[=on|off] default on (Hitch: off)
-  --write-proxy-v2[=on|off], --write-proxy[=on|off]
-  --write-proxy-v1[=on|off]
-  --write-ip[=on|off]
-  --backend-connect-timeout=SECS       default 30
-  --ssl-handshake-timeout=SECS         default 30
-  -n, --workers=NUM|auto     default 1
-  -B, --backlog=NUM          default 100
-  -k, --keepalive=SECS       default 3600
-  -u, --user=USER            -g, --group=GROUP
-  --daemon[=on|off]          -p, --pidfile=FILE
-  -s, --syslog[=on|off]      --syslog-facility=FACILITY
-  -L, --log-level=NUM        0 silence, 1 errors and warnings, 2 all
-  -q, --quiet[=on|off]
-
-Hitch's other options are known and refused, each with the reason.
-";
-
-/// Names that are no settings.
-const TASKS: [(&str, u8); 7] =
-    [("config", 0), ("dump", 0), ("test", b't'), ("version", b'V'), ("help", b'h'), ("client", 0), ("dbg-listen", 0)];
+const fn other(name: &'static str, letter: u8, value: &'static str, doc: &'static str) -> Other {
+    Other { name, letter, value, doc }
+}
 
 /// A name on the command line.
 #[derive(Clone, Copy)]
@@ -122,9 +127,6 @@ pub fn parse(words: &[String]) -> Result<CommandLine, Box<Diagnostic>> {
         } else {
             reader.letters(&word[1..], mark)?;
         }
-        if matches!(reader.line.task, Task::Version | Task::Help) {
-            break;
-        }
     }
     Ok(reader.line)
 }
@@ -153,7 +155,7 @@ impl Reader<'_> {
             rest = &rest[letter.len_utf8()..];
             let is = |known: u8| known != 0 && char::from(known) == letter;
             let setting = OPTIONS.iter().find(|row| is(row.letter)).map(Name::Setting);
-            let other = || TASKS.iter().find(|(_, known)| is(*known)).map(|(name, _)| Name::Other(name));
+            let other = || OTHERS.iter().find(|other| is(other.letter)).map(|other| Name::Other(other.name));
             let Some(name) = setting.or_else(other) else {
                 let letter = shown(letter.to_string().as_bytes());
                 return Err(Box::new(mark.error("H101", format!("unknown option '-{letter}'"))));
@@ -179,18 +181,22 @@ impl Reader<'_> {
                 return error("'--client': this program does not speak TLS towards servers; use stunnel".to_owned());
             }
             Name::Other("dbg-listen") => {
-                return Err(Box::new(mark.error("E120", "'--dbg-listen' is valid Hitch but not implemented yet")));
+                self.line.listen_report = Some(self.operand(name, value, mark)?.0).filter(|path| !path.is_empty());
+                return Ok(());
             }
             Name::Other(task) => {
                 if value.is_some() {
                     return error(format!("'--{task}' takes no value"));
                 }
-                self.line.task = match task {
-                    "dump" => Task::Dump,
-                    "test" => Task::Test,
-                    "version" => Task::Version,
-                    _ => Task::Help,
-                };
+                // The first of these two is what Hitch does, whatever follows.
+                if !matches!(self.line.task, Task::Version | Task::Help) {
+                    self.line.task = match task {
+                        "dump" => Task::Dump,
+                        "test" => Task::Test,
+                        "version" => Task::Version,
+                        _ => Task::Help,
+                    };
+                }
                 return Ok(());
             }
         };
@@ -243,7 +249,7 @@ impl Reader<'_> {
 fn long_name(name: &str, mark: &Mark) -> Result<Name, Box<Diagnostic>> {
     let settings = OPTIONS.iter().filter(|row| row.scope & LINE != 0).map(|row| (row.name, Name::Setting(row)));
     let aliases = ALIASES.iter().filter_map(|(alias, of)| Some((*alias, Name::Setting(find(of)?))));
-    let others = TASKS.iter().map(|(name, _)| (*name, Name::Other(name)));
+    let others = OTHERS.iter().map(|other| (other.name, Name::Other(other.name)));
     let all: Vec<(&str, Name)> = settings.chain(aliases).chain(others).collect();
     if let Some((_, exact)) = all.iter().find(|(known, _)| *known == name) {
         return Ok(*exact);
@@ -272,7 +278,11 @@ fn long_name(name: &str, mark: &Mark) -> Result<Name, Box<Diagnostic>> {
 }
 
 fn versions(text: &str) -> Option<Value> {
-    let names: Vec<String> = text.split([' ', ',', ':']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> = text
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
     let known = names.iter().all(|name| VERSIONS.contains(&name.as_str()));
     (known && !names.is_empty()).then_some(Value::Versions(names))
 }

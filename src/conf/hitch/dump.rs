@@ -94,6 +94,22 @@ impl Writer {
         self.lowered.text.push('\n');
     }
 
+    /// A line, with the condition around it that HAProxy passes over if it has words that HAProxy does not know.
+    pub(super) fn line_in(&mut self, extension: bool, indent: usize, pieces: &[Piece<'_>]) {
+        if extension {
+            self.extension(|writer| writer.line(indent, pieces));
+        } else {
+            self.line(indent, pieces);
+        }
+    }
+
+    /// Lines that are for Bowline alone.
+    pub(super) fn extension(&mut self, lines: impl FnOnce(&mut Self)) {
+        self.bare(".if feature(BOWLINE)");
+        lines(self);
+        self.bare(".endif");
+    }
+
     /// A line of a section whose words all come from one place.
     pub(super) fn plain(&mut self, indent: usize, words: &[&str], mark: &Mark) {
         let pieces: Vec<Piece<'_>> = words.iter().map(|word| Piece { text: (*word).to_owned(), mark }).collect();
@@ -101,12 +117,17 @@ impl Writer {
     }
 
     pub(super) fn comment(&mut self, text: &str) {
-        self.line += 1;
-        self.lowered.text.push_str(&format!("# {text}\n"));
+        self.bare(&format!("# {text}"));
     }
 
     pub(super) fn blank(&mut self) {
+        self.bare("");
+    }
+
+    /// A line without words that come from somewhere.
+    fn bare(&mut self, text: &str) {
         self.line += 1;
+        self.lowered.text.push_str(text);
         self.lowered.text.push('\n');
     }
 

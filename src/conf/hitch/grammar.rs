@@ -1,33 +1,40 @@
 //! Tokens to settings (Hitch's cfg_parser.y).
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::diagnostic::{Diagnostic, Diagnostics, shown};
 use super::super::keywords::nearest;
 use super::Mark;
 use super::lexer::{self, Kind, Token};
-use super::options::{self, FRONTEND, GLOBAL, LINE, OPTIONS, Row, Scope, Setting, Takes, VERSIONS, Value};
+use super::options::{self, FRONTEND, GLOBAL, LINE, OPTIONS, Row, Scope, Setting, Takes, VERIFY, VERSIONS, Value};
 
 /// All settings of a file, in its order.
 pub(super) fn read(file: &Arc<str>, text: &[u8], diagnostics: &mut Diagnostics) -> Vec<Setting> {
-    let tokens = lexer::tokens(file, text, diagnostics);
+    let before = diagnostics.errors();
+    let found = lexer::tokens(file, text, diagnostics);
+    let tokens = &found.tokens[..];
     if tokens.is_empty() {
         let at = super::Location { file: file.clone(), line: 1, column: 1 };
         let error = Diagnostic::error("H100", &at, "there is no setting in this file");
         diagnostics.push(error.help("was the file cut off, or all of it commented out?"));
     }
-    let mut parser = Parser { rest: &tokens, diagnostics };
+    let mut parser = Parser { text, rest: tokens, diagnostics };
     let mut settings = parser.settings(GLOBAL);
     while let [Token { mark, .. }, after @ ..] = parser.rest {
         parser.diagnostics.push(mark.error("H100", "'}' without '{'"));
         parser.rest = after;
         settings.extend(parser.settings(GLOBAL));
     }
+    if diagnostics.errors() == before {
+        found.tell_skipped(diagnostics);
+    }
     settings
 }
 
 struct Parser<'a> {
+    text: &'a [u8],
     rest: &'a [Token],
     diagnostics: &'a mut Diagnostics,
 }
@@ -37,7 +44,7 @@ impl<'a> Parser<'a> {
     fn settings(&mut self, scope: Scope) -> Vec<Setting> {
         let mut settings: Vec<Setting> = Vec::new();
         let mut seen: HashMap<&'static str, u32> = HashMap::new();
-        while let [Token { kind, mark }, after @ ..] = self.rest {
+        while let [Token { kind, mark, word, bytes }, after @ ..] = self.rest {
             if *kind == Kind::Close {
                 break;
             }
@@ -48,7 +55,8 @@ impl<'a> Parser<'a> {
                 continue;
             };
             let [Token { kind: Kind::Equals, .. }, after @ ..] = self.rest else {
-                self.diagnostics.push(mark.error("H100", format!("expected '=' behind '{}'", shown(name.as_bytes()))));
+                let written = self.written(bytes);
+                self.diagnostics.push(word.error("H100", format!("expected '=' behind '{written}'")));
                 self.skip();
                 continue;
             };
@@ -62,7 +70,10 @@ impl<'a> Parser<'a> {
                 continue;
             };
             let first = seen.insert(row.name, mark.at.line);
-            if let Some(first) = first.filter(|_| !matches!(row.takes, Takes::TextOrBlock(_))) {
+            // How versions of TLS go together is for later.
+            let counts =
+                !matches!(row.takes, Takes::TextOrBlock(_) | Takes::Versions) && !matches!(row.name, "tls" | "ssl");
+            if let Some(first) = first.filter(|_| counts) {
                 let message = format!("'{name}' is given twice (first at line {first}); the last one counts");
                 self.diagnostics.push(mark.warning("W113", message));
             }
@@ -103,11 +114,14 @@ impl<'a> Parser<'a> {
     /// The value and its place; an error has been reported if there is none.
     fn value(&mut self, row: &'static Row, key: &Mark) -> Option<(Value, Mark)> {
         let name = row.name;
-        let [Token { kind, mark }, after @ ..] = self.rest else {
+        let [Token { kind, mark, word, bytes }, after @ ..] = self.rest else {
             self.diagnostics.push(key.error("H100", format!("'{name}' has no value")));
             return None;
         };
         let value = match (row.takes, kind) {
+            (Takes::Versions, Kind::Bare(_)) => return self.versions(mark),
+            // More of the same word: all of it was meant.
+            (_, Kind::Bare(_)) if after.first().is_some_and(|next| next.bytes == *bytes) => None,
             (Takes::TextOrBlock(scope), Kind::Open) => {
                 self.rest = after;
                 let settings = self.settings(scope);
@@ -117,14 +131,11 @@ impl<'a> Parser<'a> {
                 }
                 return Some((Value::Block(settings), mark.clone()));
             }
-            (Takes::Versions, Kind::Bare(_)) => return self.versions(mark),
-            (Takes::Text | Takes::TextOrBlock(_) | Takes::Verify, Kind::Quoted(text)) => {
-                Some(Value::Text(text.clone()))
-            }
+            (Takes::Text | Takes::TextOrBlock(_), Kind::Quoted(text)) => Some(Value::Text(text.clone())),
             (Takes::Text | Takes::TextOrBlock(_), Kind::Bare(text)) => {
                 is_bare_string(text).then(|| Value::Text(text.clone()))
             }
-            (Takes::Verify, Kind::Bare(text)) => Some(Value::Text(text.clone())),
+            (Takes::Verify, Kind::Bare(text)) if VERIFY.contains(&text.as_str()) => Some(Value::Text(text.clone())),
             (Takes::Switch, Kind::Bare(text) | Kind::Quoted(text)) => options::switch(text).map(Value::Switch),
             (Takes::NumberOrAuto, Kind::Bare(text)) if text == "auto" => Some(Value::Auto),
             (Takes::Number | Takes::Integer | Takes::NumberOrAuto, Kind::Bare(text)) => number(row.takes, text),
@@ -132,10 +143,11 @@ impl<'a> Parser<'a> {
         };
         let Some(value) = value else {
             let written = match kind {
-                Kind::Bare(text) | Kind::Quoted(text) => shown(text.as_bytes()),
+                Kind::Bare(_) => self.written(bytes),
+                Kind::Quoted(text) => shown(text.as_bytes()),
                 Kind::Equals | Kind::Open | Kind::Close => "…".to_owned(),
             };
-            self.diagnostics.push(mark.error("H101", expected(row, &written)));
+            self.diagnostics.push(word.error("H101", expected(row, &written)));
             return None;
         };
         self.rest = after;
@@ -146,20 +158,20 @@ impl<'a> Parser<'a> {
     fn versions(&mut self, first: &'a Mark) -> Option<(Value, Mark)> {
         let mut versions = Vec::new();
         let mut place = first.clone();
-        while let [Token { kind: Kind::Bare(word), mark }, after @ ..] = self.rest {
+        while let [Token { kind: Kind::Bare(version), mark, word, bytes }, after @ ..] = self.rest {
             if matches!(after, [Token { kind: Kind::Equals, .. }, ..]) {
                 break;
             }
-            if !VERSIONS.contains(&word.as_str()) {
-                let message =
-                    format!("'{}' is not a version; there are: {}", shown(word.as_bytes()), VERSIONS.join(" "));
-                self.diagnostics.push(mark.error("H101", message));
+            if !VERSIONS.contains(&version.as_str()) {
+                let written = self.written(bytes);
+                let message = format!("'{written}' is not a version; there are: {}", VERSIONS.join(" "));
+                self.diagnostics.push(word.error("H101", message));
                 return None;
             }
             if mark.at.line == first.at.line {
                 place.length = (mark.at.column + mark.length).saturating_sub(first.at.column);
             }
-            versions.push(word.clone());
+            versions.push(version.clone());
             self.rest = after;
         }
         if versions.is_empty() {
@@ -167,6 +179,11 @@ impl<'a> Parser<'a> {
             return None;
         }
         Some((Value::Versions(versions), place))
+    }
+
+    /// Bytes of the file, for a message.
+    fn written(&self, bytes: &Range<usize>) -> String {
+        shown(self.text.get(bytes.clone()).unwrap_or_default())
     }
 
     /// Goes on to the next setting after an error.

@@ -18,9 +18,10 @@ mod options;
 
 use std::sync::Arc;
 
-pub use command_line::{CommandLine, Task, USAGE, parse as parse_command_line};
+pub use command_line::{CommandLine, OTHERS, Task, parse as parse_command_line};
 pub use dump::Lowered;
-pub use lower::List;
+pub use lower::{Listing, Outside};
+pub use options::{ALIASES, OPTIONS, Row};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::environment::Environment;
@@ -48,14 +49,14 @@ impl Mark {
     }
 }
 
-/// Reads hitch.conf (name and text) and lowers it, with what the command line says on top. `list` names the files of a directory
-/// (`pem-dir` with `pem-dir-glob`).
+/// Reads hitch.conf (name and text) and lowers it, with what the command line says on top. `outside` tells what is in
+/// `pem-dir`, and which addresses a frontend's host has.
 ///
 /// The text is there unless there is an error among the diagnostics. Never panics, whatever the bytes.
 pub fn lower(
     command_line: &CommandLine,
     file: Option<&(String, Vec<u8>)>,
-    list: List<'_>,
+    outside: Outside<'_>,
 ) -> (Option<Lowered>, Vec<Diagnostic>) {
     let mut diagnostics = Diagnostics::default();
     let mut settings = Vec::new();
@@ -70,7 +71,7 @@ pub fn lower(
         at: Location { file: Arc::from(file.map_or(COMMAND_LINE, |(name, _)| name)), line: 1, column: 1 },
         length: 0,
     };
-    let lowered = lower::lower(&settings, &start, list, &mut diagnostics);
+    let lowered = lower::lower(&settings, &start, outside, &mut diagnostics);
     let failed = diagnostics.any(Severity::Error);
     (Some(lowered).filter(|_| !failed), diagnostics.finish())
 }

@@ -45,6 +45,7 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
     let mut max_length = LENGTH_DEFAULT;
     let mut format = match sink {
         Some(LogSink::Descriptor(_)) => LogFraming::Raw,
+        Some(LogSink::File(_)) => LogFraming::Iso,
         _ => LogFraming::Usual,
     };
     let mut rest = options;

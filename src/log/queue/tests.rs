@@ -57,7 +57,7 @@ fn one_line_reaches_every_kind_of_sink() {
     let unix = unix(&path);
     let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor);
+    queue.inherit(LogSink::Descriptor(9), descriptor);
     let targets = Targets::new(
         &[
             udp_target,
@@ -80,7 +80,7 @@ fn a_finished_queue_has_written_everything_in_order() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let writable: OwnedFd = file.reopen().unwrap().into();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(7, writable);
+    queue.inherit(LogSink::Descriptor(7), writable);
     let targets = Targets::new(&[target(LogSink::Descriptor(7), LogFraming::Raw)], "t");
     let expected: Vec<String> = (0..500).map(|number| format!("line {number}")).collect();
     for text in &expected {
@@ -100,7 +100,7 @@ fn a_stalled_pipe_costs_its_own_lines_only_and_says_so_afterwards() {
     let (udp, udp_target) = udp();
     let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor);
+    queue.inherit(LogSink::Descriptor(9), descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     // A pipe takes 64 KiB and its backlog 1,024 lines; one line at a time, so that the queue itself stays empty.
     let filler = "x".repeat(500);
@@ -131,7 +131,7 @@ fn a_full_queue_drops_counts_and_reports() {
     let (udp, udp_target) = udp();
     let (entries, received) = sync_channel(2);
     let lost = Arc::new(Lost::default());
-    let queue = Queue { entries, lost: lost.clone(), inherited: Arc::default() };
+    let queue = Queue { entries, lost: lost.clone(), inherited: Arc::default(), reopened: Arc::default() };
     let targets = Targets::new(&[udp_target], "t");
     // Nothing takes from the queue yet: room for two.
     for text in ["one", "two", "three", "four", "five"] {
@@ -140,7 +140,7 @@ fn a_full_queue_drops_counts_and_reports() {
     assert_eq!(queue.dropped(), 3);
 
     let (alive, finished) = sync_channel(0);
-    let router = Router { inherited: Arc::default(), sinks: HashMap::new(), lost, alive };
+    let router = Router { inherited: Arc::default(), reopened: Arc::default(), sinks: HashMap::new(), lost, alive };
     router.run(&received, &AtomicBool::new(true));
     assert_eq!(finished.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
     let seen: Vec<String> = (0..3).map(|_| from_udp(&udp)).collect();
@@ -186,7 +186,7 @@ fn a_closed_pipe_is_not_the_end() {
     let (reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor);
+    queue.inherit(LogSink::Descriptor(9), descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw), udp_target], "t");
     for text in ["one", "two"] {
         queue.send(&targets, 6, text.into());
@@ -212,7 +212,7 @@ fn a_descriptor_that_was_not_handed_down_is_never_written() {
 fn finishing_does_not_wait_for_a_stalled_sink_past_the_deadline() {
     let (_reader, descriptor) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (queue, writer) = Queue::start().unwrap();
-    queue.inherit(9, descriptor);
+    queue.inherit(LogSink::Descriptor(9), descriptor);
     let targets = Targets::new(&[target(LogSink::Descriptor(9), LogFraming::Raw)], "t");
     for _ in 0..3 {
         queue.send(&targets, 6, "x".repeat(60_000));
@@ -225,7 +225,13 @@ fn sinks_of_forgotten_targets_are_closed() {
     let (first, first_target) = udp();
     let (second, second_target) = udp();
     let (alive, finished) = sync_channel(0);
-    let mut router = Router { inherited: Arc::default(), sinks: HashMap::new(), lost: Arc::default(), alive };
+    let mut router = Router {
+        inherited: Arc::default(),
+        reopened: Arc::default(),
+        sinks: HashMap::new(),
+        lost: Arc::default(),
+        alive,
+    };
     let old = Targets::new(&[first_target], "t");
     router.route(&old, 6, SystemTime::now(), "one");
     assert_eq!(from_udp(&first), "<6>one\n");
@@ -242,4 +248,23 @@ fn sinks_of_forgotten_targets_are_closed() {
     assert_eq!(router.sinks.len(), 1);
     drop(router);
     assert_eq!(finished.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn lines_go_to_the_file_that_was_opened_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
+    let sink = LogSink::File("x".into());
+    let (queue, writer) = Queue::start().unwrap();
+    let targets = Targets::new(&[target(sink.clone(), LogFraming::Raw)], "demo");
+    queue.inherit(sink.clone(), File::create(&old).unwrap().into());
+    queue.send(&targets, 6, "first".into());
+    let end = std::time::Instant::now() + LONG;
+    while std::fs::read_to_string(&old).unwrap().is_empty() && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    queue.inherit(sink, File::create(&new).unwrap().into());
+    queue.send(&targets, 6, "second".into());
+    assert!(writer.finish(LONG));
+    assert_eq!([old, new].map(|path| std::fs::read_to_string(path).unwrap()), ["first\n", "second\n"]);
 }

@@ -147,7 +147,9 @@ impl Service {
                 return Err(report);
             }
         }
-        let log_descriptors = logging::find_descriptors(&model, &self.inherited).map_err(render)?;
+        let directory = &self.options.request.directory;
+        let log_descriptors =
+            logging::find_descriptors(&model, &self.inherited, directory, plan.ids).map_err(render)?;
         let opened = self.listeners.open_missing(&wanted, &self.inherited, plan.loops).map_err(render)?;
         material.maxconn = connections;
         material.generation = self.generation() + 1;

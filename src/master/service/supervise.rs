@@ -4,7 +4,9 @@
 //! one there is cannot (another user, another number of loops, another program). Whoever was replaced finishes its
 //! connections among the retired.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::WaitStatus;
@@ -239,17 +241,21 @@ impl Service {
 
     /// The workers answer those who watch the service, and see only a part of it.
     pub(super) fn tell_history(&mut self) {
-        self.send_to(Seat::Worker, &ToWorker::History(self.history));
-        self.send_to(Seat::Successor, &ToWorker::History(self.history));
+        self.send_to(Seat::Worker, &ToWorker::History(self.history), &[]);
+        self.send_to(Seat::Successor, &ToWorker::History(self.history), &[]);
     }
 
     pub(super) fn send(&mut self, message: &ToWorker) {
-        self.send_to(Seat::Worker, message);
+        self.send_to(Seat::Worker, message, &[]);
     }
 
-    fn send_to(&mut self, seat: Seat, message: &ToWorker) {
+    pub(super) fn send_with(&mut self, message: &ToWorker, descriptors: &[Arc<OwnedFd>]) {
+        self.send_to(Seat::Worker, message, descriptors);
+    }
+
+    fn send_to(&mut self, seat: Seat, message: &ToWorker, descriptors: &[Arc<OwnedFd>]) {
         if let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.plan.is_some()) {
-            let sent = worker.channel.queue(message, &[]).and_then(|()| worker.channel.flush());
+            let sent = worker.channel.queue(message, descriptors).and_then(|()| worker.channel.flush());
             if let Err(error) = sent {
                 log::debug!("writing to the worker: {error}");
             }
