@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::address::UNIX_PATH_MAX;
 use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
+use super::crt_list;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
 use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, ServerDraft, Settings, TlsOptions};
 use super::header;
@@ -151,7 +152,13 @@ impl Check<'_> {
             let message = format!("{kind} '{}' has no 'bind': it listens nowhere", proxy.name);
             self.diagnostics.push(Diagnostic::warning("W411", &proxy.at, message).span(saturated(kind.len())));
         }
-        let binds: Vec<Bind> = proxy.binds.iter().map(|bind| self.bind(bind, settings)).collect();
+        let binds: Vec<Bind> = proxy.binds.iter().map(|bind| self.bind(bind, proxy)).collect();
+        if let Some(word) = proxy.certificates.first().and_then(|words| words.first()) {
+            if !proxy.binds.iter().any(takes_lines) && !proxy.broken {
+                let message = "'ssl-f-use' has no effect: no 'bind … ssl' line is without certificates of its own";
+                self.diagnostics.push(word.warning("W413", message));
+            }
+        }
         let Settings { maxconn, backlog, timeouts, tcplog, dontlognull, accept_tls_eof, .. } = settings;
         Some(Frontend {
             name: proxy.name.clone(),
@@ -256,9 +263,19 @@ impl Check<'_> {
         targets
     }
 
-    fn bind(&mut self, draft: &BindDraft, settings: &Settings) -> Bind {
+    fn bind(&mut self, draft: &BindDraft, proxy: &Proxy) -> Bind {
+        let settings = &proxy.settings;
         self.one_directory(draft);
-        let tls = self.tls(draft);
+        let mut tls = self.tls(draft, proxy);
+        if let Some(tls) = tls.as_mut().filter(|_| takes_lines(draft)) {
+            // What is wrong with the lines is told once.
+            let is_first = proxy.binds.iter().find(|bind| takes_lines(bind)).is_some_and(|bind| bind.at == draft.at);
+            let mut told = Diagnostics::default();
+            let diagnostics = if is_first { &mut *self.diagnostics } else { &mut told };
+            let entries = proxy.certificates.iter();
+            let entries = entries.filter_map(|words| crt_list::line(words, tls, self.files, diagnostics));
+            tls.entries = entries.collect();
+        }
         let shared = &self.global.unix_bind;
         let addresses = draft.addresses.iter().map(|address| self.prefixed(address)).collect();
         let mut socket = draft.socket.clone();
@@ -313,7 +330,7 @@ impl Check<'_> {
         At { value: BindAddress::Unix(PathBuf::from(OsString::from_vec(whole))), at: address.at.clone() }
     }
 
-    fn tls(&mut self, draft: &BindDraft) -> Option<BindTls> {
+    fn tls(&mut self, draft: &BindDraft, proxy: &Proxy) -> Option<BindTls> {
         let Some((ssl_at, ssl_length)) = &draft.ssl else {
             if let Some((name, at)) = &draft.tls_parameter {
                 let message = format!("'{name}' is given but 'ssl' is missing: this socket would accept plaintext");
@@ -323,7 +340,7 @@ impl Check<'_> {
             return None;
         };
         if !draft.broken {
-            self.verification(draft, ssl_at, *ssl_length);
+            self.verification(draft, !proxy.certificates.is_empty(), ssl_at, *ssl_length);
         }
         let verify = draft.verify.as_ref().map_or(Verify::None, |verify| verify.value);
         let (min_version, max_version) = self.versions(&draft.options, ssl_at, *ssl_length);
@@ -344,6 +361,7 @@ impl Check<'_> {
                     kind => Crt { file: based(crt_base.as_deref(), &crt.file), kind },
                 })
                 .collect(),
+            entries: Vec::new(),
             verify,
             ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
             crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
@@ -356,6 +374,7 @@ impl Check<'_> {
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
             tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
             sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
+            last_crt_wins: draft.last_crt_wins,
         })
     }
 
@@ -376,8 +395,8 @@ impl Check<'_> {
     }
 
     /// What is missing on a line with `ssl`.
-    fn verification(&mut self, draft: &BindDraft, ssl_at: &Location, ssl_length: u32) {
-        if draft.crt.is_empty() {
+    fn verification(&mut self, draft: &BindDraft, has_lines: bool, ssl_at: &Location, ssl_length: u32) {
+        if draft.crt.is_empty() && !has_lines {
             let error = Diagnostic::error("E212", ssl_at, "'ssl' needs a certificate").span(ssl_length);
             self.diagnostics
                 .push(error.help("add 'crt <file>', a PEM file with the certificate, its chain and the private key"));
@@ -510,6 +529,11 @@ impl Check<'_> {
         }
         source.clone()
     }
+}
+
+/// Whether the certificates of `ssl-f-use` lines are for it.
+fn takes_lines(draft: &BindDraft) -> bool {
+    draft.ssl.is_some() && draft.crt.is_empty()
 }
 
 /// E603: a connection to an address that two lines listen on would belong to either.

@@ -76,6 +76,26 @@ pub fn parse(path: &Path, text: &[u8], bind: &BindTls, files: &CertificateFiles)
     (entries, diagnostics.finish())
 }
 
+/// Reads the words of an `ssl-f-use` line: `crt <file>`, then options.
+pub(crate) fn line(
+    words: &[Word],
+    bind: &BindTls,
+    files: &CertificateFiles,
+    diagnostics: &mut Diagnostics,
+) -> Option<Entry> {
+    match words {
+        [crt, file, options @ ..] if crt.is("crt") => {
+            let parts = Parts { file: file.clone(), options: options.to_vec(), filters: Vec::new() };
+            entry(&parts, bind, files, diagnostics)
+        }
+        [first, ..] => {
+            diagnostics.push(first.error("E102", "'crt <file>' comes first").help("write ssl-f-use crt <file> …"));
+            None
+        }
+        [] => None,
+    }
+}
+
 /// The words of one line.
 struct Parts {
     file: Word,
@@ -201,9 +221,13 @@ fn settings(
     let errors = diagnostics.errors();
     keywords::parameters(options, Table::Bind, diagnostics, |line, diagnostics| {
         if !OPTIONS.contains(&line.keyword.name) {
-            let message = format!("'{}' does not belong into a crt-list", line.keyword.name);
+            let message = format!("'{}' does not belong here", line.keyword.name);
             let error = line.word.error("E106", message);
-            diagnostics.push(error.help(format!("an entry may have {}, {}", OPTIONS.join(", "), FILES.join(", "))));
+            diagnostics.push(error.help(format!(
+                "a certificate may have {}, {}",
+                OPTIONS.join(", "),
+                FILES.join(", ")
+            )));
             return;
         }
         no_alpn |= line.keyword.name == "no-alpn";

@@ -13,6 +13,7 @@ use super::model::{
     At, BindAddress, Crt, InitAddr, KeepAlive, Level, ListenOptions, Location, LogTarget, Process, ServerAddress,
     SniPolicy, Source, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
+use super::token::Word;
 
 /// `global`.
 #[derive(Default)]
@@ -129,6 +130,8 @@ pub(crate) struct Proxy {
     /// What can be inherited from `defaults`.
     pub(crate) settings: Settings,
     pub(crate) binds: Vec<BindDraft>,
+    /// Words of each `ssl-f-use` line.
+    pub(crate) certificates: Vec<Vec<Word>>,
     pub(crate) servers: Vec<ServerDraft>,
     /// `use_backend` without condition, and bytes to mark.
     pub(crate) use_backend: Option<(At<String>, u32)>,
@@ -235,6 +238,8 @@ pub(crate) struct BindDraft {
     pub(crate) broken: bool,
     /// The first parameter that is about TLS, for when `ssl` is missing.
     pub(crate) tls_parameter: Option<(&'static str, Location)>,
+    /// `last-crt-wins`.
+    pub(crate) last_crt_wins: bool,
     pub(crate) crt: Vec<Crt>,
     pub(crate) verify: Option<At<Verify>>,
     pub(crate) ca_file: Option<At<PathBuf>>,
@@ -273,6 +278,7 @@ impl BindDraft {
             ssl: None,
             broken: false,
             tls_parameter: None,
+            last_crt_wins: false,
             crt: Vec::new(),
             verify: None,
             ca_file: None,

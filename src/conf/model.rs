@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
+use super::crt_list::Entry;
 use super::expr::Format;
 pub use sockets::{InitAddr, KeepAlive, ListenOptions, Source, Spread, TcpOptions};
 
@@ -362,6 +363,8 @@ pub struct UnixPermissions {
 pub struct BindTls {
     /// `crt` and `default-crt` in the order written; the first certificate is the default.
     pub crt: Vec<Crt>,
+    /// `ssl-f-use` lines of the section, if the line names no certificate itself.
+    pub entries: Vec<Entry>,
     /// `verify`.
     pub verify: Verify,
     /// `ca-file`: file or directory.
@@ -386,6 +389,8 @@ pub struct BindTls {
     pub tickets: bool,
     /// Who gets no certificate.
     pub sni: SniPolicy,
+    /// `last-crt-wins` (extension): of the certificates for a name the last one counts, whatever its kind of key.
+    pub last_crt_wins: bool,
 }
 
 /// Where a `bind` line has its certificates from.

@@ -154,6 +154,7 @@ impl Reader<'_> {
             at: head.at.clone(),
             settings,
             binds: Vec::new(),
+            certificates: Vec::new(),
             servers: Vec::new(),
             use_backend: None,
             seen: HashMap::new(),

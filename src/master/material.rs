@@ -292,21 +292,24 @@ impl FileReading<'_> {
                     Some(Entry::File(list)) if crt.kind == CrtKind::List => {
                         // What is wrong with it is told by whoever builds from it.
                         let (entries, _) = crt_list::parse(&crt.file.value, &list.bytes, tls, settings);
-                        for entry in entries {
-                            self.read_named(&entry.file);
-                            self.read_beside(&entry.file.value, settings);
-                            let OwnFiles { key, ocsp, issuer } = &entry.own;
-                            [key, ocsp, issuer].into_iter().flatten().for_each(|own| self.read_named(own));
-                            self.read_authorities(entry.tls.as_ref());
-                        }
+                        entries.iter().for_each(|entry| self.read_entry(entry, settings));
                     }
                     // What stands beside its files is in it.
                     Some(Entry::Directory(_)) => {}
                     _ => self.read_beside(&crt.file.value, settings),
                 }
             }
+            tls.entries.iter().for_each(|entry| self.read_entry(entry, settings));
             self.read_authorities(Some(tls));
         }
+    }
+
+    fn read_entry(&mut self, entry: &crt_list::Entry, settings: &CertificateFiles) {
+        self.read_named(&entry.file);
+        self.read_beside(&entry.file.value, settings);
+        let OwnFiles { key, ocsp, issuer } = &entry.own;
+        [key, ocsp, issuer].into_iter().flatten().for_each(|own| self.read_named(own));
+        self.read_authorities(entry.tls.as_ref());
     }
 
     /// What may stand beside a certificate file, and in its place if it does not exist.

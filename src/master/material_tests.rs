@@ -19,6 +19,7 @@ fn at<T>(value: T) -> At<T> {
 fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
     let tls = BindTls {
         crt: crt.iter().map(|path| Crt { file: at(path.to_path_buf()), kind: CrtKind::Plain }).collect(),
+        entries: Vec::new(),
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
         crl_file: None,
@@ -31,6 +32,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         prefer_client_ciphers: false,
         tickets: true,
         sni: SniPolicy::Lenient,
+        last_crt_wins: false,
     };
     let bind = Bind {
         at: location(),

@@ -92,6 +92,9 @@ pub(super) fn load(
             _ => loading.certificate(&crt.value, &crt.at, role, &OwnFiles::default()),
         }
     }
+    for entry in &bind.entries {
+        loading.entry(entry.clone());
+    }
     (loading.listed, loading.diagnostics)
 }
 
@@ -108,16 +111,18 @@ impl Loading<'_, '_> {
         let (entries, found) = crt_list::parse(&crt.value, &list.bytes, bind, self.store.settings);
         let nothing = entries.is_empty() && found.is_empty();
         self.diagnostics.extend(found);
-        for entry in entries {
-            let crt_list::Entry { file, tls, names, excluded, default, own } = entry;
-            let role = Role { default, names, excluded, tls: tls.map(Box::new) };
-            self.certificate(&file.value, &file.at, role, &own);
-        }
+        entries.into_iter().for_each(|entry| self.entry(entry));
         if nothing && bind.sni != SniPolicy::Strict {
             let message = format!("no certificate in the list '{}'", crt.value.display());
             let strict = "an empty list is accepted with 'strict-sni'";
             self.diagnostics.push(Diagnostic::error("E228", &crt.at, message).note(strict));
         }
+    }
+
+    fn entry(&mut self, entry: crt_list::Entry) {
+        let crt_list::Entry { file, tls, names, excluded, default, own } = entry;
+        let role = Role { default, names, excluded, tls: tls.map(Box::new) };
+        self.certificate(&file.value, &file.at, role, &own);
     }
 
     /// The certificate at `path`; where nothing is, those of a bundle.

@@ -27,6 +27,8 @@ pub(super) struct SniTable {
     entries: Vec<usize>,
     default: Candidates,
     policy: SniPolicy,
+    /// One certificate for each name, whatever its kind of key.
+    last_wins: bool,
 }
 
 /// What a client told about itself in its ClientHello, as far as it decides on the certificate.
@@ -73,6 +75,11 @@ impl Candidates {
         }
     }
 
+    /// One of them, if there is any.
+    fn any(self) -> Option<usize> {
+        self.ec.or(self.rsa).or(self.other)
+    }
+
     /// Each kind from `self`, else from `fallback`.
     fn or(self, fallback: Self) -> Self {
         Self { ec: self.ec.or(fallback.ec), rsa: self.rsa.or(fallback.rsa), other: self.other.or(fallback.other) }
@@ -81,19 +88,31 @@ impl Candidates {
 
 impl SniTable {
     /// `listed` is in the order of the configuration: the first one is the default, and for a name that is in several the
-    /// first one counts. `policy`: who gets the default.
-    pub(super) fn build(listed: Vec<Listed>, policy: SniPolicy, at: &Location) -> (Self, Vec<Diagnostic>) {
+    /// first one counts, or with `last_wins` the last one. `policy`: who gets the default.
+    pub(super) fn build(
+        listed: Vec<Listed>,
+        policy: SniPolicy,
+        last_wins: bool,
+        at: &Location,
+    ) -> (Self, Vec<Diagnostic>) {
         let (credentials, roles): (Vec<_>, Vec<_>) =
             listed.into_iter().map(|listed| (listed.credential, listed.role)).unzip();
         let mut exact: HashMap<Box<str>, Candidates> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut duplicates = Pairs::default();
+        let is_other = |one: usize, other: usize| credentials[one].path() != credentials[other].path();
         for (index, credential) in credentials.iter().enumerate() {
             let key_type = credential.facts().key_type;
             for name in names(credential, &roles[index]) {
                 let candidates = match name.strip_prefix('*') {
                     Some(parent) if parent.len() > 1 && parent.starts_with('.') && !parent.contains('*') => {
                         let known = wildcard.entry(parent.into()).or_default();
+                        if last_wins {
+                            let before = known.drain(..).filter(|before| is_other(*before, index));
+                            before.for_each(|before| duplicates.add(before, index, name));
+                            known.push(index);
+                            continue;
+                        }
                         let same = |other: &&usize| {
                             roles[**other].excluded.is_empty() && credentials[**other].facts().key_type == key_type
                         };
@@ -106,13 +125,18 @@ impl SniTable {
                     None if !name.contains('*') => exact.entry(name.as_str().into()).or_default(),
                     _ => continue,
                 };
+                if last_wins {
+                    let before = std::mem::take(candidates);
+                    let before = before.any().filter(|before| is_other(*before, index));
+                    before.into_iter().for_each(|before| duplicates.add(before, index, name));
+                }
                 match candidates.of(key_type) {
                     Some(first) => duplicates.add(index, *first, name),
                     free => *free = Some(index),
                 }
             }
         }
-        let (default, unused) = default_candidates(&credentials, &roles);
+        let (default, unused) = default_candidates(&credentials, &roles, last_wins);
         let mut count = 0;
         let entries = roles.iter().map(|role| {
             count += usize::from(role.tls.is_some());
@@ -120,10 +144,11 @@ impl SniTable {
         });
         let entries = entries.collect();
         let excluded = roles.into_iter().map(|role| role.excluded).collect();
-        let table = Self { credentials, exact, wildcard, excluded, entries, default, policy };
+        let table = Self { credentials, exact, wildcard, excluded, entries, default, policy, last_wins };
         let mut diagnostics = duplicates.diagnostics(
-            |later, first, names| {
-                let message = format!("{names} of '{later}' is served by '{first}', which comes first");
+            |loser, winner, names| {
+                let comes = if last_wins { "later" } else { "first" };
+                let message = format!("{names} of '{loser}' is served by '{winner}', which comes {comes}");
                 Diagnostic::warning("W131", at, message)
             },
             &table.credentials,
@@ -173,6 +198,9 @@ impl SniTable {
         let lower = sni.to_ascii_lowercase();
         let name = lower.strip_suffix('.').unwrap_or(&lower);
         let exact = self.exact.get(name).copied().unwrap_or_default();
+        if self.last_wins && exact.any().is_some() {
+            return exact;
+        }
         let parent = name.find('.').map(|dot| &name[dot..]);
         exact.or(parent.map_or(Candidates::default(), |parent| self.below(parent, name)))
     }
@@ -238,7 +266,8 @@ impl SniTable {
     /// Exact RSA names that no client which knows ECDSA will see.
     fn shadowed(&self) -> Pairs {
         let mut shadowed = Pairs::default();
-        for (name, candidates) in &self.exact {
+        let exact = self.exact.iter().filter(|_| !self.last_wins);
+        for (name, candidates) in exact {
             let Candidates { ec: None, rsa: Some(exact), .. } = *candidates else {
                 continue;
             };
@@ -263,9 +292,21 @@ fn suits(credential: &Credential, wish: Wish<'_>, suites: &[SupportedCipherSuite
 
 /// The first certificate and those that are marked; for the kinds of key that are left the first one with the names of the
 /// first certificate. Also the marked ones that are not needed, each with the one that has its place.
-fn default_candidates(credentials: &[Arc<Credential>], roles: &[Role]) -> (Candidates, Vec<(usize, usize)>) {
+/// With `last_wins` the last marked one alone, or the first certificate.
+fn default_candidates(
+    credentials: &[Arc<Credential>],
+    roles: &[Role],
+    last_wins: bool,
+) -> (Candidates, Vec<(usize, usize)>) {
     let mut default = Candidates::default();
     let mut unused = Vec::new();
+    if last_wins {
+        let index = roles.iter().rposition(|role| role.default).unwrap_or(0);
+        if let Some(credential) = credentials.get(index) {
+            *default.of(credential.facts().key_type) = Some(index);
+        }
+        return (default, unused);
+    }
     for (index, credential) in credentials.iter().enumerate().filter(|(index, _)| *index == 0 || roles[*index].default)
     {
         match default.of(credential.facts().key_type) {
@@ -342,6 +383,10 @@ mod tests {
         certificates: &[(&str, &[&str], rcgen::KeyPair)],
         defaults: &[usize],
     ) -> (SniTable, Vec<Diagnostic>) {
+        SniTable::build(listed(certificates, defaults), policy, false, &location())
+    }
+
+    fn listed(certificates: &[(&str, &[&str], rcgen::KeyPair)], defaults: &[usize]) -> Vec<Listed> {
         let ca = Ca::root("Root");
         let issued = certificates.iter().map(|(path, names, key)| {
             let key = rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap();
@@ -354,7 +399,7 @@ mod tests {
         defaults.iter().for_each(|index| bind.crt[*index].kind = CrtKind::Default);
         let (credentials, diagnostics) = certificates::load(&bind, &mut store(&files), &provider, now());
         assert_eq!(diagnostics, []);
-        SniTable::build(credentials, policy, &location())
+        credentials
     }
 
     fn ours() -> Vec<SupportedCipherSuite> {
@@ -395,7 +440,7 @@ mod tests {
         assert_eq!(chosen(&table, Some("a.example"), MODERN), Some("/c/a"));
         assert_eq!(chosen(&table, Some("b.example"), MODERN), None);
         assert_eq!(chosen(&table, None, MODERN), None);
-        let (empty, _) = SniTable::build(Vec::new(), SniPolicy::Lenient, &location());
+        let (empty, _) = SniTable::build(Vec::new(), SniPolicy::Lenient, false, &location());
         assert_eq!(chosen(&empty, None, MODERN), None);
     }
 
@@ -501,6 +546,51 @@ mod tests {
         assert_eq!(chosen(&table, Some("d.example"), MODERN), Some("/c/2"));
         let message = "the name '*.c.example' (and 2 more) of '/c/2' is served by '/c/1', which comes first";
         assert_eq!(diagnostics.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("W131", message)]);
+    }
+
+    /// What Hitch 1.7.2 serves with these files, in the order in which it loads them.
+    #[test]
+    fn as_in_hitch_the_last_one_counts_whatever_its_kind_of_key() {
+        let last_wins = |certificates: &[(&str, &[&str], rcgen::KeyPair)], defaults: &[usize]| {
+            SniTable::build(listed(certificates, defaults), SniPolicy::Lenient, true, &location())
+        };
+        let (table, diagnostics) = last_wins(
+            &[
+                ("/c/default", &["a.example"], ec_key()),
+                ("/c/rsa", &["a.example", "b.example"], rsa_key()),
+                ("/c/wild", &["*.example"], ec_key()),
+                ("/c/wilder", &["*.example"], rsa_key()),
+            ],
+            &[],
+        );
+        for (sni, path) in [
+            (Some("a.example"), "/c/rsa"),
+            (Some("b.example"), "/c/rsa"),
+            (Some("c.example"), "/c/wilder"),
+            (Some("d.test"), "/c/default"),
+            (None, "/c/default"),
+        ] {
+            assert_eq!(chosen(&table, sni, MODERN), Some(path), "{sni:?}");
+        }
+        assert_eq!(chosen(&table, None, ONLY_RSA), Some("/c/default"), "there is one default");
+        let messages: Vec<&str> = diagnostics.iter().map(|found| found.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "the name 'a.example' of '/c/default' is served by '/c/rsa', which comes later",
+                "the name '*.example' of '/c/wild' is served by '/c/wilder', which comes later",
+            ]
+        );
+        let (marked, _) = last_wins(
+            &[
+                ("/c/1", &["a.example"], ec_key()),
+                ("/c/2", &["b.example"], rsa_key()),
+                ("/c/3", &["c.example"], rsa_key()),
+            ],
+            &[1],
+        );
+        assert_eq!(chosen(&marked, None, MODERN), Some("/c/2"));
+        assert_eq!(chosen(&marked, Some("a.example"), MODERN), Some("/c/1"));
     }
 
     #[test]

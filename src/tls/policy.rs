@@ -147,10 +147,11 @@ pub fn build(
     now: UnixTime,
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
     let nowhere = Location { file: listener.into(), line: 0, column: 0 };
-    let at = bind.crt.first().map_or(&nowhere, |crt| &crt.file.at);
+    let first = bind.crt.first().map(|crt| &crt.file).or(bind.entries.first().map(|entry| &entry.file));
+    let at = first.map_or(&nowhere, |file| &file.at);
     let base = Arc::new(provider(bind));
     let (listed, mut diagnostics) = certificates::load(bind, store, &base, now);
-    if bind.crt.is_empty() {
+    if first.is_none() {
         diagnostics.push(Diagnostic::error("E228", at, format!("no 'crt' for {listener}")));
     }
     // In the order in which the table of names counts them.
@@ -161,7 +162,7 @@ pub fn build(
         }
     }
     diagnostics.extend(different_demands(bind, &listed, at));
-    let (names, shadows) = SniTable::build(listed, bind.sni, at);
+    let (names, shadows) = SniTable::build(listed, bind.sni, bind.last_crt_wins, at);
     diagnostics.extend(shadows);
     let mut clients = Vec::new();
     for (tls, name) in &settings {

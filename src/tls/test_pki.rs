@@ -203,6 +203,7 @@ pub(crate) fn store(files: &Files) -> Store<'_> {
 pub(crate) fn bind(crt: &[&str]) -> BindTls {
     BindTls {
         crt: crt.iter().map(|path| Crt { file: at(PathBuf::from(path)), kind: CrtKind::Plain }).collect(),
+        entries: Vec::new(),
         verify: Verify::None,
         ca_file: None,
         crl_file: None,
@@ -215,6 +216,7 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         prefer_client_ciphers: false,
         tickets: true,
         sni: SniPolicy::Lenient,
+        last_crt_wins: false,
     }
 }
 

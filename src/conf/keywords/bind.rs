@@ -189,6 +189,15 @@ pub(super) static KEYWORDS: &[Keyword] = &[
          name gets a default certificate.",
     ),
     parameter(
+        "last-crt-wins",
+        "",
+        0,
+        |bind, _, _| bind.last_crt_wins = true,
+        "Extension, Hitch's choice of certificates: for each name there is one, the last of the line that has it, whatever kind of key \
+         it has; an exact name goes before a wildcard. The default is that of 'default-crt', else the first of the line, whatever the \
+         client can verify. Without this word, the first one for each kind of key counts.",
+    ),
+    parameter(
         "no-strict-sni",
         "",
         0,
@@ -280,6 +289,7 @@ const ABOUT_TLS: &[&str] = &[
     "strict-sni",
     "no-strict-sni",
     "sni-nomatch-abort",
+    "last-crt-wins",
 ];
 
 /// `bind <address>[,…] [parameter …]`.

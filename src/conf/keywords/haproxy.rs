@@ -163,7 +163,6 @@ pub(super) static PROXY: &[Keyword] = &[
     inert("description", NAMED, LABEL),
     inert("id", NAMED, LABEL),
     inert("guid", NAMED, LABEL),
-    later("ssl-f-use", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
     later("crt", Places::FRONTEND, "put the files on the 'bind' line with 'crt'"),
     must("balance", DEFAULTS_BACKEND, "one server in each backend, without 'balance'"),
     should("hash-type", DEFAULTS_BACKEND, REMOVE),

@@ -50,6 +50,18 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         action: Action::Proxy(bind::line),
     },
     Keyword {
+        name: "ssl-f-use",
+        places: Places::FRONTEND,
+        usage: "crt <file> [<option> …]",
+        class: Class::Should,
+        doc: "A certificate for the 'bind … ssl' lines of this section that name none with 'crt', 'default-crt' or 'crt-list', and \
+              settings of its own. The options are those of a crt-list: key, ocsp, issuer, verify, ca-file, crl-file, alpn, no-alpn, \
+              ssl-min-ver, ssl-max-ver, ciphers, ciphersuites, curves. May be repeated.",
+        arguments: 1..=usize::MAX,
+        repeats: true,
+        action: Action::Proxy(|proxy, line, _| proxy.certificates.push(line.arguments.to_vec())),
+    },
+    Keyword {
         name: "server",
         places: Places::BACKEND,
         usage: "<name> <address> [<parameter> …]",

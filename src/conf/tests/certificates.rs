@@ -50,3 +50,30 @@ fn fetching_of_ocsp_responses_can_only_be_declined() {
         assert_eq!(codes_of_global(line), said, "{line}");
     }
 }
+
+#[test]
+fn lines_of_a_section_are_for_binds_without_certificates() {
+    let text = frontend(
+        "    bind :1 ssl alpn h2\n    bind :2 ssl crt x\n    bind :3 ssl verify required ca-file /ca\n    \
+         ssl-f-use crt /a\n    ssl-f-use crt /b key /k ocsp /o verify none alpn x\n",
+    );
+    let parsed = read(&text);
+    assert_eq!(findings(&parsed), [""; 0]);
+    let model = parsed.model.expect("no error");
+    let entries = |index: usize| &model.frontends[0].binds[index].tls.as_ref().expect("tls").entries;
+    assert_eq!([0, 1, 2].map(|index| entries(index).len()), [2, 0, 2]);
+    let [plain, own] = &entries(2)[..] else { panic!("two lines") };
+    assert!(plain.tls.is_none() && plain.names.is_none());
+    assert_eq!(own.own.key.as_ref().map(|key| key.value.clone()), Some("/k".into()));
+    assert_eq!(own.tls.as_ref().map(|tls| tls.verify), Some(crate::conf::model::Verify::None));
+    for (lines, said) in [
+        ("    bind :1 ssl\n    bind :2 ssl\n    ssl-f-use /a\n", &["E102"][..]),
+        ("    bind :1 ssl\n    bind :2 ssl\n    ssl-f-use crt /a nonsense\n", &["E101"]),
+        ("    bind :1 ssl\n    ssl-f-use crt /a strict-sni\n", &["E106"]),
+        ("    bind :1 ssl\n    ssl-f-use crt /a verify required\n", &["E211"]),
+        ("    bind :1 ssl crt x\n    ssl-f-use crt /a\n", &["W413"]),
+        ("    bind :1\n    ssl-f-use crt /a\n", &["W413"]),
+    ] {
+        assert_eq!(codes(&frontend(lines)), said, "{lines}");
+    }
+}

@@ -12,6 +12,7 @@ const PROXIES: Places = Places::DEFAULTS.and(Places::FRONTEND).and(Places::BACKE
 const EXTENSIONS: &[&str] = &[
     "option accept-tls-eof",
     "sni-nomatch-abort",
+    "last-crt-wins",
     "send-client-ip",
     "send-received-proxy",
     "resolve-interval",
