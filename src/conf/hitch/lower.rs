@@ -31,6 +31,9 @@ pub struct Listing {
 const CIPHERS_DEFAULT: &str = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH";
 const CIPHERS_DEFAULT_HERE: &str = "EECDH+AESGCM";
 
+/// Hitch's own value of `ocsp-dir`.
+const RESPONSES_DEFAULT: &str = "/var/lib/hitch/";
+
 /// Seconds of `keepalive`, and of both timeouts.
 const KEEPALIVE_DEFAULT: i64 = 3600;
 const TIMEOUT_DEFAULT: i64 = 30;
@@ -76,14 +79,9 @@ const WITHOUT: &[(&str, Harmless, &str)] = &[
         "until then: remove it; the worker has no access to files where the kernel has Landlock",
     ),
     ("ocsp-connect-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
-    (
-        "ocsp-dir",
-        Harmless::Text(&[""]),
-        "until then: remove it, and put responses beside the certificates as <certificate>.ocsp",
-    ),
     ("ocsp-refresh-interval", Harmless::Inert("OCSP responses are not fetched"), ""),
     ("ocsp-resp-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
-    ("ocsp-verify-staple", Harmless::Off, "until then: remove it"),
+    ("ocsp-verify-staple", Harmless::Inert("OCSP responses are always verified"), ""),
     ("recv-bufsize", Harmless::Number(-1), "until then: remove it"),
     ("send-bufsize", Harmless::Number(-1), "until then: remove it"),
     ("session-cache", Harmless::Number(0), "remove it: sessions are resumed with tickets"),
@@ -104,6 +102,8 @@ struct Lowering<'a, 'b> {
     /// Where what nobody has written comes from.
     start: &'a Mark,
     outside: Outside<'b>,
+    /// Names of the files in `ocsp-dir`, sorted.
+    responses: Vec<String>,
     diagnostics: &'b mut Diagnostics,
 }
 
@@ -114,10 +114,11 @@ pub(super) fn lower(
     outside: Outside<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Lowered {
-    let mut lowering = Lowering { global: settings, start, outside, diagnostics };
+    let mut lowering = Lowering { global: settings, start, outside, responses: Vec::new(), diagnostics };
     let mut writer = Writer::default();
     writer.comment("What a Hitch configuration means in HAProxy's language.");
     lowering.refuse(settings);
+    lowering.find_responses();
     lowering.process(&mut writer);
     lowering.defaults(&mut writer);
     lowering.frontends(&mut writer);

@@ -14,6 +14,7 @@ mod glob;
 mod grammar;
 mod lexer;
 mod lower;
+mod md5;
 mod options;
 
 use std::sync::Arc;

@@ -1,3 +1,6 @@
+mod certificates;
+mod messages;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -120,7 +123,7 @@ backend hitch-backend
 
 const EVERYTHING: &str = r#"
 frontend = { host = "192.0.2.1" port = "443"
-    pem-file = "own one.pem" pem-file = { cert = "own2.pem" private-key = "own2.pem.key" ocsp-resp-file = "own2.pem.ocsp" }
+    pem-file = "own one.pem" pem-file = { cert = "own2.pem" client-verify = none }
     match-global-certs = on client-verify = optional client-verify-ca = "own ca.pem"
     tls-protos = TLSv1.3 sni-nomatch-abort = off prefer-server-ciphers = on ciphersuites = "" ciphers = ""
 }
@@ -129,7 +132,7 @@ frontend = "[*]:9443"
 backend = "[backend.example]:8080"; backend-refresh = 0
 backend-connect-timeout = 5 ssl-handshake-timeout = 6
 pem-file = "@first.pem" pem-file = "last.pem" pem-dir = "/d/" pem-dir-glob = "[ab].pem"
-ocsp-dir = "" ocsp-verify-staple = off
+ocsp-dir = ""
 client-verify = required client-verify-ca = "/ca.pem"
 alpn-protos = "h2, http/1.1,"
 ciphers = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH" ciphersuites = "" ecdh-curve = "auto"
@@ -170,8 +173,16 @@ defaults
     clitcpka-idle 60
 
 frontend hitch-1
-    bind 192.0.2.1:443 ssl crt own2.pem crt 'own one.pem' crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
-ssl-min-ver TLSv1.3 ca-file 'own ca.pem' verify optional alpn h2,http/1.1
+.if feature(BOWLINE)
+    bind 192.0.2.1:443 ssl ssl-min-ver TLSv1.3 ca-file 'own ca.pem' verify optional alpn h2,http/1.1 last-crt-wins
+.endif
+    ssl-f-use crt own2.pem verify none
+    ssl-f-use crt last.pem
+    ssl-f-use crt ./@first.pem
+    ssl-f-use crt /d/a.pem
+    ssl-f-use crt /d/b.pem
+    ssl-f-use crt 'own one.pem'
+    ssl-f-use crt own2.pem verify none
     default_backend hitch-backend
 
 frontend hitch-2
@@ -184,7 +195,7 @@ prefer-client-ciphers sni-nomatch-abort
 frontend hitch-3
 .if feature(BOWLINE)
     bind *:9443,[::]:9443 v6only ssl crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
-ca-file /ca.pem verify required alpn h2,http/1.1 prefer-client-ciphers sni-nomatch-abort
+ca-file /ca.pem verify required alpn h2,http/1.1 prefer-client-ciphers sni-nomatch-abort last-crt-wins
 .endif
     default_backend hitch-backend
 
@@ -254,37 +265,6 @@ fn what_the_model_gets() {
 }
 
 #[test]
-fn suites_and_groups() {
-    let text = r#"pem-file = "a"
-ciphers = "ECDHE+AESGCM:!aRSA" ciphersuites = "TLS_AES_128_GCM_SHA256" ecdh-curve = "P-384:X25519" prefer-server-ciphers = off
-frontend = "[192.0.2.1]:1"
-frontend = { host = "192.0.2.2" port = "2" ciphers = "EECDH+AESGCM:EDH+AESGCM:AES256+EECDH:AES256+EDH"
-    ciphersuites = "TLS_CHACHA20_POLY1305_SHA256" prefer-server-ciphers = on }
-"#;
-    let dumped = dump(text, "");
-    assert_eq!(line_of(&dumped, "ssl-default-bind-ciphers"), "ssl-default-bind-ciphers 'ECDHE+AESGCM:!aRSA'");
-    assert_eq!(
-        line_of(&dumped, "ssl-default-bind-ciphersuites"),
-        "ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256"
-    );
-    assert_eq!(line_of(&dumped, "ssl-default-bind-curves"), "ssl-default-bind-curves P-384:X25519");
-    assert_eq!(line_of(&dumped, "bind 192.0.2.1"), "bind 192.0.2.1:1 ssl crt a prefer-client-ciphers");
-    let lists = "ciphers EECDH+AESGCM ciphersuites TLS_CHACHA20_POLY1305_SHA256";
-    assert_eq!(line_of(&dumped, "bind 192.0.2.2"), format!("bind 192.0.2.2:2 ssl crt a {lists}"));
-    let model = model(text, "");
-    let tls = |index: usize| model.frontends[index].binds[0].tls.as_ref().expect("tls");
-    assert_eq!(tls(0).suites12, [Suite12::EcdsaAes256, Suite12::EcdsaAes128]);
-    assert_eq!((&tls(0).suites13[..], tls(0).prefer_client_ciphers), (&[Suite13::Aes128][..], true));
-    assert_eq!(tls(0).groups, [Group::P384, Group::X25519]);
-    let hitchs = [Suite12::EcdsaAes256, Suite12::RsaAes256, Suite12::EcdsaAes128, Suite12::RsaAes128];
-    assert_eq!(tls(1).suites12, hitchs, "those of Hitch's default that exist here");
-    assert_eq!((&tls(1).suites13[..], tls(1).prefer_client_ciphers), (&[Suite13::ChaCha20][..], false));
-    let line = dump("pem-file = \"a\"", "-c HIGH -O");
-    assert_eq!(line_of(&line, "bind"), "bind *:8443,[::]:8443 v6only ssl crt a");
-    assert_eq!(line_of(&line, "ssl-default-bind-ciphers"), "ssl-default-bind-ciphers HIGH");
-}
-
-#[test]
 fn places_are_those_of_the_operator() {
     let model = model(EXAMPLE, "-n 3");
     let place = |at: &Location| (at.file.to_string(), at.line, at.column);
@@ -316,7 +296,7 @@ fn the_command_line_goes_before_the_file() {
         ("server", "server backend 192.0.2.9:1 send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority"),
         (
             "bind",
-            "bind *:443,[::]:443 v6only ssl crt -y.pem crt x.pem crt /etc/ssl/a.pem ssl-max-ver TLSv1.2 alpn h2 prefer-client-ciphers",
+            "bind *:443,[::]:443 v6only ssl crt -y.pem crt /etc/ssl/a.pem crt x.pem ssl-max-ver TLSv1.2 alpn h2 prefer-client-ciphers last-crt-wins",
         ),
     ] {
         assert_eq!(line_of(&text, start), expected);
@@ -359,89 +339,6 @@ fn tasks() {
 }
 
 #[test]
-fn errors_of_the_command_line() {
-    for (line, column, message) in [
-        ("--nonsense", 1, "unknown option '--nonsense'"),
-        ("a.pem -z", 7, "unknown option '-z'"),
-        ("--write", 1, "'--write' can be --write-ip, --write-proxy, --write-proxy-v1, --write-proxy-v2"),
-        ("--daemon=1", 1, "Invalid argument '1' for option 'daemon': expected one of 'on' or 'off'"),
-        ("-n x", 1, "'workers' takes a number without quotes, or auto, not 'x'"),
-        ("--backlog", 1, "'backlog' needs a value"),
-        ("--proxy-tlv=on", 1, "'proxy-tlv' exists only in hitch.conf"),
-        ("--tls-protos=TLSv9", 1, "'tls-protos' takes versions without quotes: tls-protos = TLSv1.2 TLSv1.3"),
-        ("--client", 1, "'--client': this program does not speak TLS towards servers; use stunnel"),
-        ("--dbg-listen", 1, "'dbg-listen' needs a value"),
-        ("-V --nonsense", 4, "unknown option '--nonsense'"),
-        ("--test=on", 1, "'--test' takes no value"),
-    ] {
-        let error = parse_command_line(&words(line)).expect_err(line);
-        assert_eq!((error.at.column, error.message.as_str()), (column, message), "{line}");
-    }
-}
-
-#[test]
-fn errors_of_the_grammar() {
-    let with = |text: &str| format!("pem-file = \"a\"\n{text}\n");
-    for (text, expected) in [
-        ("frontend = { host = \"*\" port = 443 }", "2:32 H101"),
-        ("workers = \"4\"", "2:11 H101"),
-        ("frontend = [*]:8443", "2:12 H101"),
-        ("pidfile = \"/run/x.pid\"", "2:1 H102"),
-        ("port = \"443\"", "2:1 H102"),
-        ("frontend = { backend = \"[::1]:1\" port = \"1\" }", "2:14 H102"),
-        ("pem-file = { user = \"x\" cert = \"y\" }", "2:14 H102"),
-        ("nonsense = { a = \"b\" { } }", "2:1 H101"),
-        ("ring-slots = 4", "2:1 H101"),
-        ("daemon = maybe", "2:10 H101"),
-        ("daemon on", "2:1 H100"),
-        ("daemon =", "2:1 H100"),
-        ("user = \"x", "2:8 H100"),
-        ("frontend = { port = \"1\"", "2:12 H100"),
-        ("}", "2:1 H100"),
-        ("\"user\" = x", "2:1 H100"),
-        ("tls-protos = TLSv1.4", "2:14 H101"),
-        ("tls-protos = TLSv1.2 x", "2:22 H101"),
-        ("client-verify = maybe", "2:17 H101"),
-        ("client-verify = \"none\"", "2:17 H101"),
-        ("ocsp-connect-tmo = 4.0", "2:20 H101"),
-        ("pem-file = /etc/x.pem", "2:12 H101"),
-        ("user = a_b", "2:8 H101"),
-        ("user = nobody@x", "2:8 H101"),
-        ("user = host", "2:8 H101"),
-        ("user = \"a\\\"b\"", "2:8 H100"),
-        ("tls = on tls-protos = TLSv1.2", "2:10 H104"),
-        ("tls-protos = TLSv1.2 tls-protos = TLSv1.3", "2:22 H104"),
-        ("user = \"\u{1}\"", "2:8 H100"),
-    ] {
-        assert_eq!(findings(&with(text), ""), [expected], "{text}");
-    }
-    assert_eq!(findings("# nothing\n", ""), ["1:1 H100"]);
-    let (_, diagnostics) = lowered("frontend = {\n    port = 443\n}\n", "a.pem");
-    assert_eq!(diagnostics[0].message, "'port' takes a quoted string in hitch.conf: port = \"443\"");
-    let (_, diagnostics) = lowered("pidfile = \"/run/x.pid\"\n", "a.pem");
-    assert_eq!(diagnostics[0].message, "'pidfile' exists only on the command line (--pidfile=…)");
-    assert_eq!(codes("pem-file = \"a\" wokers = 4"), ["H101"]);
-    assert_eq!(codes("pem-file = \"a\" workers = 4 workers = 5"), ["W113"]);
-    let (_, diagnostics) = lowered("frontend = [*]:8443\n", "a.pem");
-    assert_eq!(diagnostics[0].message, "'frontend' takes a quoted string or a block: frontend = \"[*]:8443\"");
-}
-
-#[test]
-fn what_hitch_passes_over_is_told() {
-    for (text, expected) in [
-        ("workers = 4;", &[][..]),
-        ("tls-protos = TLSv1.2, TLSv1.3;", &[]),
-        ("user = “nobody”", &["2:8 W115"]),
-        ("workers = 4 !\n(daemon) = on", &["2:13 W115", "3:1 W115"]),
-        ("tls-protos = TLSv1.2:TLSv1.3", &["2:21 W115"]),
-    ] {
-        assert_eq!(findings(&format!("pem-file = \"a\"\n{text}\n"), ""), expected, "{text}");
-    }
-    assert_eq!(model("pem-file = \"a\" user = “nobody” ~", "").process.user.expect("user").value, "nobody");
-    assert_eq!(findings("@@ ~~", ""), ["1:1 H100"], "nothing is left");
-}
-
-#[test]
 fn an_empty_string_is_none() {
     let text =
         dump("frontend = \"\" backend = \"\" pem-file = \"\" pem-file = \"a\" user = \"\" log-filename = \"\"", "");
@@ -451,23 +348,6 @@ fn an_empty_string_is_none() {
     for line in ["a --frontend=", "a --backend=", "a -f ="] {
         assert_eq!(findings("", line).len(), 1, "{line}");
     }
-}
-
-#[test]
-fn versions_of_tls_are_chosen_once() {
-    let with = |text: &str, line: &str| findings(&format!("pem-file = \"a\"\n{text}\n"), line);
-    for (text, line, expected) in [
-        ("tls-protos = TLSv1.3", "--tls-protos=TLSv1.2", &[][..]),
-        ("tls-protos = TLSv1.2", "--tls", &["0:1 H104", "0:1 W301"]),
-        ("tls = on", "--ssl", &["0:1 H104", "0:1 W301"]),
-        ("user = \"x\"", "--ssl --tls", &["0:7 H104", "0:7 W301"]),
-        ("tls = off tls-protos = TLSv1.3", "", &["2:1 W114"]),
-        ("frontend = { port = \"1\" ssl = on tls-protos = TLSv1.3 }", "", &["2:34 H104"]),
-    ] {
-        assert_eq!(with(text, line), expected, "{text} {line}");
-    }
-    let text = dump("tls-protos = TLSv1.3 pem-file = \"a\"", "--tls-protos=TLSv1.2");
-    assert!(line_of(&text, "bind").contains(" ssl-max-ver TLSv1.2"), "{text}");
 }
 
 #[test]
@@ -492,80 +372,6 @@ fn log_files() {
     assert_eq!(line("log-filename = \"/x y\" log-level = 9"), "log 'file@/x y' format iso daemon debug");
     assert_eq!(line("log-filename = \"/dev/stdout\""), "log stdout format raw daemon warning");
     assert_eq!(line("log-filename = \"/dev/stderr\""), "log stderr format raw daemon warning");
-}
-
-#[test]
-fn what_is_not_swallowed() {
-    for (text, expected) in [
-        ("backend-refresh = 1", "E120"),
-        ("chroot = \"/x\"", "E120"),
-        ("ciphers = \"AES128-SHA\"", "E302"),
-        ("ciphers = \"HIGH:DHE-RSA-AES128-SHA\"", "N302"),
-        ("frontend = { port = \"1\" ciphersuites = \"TLS_AES_128_CCM_SHA256\" }", "E302"),
-        ("ciphersuites = \"nonsense\"", "E103"),
-        ("ecdh-curve = \"sect163k1\"", "E302"),
-        ("ecdh-curve = \"nonsense\"", "E103"),
-        ("ecdh-curve = \"mlkem768\"", "W303"),
-        ("ocsp-dir = \"/x\"", "E120"),
-        ("ocsp-verify-staple = on", "E120"),
-        ("ocsp-connect-tmo = 4", "N001"),
-        ("ocsp-resp-tmo = 4", "N001"),
-        ("ocsp-refresh-interval = 4", "N001"),
-        ("recv-bufsize = 1000", "E120"),
-        ("send-bufsize = 1000", "E120"),
-        ("tcp-fastopen = on", "E120"),
-        ("session-cache = 5", "E303"),
-        ("shared-cache-listen = \"x\"", "E303"),
-        ("shared-cache-peer = \"x\"", "E303"),
-        ("shared-cache-if = \"x\"", "E303"),
-        ("ssl-engine = \"x\"", "E303"),
-        ("tls-protos = TLSv1.1 TLSv1.2", "W301"),
-        ("tls-protos = SSLv3 TLSv1.0", "E301"),
-        ("tls = off", "W114"),
-        ("tls = on", "W301"),
-        ("ssl = on", "W301"),
-        ("client-verify = required", "E211"),
-        ("client-verify-ca = \"x\"", "W211"),
-        ("pem-file = { cert = \"x\" private-key = \"y\" }", "E120"),
-        ("pem-file = { cert = \"x\" ocsp-resp-file = \"y\" }", "E120"),
-        ("pem-file = { cert = \"x\" client-verify = none }", "E120"),
-        ("pem-file = { private-key = \"y\" }", "H101"),
-        ("pem-dir-glob = \"*\"", "W114"),
-        ("pem-dir = \"/none\" pem-dir-glob = \"*\"", "E221"),
-        ("pem-dir = \"/d\" pem-dir-glob = \"x*\"", "W117"),
-        ("pem-dir = \"/d\"", "W116"),
-        ("proxy-proxy = on write-proxy = on", "H103"),
-        ("write-ip = on write-proxy-v1 = on", "H103"),
-        ("write-ip = on write-proxy = on", "H103"),
-        ("syslog-facility = \"local8\"", "H101"),
-        ("alpn-protos = \"h2,,x\"", "H101"),
-        ("backend = \"127.0.0.1:80\"", "H101"),
-        ("backend = \"[]:80\"", "H101"),
-        ("frontend = \"*:443\"", "H101"),
-        ("frontend = \"[nowhere.example]:443\"", "H101"),
-        ("frontend = \"[]:443\"", "H101"),
-        ("frontend = \"[::1]:443\" frontend = { host = \"::1\" port = \"443\" }", "E603"),
-        ("frontend = \"[*]:https\"", "H101"),
-        ("frontend = \"[*]:0\"", "H101"),
-        ("frontend = { host = \"*\" }", "H101"),
-        ("ssl-handshake-timeout = 0", "H101"),
-        ("workers = 0", "E103"),
-    ] {
-        assert_eq!(codes(&format!("pem-file = \"a\" {text}\n")), [expected], "{text}");
-    }
-    assert_eq!(codes("workers = 1"), ["E212"]);
-    assert_eq!(codes("pem-dir = \"/d\" pem-dir-glob = \"x*\""), ["E228"]);
-    assert_eq!(findings("pem-file = \"a\"\n frontend = { port = \"1\"\n  ciphers = LOW }", ""), ["3:13 E302"]);
-    assert_eq!(findings("pem-file = \"a\"\n", "--chroot /x"), ["0:1 E120"]);
-}
-
-#[test]
-fn the_regular_files_of_a_directory_are_certificates() {
-    let (lowered, diagnostics) = lowered("pem-dir = \"/d\"\npem-file = \"a\"\n", "");
-    assert_eq!(diagnostics[0].message, "'l.pem' in '/d': symbolic links are skipped, as by Hitch");
-    let crt = "crt a crt /d/.z.pem crt /d/a.pem crt /d/b.pem crt /d/readme";
-    let text = lowered.expect("no error").text().to_owned();
-    assert_eq!(line_of(&text, "bind"), format!("bind *:8443,[::]:8443 v6only ssl {crt} prefer-client-ciphers"));
 }
 
 proptest! {

@@ -31,7 +31,9 @@ impl Server {
         let dir = TempDir::new().expect("a directory");
         let port = Port::reserve();
         let fill = |text: &str| {
-            let hitch = format!("[{}]:{}", port.address().ip(), port.address().port());
+            let (ip, number) = (port.address().ip(), port.address().port());
+            let hitch = format!("[{ip}]:{number}");
+            let text = text.replace("{ip}", &ip.to_string()).replace("{port}", &number.to_string());
             let text = text.replace("{dir}", dir.path().to_str().expect("UTF-8")).replace("{hitch-address}", &hitch);
             text.replace("{address}", &port.address().to_string())
         };

@@ -5,18 +5,26 @@ use std::net::IpAddr;
 use super::super::super::diagnostic::shown;
 use super::super::dump::{Piece, Writer};
 use super::super::glob::matches;
+use super::super::md5;
 use super::super::options::{Setting, Value};
 use super::super::{COMMAND_LINE, Mark};
 use super::{
-    BACKEND, CIPHERS_DEFAULT, CIPHERS_DEFAULT_HERE, FRONTEND, Listing, Lowering, endpoint, is_unset, last, piece,
-    switch, text,
+    BACKEND, CIPHERS_DEFAULT, CIPHERS_DEFAULT_HERE, FRONTEND, Listing, Lowering, RESPONSES_DEFAULT, endpoint, is_unset,
+    last, piece, switch, text,
 };
 
 /// A certificate.
 struct Crt<'a> {
     path: String,
     mark: &'a Mark,
+    /// The settings of its block.
+    own: &'a [Setting],
+    /// A response that Hitch has fetched for it.
+    cached: Option<String>,
 }
+
+/// More certificates than this get a line each.
+const ON_ONE_LINE: usize = 16;
 
 /// Where one frontend listens, and what differs from the rest.
 struct Frontend<'a> {
@@ -76,7 +84,7 @@ impl<'a> Lowering<'a, '_> {
                     );
                     return None;
                 };
-                let certificates = certificate.map(|path| Crt { path: path.to_owned(), mark }).into_iter().collect();
+                let certificates = certificate.map(|path| self.crt(path, mark, &[])).into_iter().collect();
                 Some(Frontend { host, port, mark, certificates, own: &[] })
             }
             Value::Block(own) => {
@@ -98,7 +106,7 @@ impl<'a> Lowering<'a, '_> {
         for setting in settings.iter().filter(|setting| setting.row.name == "pem-file" && !is_unset(setting)) {
             let mark = &setting.mark;
             match &setting.value {
-                Value::Text(path) if !path.is_empty() => found.push(Crt { path: path.clone(), mark }),
+                Value::Text(path) if !path.is_empty() => found.push(self.crt(path, mark, &[])),
                 Value::Block(inside) => found.extend(self.pem_block(setting, inside)),
                 _ => self.diagnostics.push(mark.error("H101", "the name of the file is missing")),
             }
@@ -111,22 +119,48 @@ impl<'a> Lowering<'a, '_> {
             self.missing(setting, "this 'pem-file' has no 'cert'");
             return None;
         };
-        for (option, extension) in [("private-key", ".key"), ("ocsp-resp-file", ".ocsp")] {
-            let beside = format!("{path}{extension}");
-            if let Some((_, mark)) = text(inside, option).filter(|(written, _)| *written != beside) {
-                let error = mark
-                    .error("E120", format!("'{option}' with a name of its own is valid Hitch but not implemented yet"));
-                self.diagnostics.push(error.help(format!("until then: name the file {}", shown(beside.as_bytes()))));
-            }
+        Some(self.crt(path, mark, inside))
+    }
+
+    /// With the response that stands for it in `ocsp-dir`: Hitch names it by the MD5 sum of the certificate's name.
+    fn crt(&self, path: &str, mark: &'a Mark, own: &'a [Setting]) -> Crt<'a> {
+        let name = md5::hex(path.as_bytes());
+        let cached = self.responses.binary_search(&name).is_ok();
+        let cached = cached.then(|| format!("{}/{name}", self.response_directory().trim_end_matches('/')));
+        Crt { path: path.to_owned(), mark, own, cached }
+    }
+
+    /// `ocsp-dir`; empty: none.
+    fn response_directory(&self) -> &'a str {
+        match last(self.global, &["ocsp-dir"]) {
+            Some(Setting { value: Value::Text(path), .. }) => path,
+            _ => RESPONSES_DEFAULT,
         }
-        for option in ["client-verify", "client-verify-ca"] {
-            if let Some(setting) = last(inside, &[option]) {
-                let message = format!("'{option}' for one certificate is valid Hitch but not implemented yet");
-                let error = setting.key.error("E120", message);
-                self.diagnostics.push(error.help("until then: say it in the frontend, for all of its certificates"));
-            }
+    }
+
+    /// What is in `ocsp-dir`. That it can not be read is told if it was named.
+    pub(super) fn find_responses(&mut self) {
+        let directory = self.response_directory();
+        if directory.is_empty() {
+            return;
         }
-        Some(Crt { path: path.to_owned(), mark })
+        let named = text(self.global, "ocsp-dir");
+        match ((self.outside.list)(directory), named) {
+            (Ok(listing), named) => {
+                self.responses = listing.files;
+                if let Some((_, mark)) = named {
+                    let message =
+                        "OCSP responses are not fetched: those in this directory are sent as long as they are valid";
+                    let warning = mark.warning("W118", message);
+                    self.diagnostics.push(warning.help("fetch them with a timer, and reload; or say ocsp-dir = \"\""));
+                }
+            }
+            (Err(reason), Some((_, mark))) => {
+                let message = format!("cannot read the directory '{}': {reason}", shown(directory.as_bytes()));
+                self.diagnostics.push(mark.warning("W118", message).help("no OCSP response is taken from there"));
+            }
+            (Err(_), None) => {}
+        }
     }
 
     /// `pem-dir`: the regular files that `pem-dir-glob` matches, hidden ones too. What is not one of them can not be missed by
@@ -180,7 +214,7 @@ impl<'a> Lowering<'a, '_> {
             }
             false => true,
         });
-        files.iter().map(|name| Crt { path: path(name), mark }).collect()
+        files.iter().map(|name| self.crt(&path(name), mark, &[])).collect()
     }
 
     /// Where to listen: all addresses of the host.
@@ -229,20 +263,25 @@ impl<'a> Lowering<'a, '_> {
         }
         pieces.push(piece("ssl", mark));
         let uses_global = switch(own, "match-global-certs").map_or(certificates.is_empty(), |(on, _)| on);
-        // Hitch's default is the last one, and of two for the same name the last one counts: here it is the first.
-        let global = global.iter().rev().chain(directory).filter(|_| uses_global);
-        let before = pieces.len();
-        for crt in certificates.iter().rev().chain(global) {
-            pieces.extend([piece("crt", crt.mark), Piece { text: file_name(&crt.path), mark: crt.mark }]);
-        }
+        let loaded =
+            loaded(certificates, global.split_last().filter(|_| uses_global), directory.iter().filter(|_| uses_global));
         // An error before this may be why there is none.
-        if pieces.len() == before && self.diagnostics.errors() == 0 {
+        if loaded.is_empty() && self.diagnostics.errors() == 0 {
             let error = mark.error("E212", "no certificate: there is no 'pem-file' and no 'pem-dir'");
             self.diagnostics
                 .push(error.help("add pem-file = \"<file>\", with the certificate, its chain and the private key"));
         }
+        let several = loaded.len() > 1;
+        let plain = |(crt, _): &(&Crt<'a>, bool)| crt.own.is_empty() && crt.cached.is_none();
+        let on_line = loaded.len() <= ON_ONE_LINE && loaded.iter().all(plain);
+        if on_line {
+            for (index, (crt, is_default)) in loaded.iter().enumerate() {
+                let word = if *is_default && index > 0 { "default-crt" } else { "crt" };
+                pieces.extend([piece(word, crt.mark), Piece { text: file_name(&crt.path), mark: crt.mark }]);
+            }
+        }
         self.versions(own, &mut pieces);
-        self.verification(own, &mut pieces);
+        self.verification(&[own, self.global], false, &mut pieces);
         self.protocols(&mut pieces);
         lists(own, &mut pieces);
         let server = switch(own, "prefer-server-ciphers").or(switch(self.global, "prefer-server-ciphers"));
@@ -254,7 +293,34 @@ impl<'a> Lowering<'a, '_> {
         if let Some((_, mark)) = abort {
             pieces.push(piece("sni-nomatch-abort", mark));
         }
-        writer.line_in(abort.is_some(), 4, &pieces);
+        if several {
+            pieces.push(piece("last-crt-wins", mark));
+        }
+        writer.line_in(abort.is_some() || several, 4, &pieces);
+        if !on_line {
+            self.certificate_lines(&loaded, own, writer);
+        }
+    }
+
+    /// `ssl-f-use`: a line for each certificate. The first is the default, so one that is not gets a second line there.
+    fn certificate_lines(&mut self, loaded: &[(&Crt<'a>, bool)], own: &'a [Setting], writer: &mut Writer) {
+        let default = loaded.iter().enumerate().find(|(index, (_, is_default))| *is_default && *index > 0);
+        for (crt, _) in default.map(|(_, found)| found).into_iter().chain(loaded) {
+            let Crt { path, mark, own: block, cached } = crt;
+            let mut pieces = vec![piece("ssl-f-use", mark), piece("crt", mark), Piece { text: file_name(path), mark }];
+            if let Some((key, mark)) = text(block, "private-key") {
+                pieces.extend([piece("key", mark), piece(key, mark)]);
+            }
+            match (text(block, "ocsp-resp-file"), cached) {
+                (Some((response, mark)), _) => pieces.extend([piece("ocsp", mark), piece(response, mark)]),
+                (None, Some(response)) => pieces.extend([piece("ocsp", mark), piece(response, mark)]),
+                (None, None) => {}
+            }
+            if last(block, &["client-verify", "client-verify-ca"]).is_some() {
+                self.verification(&[block, own, self.global], true, &mut pieces);
+            }
+            writer.line(4, &pieces);
+        }
     }
 
     /// `ciphers`, `ciphersuites` and `ecdh-curve` of the top level, for all frontends. Hitch's list of its own is written as far
@@ -324,9 +390,10 @@ impl<'a> Lowering<'a, '_> {
         }
     }
 
-    fn verification(&mut self, own: &'a [Setting], pieces: &mut Vec<Piece<'a>>) {
-        let ca = text(own, "client-verify-ca").or(text(self.global, "client-verify-ca"));
-        let verify = text(own, "client-verify").or(text(self.global, "client-verify"));
+    /// The first of the scopes that says something counts. `always`: also if it is what there is without.
+    fn verification(&mut self, scopes: &[&'a [Setting]], always: bool, pieces: &mut Vec<Piece<'a>>) {
+        let ca = scopes.iter().find_map(|scope| text(scope, "client-verify-ca"));
+        let verify = scopes.iter().find_map(|scope| text(scope, "client-verify"));
         match (verify.filter(|(mode, _)| *mode != "none"), ca) {
             (Some((mode, at)), Some((file, mark))) => {
                 pieces.extend([
@@ -341,11 +408,15 @@ impl<'a> Lowering<'a, '_> {
                 self.diagnostics.push(at.error("E211", message));
             }
             // Who says 'none' means it.
-            (None, Some((_, mark))) if verify.is_none() => {
+            (None, Some((_, mark))) if verify.is_none() && !verifies_some(self.global) => {
                 let message = "'client-verify-ca' without 'client-verify': clients are NOT asked for a certificate";
                 self.diagnostics.push(mark.warning("W211", message));
             }
-            (None, _) => {}
+            (None, _) => {
+                if let Some((_, at)) = verify.filter(|_| always) {
+                    pieces.extend([piece("verify", at), piece("none", at)]);
+                }
+            }
         }
     }
 
@@ -372,6 +443,30 @@ fn lists<'a>(own: &'a [Setting], pieces: &mut Vec<Piece<'a>>) {
             pieces.extend([piece(option, mark), piece(list, mark)]);
         }
     }
+}
+
+/// Whether a certificate has clients of its own verified, for which an authority may stand elsewhere.
+fn verifies_some(settings: &[Setting]) -> bool {
+    settings.iter().any(|setting| match &setting.value {
+        Value::Block(inside) => text(inside, "client-verify").is_some() || verifies_some(inside),
+        _ => false,
+    })
+}
+
+/// Certificates in the order in which Hitch loads them, so that the last one for a name counts; the default is marked. Those of
+/// the top level come first, their last one, the default, before the others; those of the frontend go before all of them.
+fn loaded<'b, 'a>(
+    own: &'b [Crt<'a>],
+    global: Option<(&'b Crt<'a>, &'b [Crt<'a>])>,
+    directory: impl Iterator<Item = &'b Crt<'a>>,
+) -> Vec<(&'b Crt<'a>, bool)> {
+    let global = global.into_iter().flat_map(|(last, others)| std::iter::once(last).chain(others));
+    let mut loaded: Vec<(&Crt<'_>, bool)> = global.chain(directory).chain(own).map(|crt| (crt, false)).collect();
+    let default = if own.is_empty() { loaded.first_mut() } else { loaded.last_mut() };
+    if let Some((_, is_default)) = default {
+        *is_default = true;
+    }
+    loaded
 }
 
 /// A file's name where HAProxy takes a leading '@' for a name in a store.
