@@ -23,6 +23,8 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 fn site() -> Site {
     let site = Site::new();
     site.write("other.pem", pki().server_ca.issue(&Leaf::server(&["other.test"])).pem());
+    fs::create_dir(site.path("issuers")).expect("a folder");
+    fs::write(site.path("issuers/ca.pem"), pki().server_ca.pem()).expect("written");
     for file in files("good", "list").into_iter().chain(files("good", "pem")) {
         let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8");
         site.write(name, fs::read(&file).expect("it"));
