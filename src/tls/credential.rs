@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
+use zeroize::Zeroize;
 
 use super::certificates::Issuers;
 use super::der::is_signed_by;
@@ -208,8 +210,11 @@ impl Source<'_> {
         let Some(certificate) = Certificate::parse(&leaf) else {
             return Err(self.error("E227", "the first certificate is damaged"));
         };
-        let (key, key_path, mode) = self.private_key(&mut pem)?;
-        let key = provider.key_provider.load_private_key(key).map_err(|_| {
+        let (mut key, key_path, mode) = self.private_key(&mut pem)?;
+        // By reference: given away, its bytes would be freed as they are.
+        let loaded = any_supported_type(&key);
+        key.zeroize();
+        let key = loaded.map_err(|_| {
             let mut diagnostic = self.error("E227", "the private key cannot be used");
             diagnostic
                 .notes
