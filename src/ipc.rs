@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::conf::model::Purpose;
+use crate::conf::model::{Chroot, Purpose};
 use crate::material::{ListenerKey, LogKey};
 use crate::report::ReportLine;
 use crate::sys::descriptors::{Passed, receive_with_descriptor, send_with_descriptor};
@@ -80,6 +80,8 @@ pub struct Start {
     pub descriptors: u64,
     /// Most detailed level of the process's own messages, as [`log::LevelFilter`] counts them.
     pub verbosity: u8,
+    /// Its root directory; `None`: that of the system.
+    pub chroot: Option<Chroot>,
     /// How often it sends a [`Beat`]; `None`: nobody wants to know.
     pub report_every: Option<Duration>,
 }

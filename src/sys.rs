@@ -6,6 +6,7 @@ pub mod descriptors;
 mod inherited;
 pub mod limits;
 pub mod privileges;
+pub mod seccomp;
 pub mod usage;
 
 use std::io;
@@ -113,6 +114,22 @@ pub fn clear_capabilities() -> io::Result<()> {
     // (the version is one that the kernel knows).
     let answer = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes capabilities out of the bounding set, so that no program that this process executes could ever have them. Returns
+/// whether all are gone; it takes CAP_SETPCAP.
+#[expect(unsafe_code, reason = "a descriptor by number, or a call that no crate of ours has in a safe form")]
+pub fn drop_bounding_capabilities() -> bool {
+    /// More than any kernel has; the call refuses the first that is too high with EINVAL.
+    const CAPABILITIES_MAX: libc::c_ulong = 64;
+    for capability in 0..CAPABILITIES_MAX {
+        // SAFETY: the call takes numbers only.
+        let answer = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if answer != 0 {
+            return Errno::last() == Errno::EINVAL;
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::options::{Effect, Group, OPTIONS, SUBCOMMANDS};
 use crate::conf::hitch;
-use crate::sys::privileges;
+use crate::sys::{privileges, seccomp};
 use crate::versions;
 
 /// Columns of `--help`.
@@ -135,6 +135,7 @@ pub(super) fn versions() -> String {
         text.push_str(&format!("  {library:14} {}\n", versions::of_library(library).unwrap_or("?")));
     }
     text.push_str(&format!("  {:14} {}\n", "sandbox", privileges::sandbox_support()));
+    text.push_str(&format!("  {:14} {}\n", "", seccomp::support()));
     text
 }
 

@@ -55,6 +55,8 @@ pub struct Process {
     pub user: Option<At<String>>,
     /// `group` (name) or `gid` (decimal text).
     pub group: Option<At<String>>,
+    /// `chroot`; `None`: the worker's root directory is that of the system.
+    pub chroot: Option<At<Chroot>>,
     /// `nbthread`; `None`: one event loop per CPU of the affinity mask.
     pub threads: Option<At<u16>>,
     /// `thread-hard-limit`: no more event loops than this.
@@ -105,6 +107,15 @@ pub struct Process {
     pub admin_timeout: Duration,
     /// `stats maxconn`: clients of each of these at a time; default 10.
     pub admin_maxconn: u32,
+}
+
+/// `chroot`: the worker's root directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Chroot {
+    /// This one, an absolute path.
+    Directory(PathBuf),
+    /// `auto`: one without name and content.
+    Empty,
 }
 
 /// A socket of the process itself: `stats socket`, `metrics socket`, or `-S` of the command line.

@@ -127,15 +127,9 @@ impl Worker {
             beats = Some(ours);
             descriptors.push(Arc::new(theirs.into()));
         }
-        let start = Start {
-            uid: plan.ids.uid,
-            gid: plan.ids.gid,
-            loops: plan.loops,
-            cpus: plan.cpus.clone(),
-            descriptors: plan.descriptors,
-            verbosity,
-            report_every,
-        };
+        let Plan { ids, loops, cpus, descriptors: most, chroot } = plan.clone();
+        let (uid, gid) = (ids.uid, ids.gid);
+        let start = Start { uid, gid, loops, cpus, descriptors: most, verbosity, chroot, report_every };
         channel.queue(&ToWorker::Start(start), &descriptors)?;
         Ok(Self { plan: Some(plan.clone()), beats, ..Self::new(process, channel) })
     }

@@ -19,6 +19,7 @@ use crate::conf::model::{At, BindTls, CrtKind, Model};
 use crate::conf::{self, Parsed};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
+use crate::sys::privileges::Ids;
 use crate::sys::reason;
 
 /// Largest file that is read: CRLs of large authorities are tens of megabytes.
@@ -276,6 +277,12 @@ struct FileReading<'a> {
     skipped: Vec<String>,
 }
 
+/// Why a file cannot be read, and if it is a matter of permissions, who wanted to.
+fn unreadable(error: &io::Error) -> String {
+    let reason = reason(error);
+    if error.kind() == io::ErrorKind::PermissionDenied { format!("{reason} for {}", Ids::current()) } else { reason }
+}
+
 impl FileReading<'_> {
     fn read_all(&mut self, model: &Model) {
         self.files = Files::default();
@@ -357,7 +364,7 @@ impl FileReading<'_> {
                 }
                 Entry::Directory(kept)
             }
-            Err(error) => Entry::Unreadable(reason(&error)),
+            Err(error) => Entry::Unreadable(unreadable(&error)),
         };
         self.files.entries.insert(path.clone(), entry);
     }
@@ -367,7 +374,7 @@ impl FileReading<'_> {
         let stamp = Stamp::now(&absolute);
         let entry = match read_file(&absolute) {
             Ok(file) => Entry::File(file),
-            Err(error) => Entry::Unreadable(reason(&error)),
+            Err(error) => Entry::Unreadable(unreadable(&error)),
         };
         self.stamps.insert(absolute, stamp);
         self.files.entries.insert(path, entry);

@@ -1,7 +1,7 @@
 //! What a configuration means for the process: whom the worker becomes, how many loops and connections it has.
 
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{At, Location, Model, Process, TcpOptions};
+use crate::conf::model::{At, Chroot, Location, Model, Process, TcpOptions};
 use crate::report::{self, ReportLevel, ReportLine};
 use crate::sys::limits::{self, Carried, DESCRIPTORS_CEILING, Raise};
 use crate::sys::privileges::{self, Ids, NOBODY};
@@ -21,13 +21,16 @@ pub struct Plan {
     pub cpus: Vec<Vec<u16>>,
     /// Most descriptors that it uses.
     pub descriptors: u64,
+    /// Its root directory; `None`: that of the system.
+    pub chroot: Option<Chroot>,
 }
 
 impl Plan {
     /// Settles `user`, `group`, `nbthread`, `cpu-map` and limits of descriptors for a master that runs as `current`.
     ///
     /// # Errors
-    /// No such user or group, the worker would be root, only root can become that user, or a thread has no CPU.
+    /// No such user, group or directory, the worker would be root, only root can become that user or change the root directory,
+    /// or a thread has no CPU.
     pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Box<Diagnostic>> {
         let ids = worker_ids(process, current, report)?;
         let available = limits::cpu_numbers();
@@ -35,7 +38,22 @@ impl Plan {
         let cpus = cpus(process, loops, &available, report)?;
         let most = process.descriptors_max.map_or(DESCRIPTORS_CEILING, u64::from);
         let descriptors = process.descriptors.as_ref().map_or(most, |number| most.min(number.value.into()));
-        Ok(Self { ids, loops, cpus, descriptors })
+        let chroot = process.chroot.as_ref().map(|chroot| check_root(chroot, current)).transpose()?;
+        Ok(Self { ids, loops, cpus, descriptors, chroot })
+    }
+}
+
+fn check_root(chroot: &At<Chroot>, current: Ids) -> Result<Chroot, Box<Diagnostic>> {
+    let refuse = |message: String| Diagnostic::error("E604", &chroot.at, message);
+    if current.uid != 0 {
+        let refused = refuse(format!("only root can change the root directory, and this is user {}", current.uid));
+        return Err(Box::new(refused.help("remove 'chroot', or start as root: the worker opens no file either way")));
+    }
+    match &chroot.value {
+        Chroot::Directory(path) if !path.is_dir() => {
+            Err(Box::new(refuse(format!("'{}' is no directory", path.display()))))
+        }
+        chroot => Ok(chroot.clone()),
     }
 }
 
@@ -327,6 +345,22 @@ mod tests {
         assert_eq!(most(&process), 5000);
         process.descriptors = Some(At { value: 3000, at });
         assert_eq!(most(&process), 3000);
+    }
+
+    #[test]
+    fn the_root_directory_is_there_and_only_root_changes_it() {
+        let settle = |chroot: Chroot, current: Ids| {
+            let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
+            let process = Process { chroot: Some(At { value: chroot, at }), ..Process::default() };
+            Plan::settle(&process, current, &mut Vec::new()).map(|plan| plan.chroot).map_err(|error| error.message)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let there = Chroot::Directory(folder.path().to_owned());
+        assert_eq!(settle(there.clone(), ROOT), Ok(Some(there.clone())));
+        assert_eq!(settle(Chroot::Empty, ROOT), Ok(Some(Chroot::Empty)));
+        assert!(settle(there, ALICE).unwrap_err().contains("only root"));
+        let missing = Chroot::Directory(folder.path().join("missing"));
+        assert!(settle(missing, ROOT).unwrap_err().contains("is no directory"));
     }
 
     #[test]

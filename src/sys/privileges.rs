@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, RestrictionStatus, Ruleset, RulesetAttr, RulesetStatus,
 };
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Group, Uid, User, getresgid, getresuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Group, Uid, User, chdir, chroot, getresgid, getresuid, mkdtemp, setgroups, setresgid, setresuid,
+};
 
 /// User and group that a process runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,16 @@ impl Ids {
     /// Effective ids of this process.
     pub fn current() -> Self {
         Self { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() }
+    }
+}
+
+impl fmt::Display for Ids {
+    /// `user bowline (997)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match User::from_uid(Uid::from_raw(self.uid)) {
+            Ok(Some(user)) => write!(f, "user {} ({})", user.name, self.uid),
+            _ => write!(f, "user {}", self.uid),
+        }
     }
 }
 
@@ -82,9 +95,10 @@ pub fn become_user(ids: Ids) -> io::Result<()> {
 /// Keeps this process's memory, which holds keys, from core files and from other processes of the same user.
 ///
 /// # Errors
-/// As prctl(2).
+/// As prctl(2) and setrlimit(2).
 pub fn hide_memory() -> io::Result<()> {
-    Ok(prctl::set_dumpable(false)?)
+    prctl::set_dumpable(false)?;
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
 }
 
 /// Gives up everything that a process which parses hostile bytes does not need: capabilities, set-user-id programs,
@@ -95,8 +109,28 @@ pub fn hide_memory() -> io::Result<()> {
 pub fn harden() -> io::Result<()> {
     super::clear_capabilities()?;
     prctl::set_no_new_privs()?;
-    hide_memory()?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    hide_memory()
+}
+
+/// Makes `directory` the root of this process's file system, and its current directory.
+///
+/// # Errors
+/// As chroot(2): only root may.
+pub fn change_root(directory: &Path) -> io::Result<()> {
+    chroot(directory)?;
+    Ok(chdir("/")?)
+}
+
+/// Makes a directory without name and content the root: nothing can be made in it either.
+///
+/// # Errors
+/// As chroot(2), or no temporary directory can be made.
+pub fn change_root_to_nothing() -> io::Result<()> {
+    let path = mkdtemp(&std::env::temp_dir().join("bowline-XXXXXX"))?;
+    let entered = chdir(&path);
+    std::fs::remove_dir(&path)?;
+    entered?;
+    chroot(".")?;
     Ok(())
 }
 

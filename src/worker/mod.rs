@@ -21,15 +21,16 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid};
 
 use self::end::{Ending, asked_to_end};
 use self::watchdog::Pulse;
+use crate::conf::model::Chroot;
 use crate::control::Control;
 use crate::event_loop::Handle;
 use crate::ipc::{Channel, Incoming, Start, ToMaster, ToWorker};
-use crate::log::{Queue, Writer, logger};
+use crate::log::{Queue, Writer, logger, time};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::sys::limits;
 use crate::sys::privileges::{self, Ids};
 use crate::sys::usage::Usage;
+use crate::sys::{drop_bounding_capabilities, limits, seccomp};
 use crate::tls::tickets::TicketKeys;
 
 /// How long the last log lines may take.
@@ -93,17 +94,17 @@ impl Worker {
             Incoming::Message(ToWorker::Start(settings), passed) => (settings, passed),
             _ => return Err(io::Error::other("a worker is started by its master only")),
         };
-        let Start { uid, gid, loops, cpus, descriptors, verbosity, report_every } = settings;
+        let Start { uid, gid, loops, cpus, descriptors, verbosity, chroot, report_every } = settings;
         let pulse = passed.into_iter().next().zip(report_every);
         let pulse = pulse.map(|(socket, every)| Pulse { socket: socket.into(), every });
         let verbosity = log::LevelFilter::iter().nth(verbosity.into()).unwrap_or(log::LevelFilter::Info);
         log::set_max_level(verbosity);
         let loops = loops.max(1);
         limits::use_descriptors(descriptors)?;
+        // The last look at the file system.
+        time::init();
         let usage = Arc::new(Usage::open());
-        privileges::become_user(Ids { uid, gid })?;
-        privileges::harden()?;
-        let sandbox = privileges::close_file_system().to_string();
+        let sandbox = confine(Ids { uid, gid }, chroot.as_ref())?;
         let mut worker = Self {
             channel,
             master,
@@ -173,6 +174,25 @@ impl Worker {
         }
         Ok(None)
     }
+}
+
+/// Gives up everything that a process which parses hostile bytes does not need. Answers what holds, in words.
+fn confine(ids: Ids, chroot: Option<&Chroot>) -> io::Result<String> {
+    // Root alone can, and otherwise it makes no difference: there are no new privileges.
+    drop_bounding_capabilities();
+    let mut sandbox = String::new();
+    if let Some(chroot) = chroot {
+        match chroot {
+            Chroot::Directory(path) => privileges::change_root(path)?,
+            Chroot::Empty => privileges::change_root_to_nothing()?,
+        }
+        sandbox.push_str("root directory changed; ");
+    }
+    privileges::become_user(ids)?;
+    privileges::harden()?;
+    let files = privileges::close_file_system();
+    let calls = seccomp::limit_system_calls();
+    Ok(format!("{sandbox}{files}; {calls}"))
 }
 
 /// The socket to the master; standard input becomes /dev/null, so that nothing reads from the socket by accident.

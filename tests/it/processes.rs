@@ -3,6 +3,7 @@
 
 mod activation;
 mod notify;
+mod sandbox;
 mod site;
 
 use std::fs;
@@ -31,7 +32,9 @@ fn the_worker_has_no_privileges() {
         assert_eq!(status_of(worker, set), "0000000000000000", "{set}");
     }
     assert_eq!(status_of(worker, "NoNewPrivs"), "1");
+    assert_eq!(status_of(worker, "Seccomp"), "2", "system calls are filtered");
     if is_root() {
+        assert_eq!(status_of(worker, "CapBnd"), "0000000000000000");
         assert_eq!(status_of(worker, "Uid"), "65534\t65534\t65534\t65534");
         assert_eq!(status_of(worker, "Gid"), "65534\t65534\t65534\t65534");
         assert_eq!(status_of(worker, "Groups"), "");

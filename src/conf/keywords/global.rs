@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::{Diagnostic, Diagnostics};
 use super::super::draft::{Global, TlsOptions};
-use super::super::model::{At, SniPolicy, TlsVersion};
+use super::super::model::{At, Chroot, SniPolicy, TlsVersion};
 use super::super::token::Word;
 use super::super::value::{self, Unit};
 use super::super::words;
@@ -51,6 +51,18 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(group),
+    },
+    Keyword {
+        name: "chroot",
+        places: Places::GLOBAL,
+        usage: "<directory>|auto",
+        class: Class::Should,
+        doc: "The root directory of the worker, which needs a start as root. Unix sockets of 'server' and 'log' lines are then looked for \
+              inside, as by the worker. 'auto' is an empty directory without name. The master, which reads the configuration and keys and \
+              opens listeners, is not concerned.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(chroot),
     },
     Keyword {
         name: "nbthread",
@@ -209,6 +221,23 @@ fn account(target: &mut Option<At<String>>, line: &Line<'_>, diagnostics: &mut D
         return;
     }
     *target = Some(At { value, at: word.at.clone() });
+}
+
+fn chroot(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    let value = match word.text.as_slice() {
+        b"auto" => Chroot::Empty,
+        [b'/', ..] => Chroot::Directory(value::path(word)),
+        _ => {
+            let message = format!("{} is not an absolute path", word.quoted());
+            diagnostics
+                .push(word.error("E103", message).help("write the whole path, or 'auto' for an empty directory"));
+            return;
+        }
+    };
+    // HAProxy's way to say that it is meant so.
+    let is_none = value == Chroot::Directory("/".into());
+    global.process.chroot = (!is_none).then(|| At { value, at: word.at.clone() });
 }
 
 fn nbthread(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {

@@ -48,7 +48,6 @@ const G: Places = Places::GLOBAL;
 const NAMED: Places = Places::FRONTEND.and(Places::BACKEND);
 
 pub(super) static GLOBAL: &[Keyword] = &[
-    should("chroot", G, "remove it; the worker runs without access to the file system where the kernel has Landlock"),
     inert("cpu-policy", G, CPU),
     inert("cpu-set", G, CPU),
     inert("cpu-affinity", G, CPU),
@@ -60,7 +59,11 @@ pub(super) static GLOBAL: &[Keyword] = &[
     inert("set-dumpable", G, "the worker can not be dumped"),
     inert("insecure-fork-wanted", G, "no program is ever started"),
     inert("insecure-setuid-wanted", G, "no program is ever started"),
-    should("setcap", G, "use 'AmbientCapabilities=' in the systemd unit"),
+    inert(
+        "setcap",
+        G,
+        "the worker needs no capability: the master binds and reads with its own ('AmbientCapabilities=' in its unit)",
+    ),
     later("grace", G, REMOVE),
     later("close-spread-time", G, "use 'hard-stop-after'"),
     later("ssl-default-bind-sigalgs", G, REMOVE),
