@@ -40,8 +40,9 @@ pub(super) fn body(page: &mut Roff) {
     page.paragraphs(&joined(keywords::all().filter(|row| row.answer() == Answer::Http)));
     page.section("WORDS THAT ARE REFUSED");
     page.paragraphs(
-        "These are HAProxy's too. Some have no use here; the others are not there yet. A word that is neither here nor in this page is \
-         unknown to both programs, and refused.",
+        "Words of HAProxy that would change something and can not: some have no use here, others are not there yet. Each is an error \
+         that says what to do instead. A word of HAProxy's that is nowhere on this page is refused too; any other is unknown to both \
+         programs.",
     );
     by_place(
         page,
@@ -90,16 +91,8 @@ fn rows(places: Places) -> impl Iterator<Item = &'static Keyword> {
 
 fn keyword(page: &mut Roff, row: &Keyword, places: Places) {
     page.item(&format!("'{}' {}", row.name, row.usage), row.doc);
-    let in_sections = places.overlaps(Places::DEFAULTS);
-    let mut remarks = Vec::new();
-    if row.is_extension() && !row.doc.starts_with("Extension") {
-        remarks.push("An extension: HAProxy does not know it.".to_owned());
-    }
-    if in_sections {
-        remarks.push(format!("May stand in: {}.", row.places.names().join(", ")));
-    }
-    if !remarks.is_empty() {
-        page.item_continues(&remarks.join(" "));
+    if places.overlaps(Places::DEFAULTS) {
+        page.item_continues(&format!("May stand in: {}.", row.places.names().join(", ")));
     }
 }
 
@@ -178,7 +171,8 @@ const SYNTAX_PARTS: &[(&str, &str)] = &[
         "Addresses",
         "'192.0.2.1:443', '[2001:db8::1]:443', '*:443' and ':443' (all addresses of IPv4), ':::443' (all of IPv6; with 'v4v6' those of IPv4 \
          too), '/path' or 'unix@/path' for a unix socket, 'abns@name' for an abstract one as HAProxy names it, 'abnsz@name' as other programs do, 'fd@3' for a descriptor that was \
-         inherited. 'ipv4@' and 'ipv6@' in front fix the family. A 'bind' line takes several with commas between them, and ranges \
+         inherited, and 'fd@name' for sockets that systemd passes (an extension). 'ipv4@' and 'ipv6@' in front fix the family. \
+         A 'bind' line takes several with commas between them, and ranges \
          of ports, ':8000-8010'; a 'server' line a host name too.",
     ),
 ];

@@ -42,6 +42,9 @@ pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<L
             None
         }
     };
+    if matches!(sink, Some(LogSink::File(_))) {
+        diagnostics.extension("file@<path>", &target.at, target.length);
+    }
     let mut max_length = LENGTH_DEFAULT;
     let mut format = match sink {
         Some(LogSink::Descriptor(_)) => LogFraming::Raw,

@@ -219,6 +219,7 @@ fn extensions_are_pointed_out_for_haproxy() {
     let other_way = "global\n.if !feature(BOWLINE)\n    log-tag h\n.else\n    bogus\n.endif\n";
     assert_eq!(for_haproxy(other_way), [""; 0], "lines that HAProxy passes over may say anything");
     assert_eq!(for_haproxy(&frontend("    bind fd@https,fd@5\n")), ["9:10 E701"]);
+    assert_eq!(for_haproxy("global\n    log file@/var/log/x daemon\n"), ["2:9 E701"]);
     assert_eq!(for_haproxy("global"), ["1:1 E702"]);
     let missing = format!("{}.if feature(BOWLINE)\n{TAIL}.endif\n", frontend("    bind :1\n").replace(TAIL, ""));
     assert_eq!(for_haproxy(&missing), ["10:21 E401"], "what HAProxy would miss");
