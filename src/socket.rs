@@ -100,8 +100,7 @@ impl ServerSocket {
     /// # Errors
     /// The system's reason: no descriptor, no way to the address.
     pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         change(&socket, &TcpOptions::default(), &self.options)?;
         if let Some(name) = &self.source.interface {
             told("source … interface", socket.bind_device(Some(name.as_bytes())))?;

@@ -161,7 +161,9 @@ impl Loop {
             if !gone(&self.listeners[place].1.key) {
                 continue;
             }
-            self.listeners[place].1.ready = true;
+            let listener = &mut self.listeners[place].1;
+            // A rate that makes others wait would lose these.
+            (listener.ready, listener.paused_until) = (true, None);
             for _ in 0..LAST_ACCEPTS {
                 if !self.listeners[place].1.ready || self.listeners[place].1.paused_until.is_some() {
                     break;

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -134,7 +133,7 @@ impl Loop {
     /// Writes the line of a connection that the server has accepted, if it is wanted as soon as that.
     pub(super) fn log_connected(&mut self, key: Key, now: Now) {
         let Some(slot) = self.slots.slot(key) else { return };
-        let frontend = Arc::clone(&slot.bind.frontend);
+        let frontend = &slot.bind.frontend;
         if !frontend.logasap || !frontend.tcplog || slot.logged || slot.connection.report().connected.is_none() {
             return;
         }
@@ -144,7 +143,6 @@ impl Loop {
             return;
         }
         self.line.clear();
-        let Some(slot) = self.slots.slot(key) else { return };
         let level = if frontend.log_separate_errors && failed { ERROR } else { INFO };
         record_line(slot, &CloseReason::Complete, &self.stats, now.instant, &mut self.line);
         self.queue.send(&frontend.log, level, std::mem::take(&mut self.line));

@@ -218,7 +218,8 @@ impl Listeners {
         };
         if matches!(wanted.key, BindAddress::Descriptor(_) | BindAddress::Named(_)) {
             for socket in sockets.iter().filter(has_tcp) {
-                change_listening(socket, &options::unknown(), &wanted.socket, wanted.backlog)?;
+                // What the service manager's unit says stays, unless something else is asked for.
+                set_listening(socket, &wanted.socket, wanted.backlog)?;
             }
         }
         Ok(Open::new(wanted, sockets, name))

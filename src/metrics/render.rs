@@ -41,6 +41,7 @@ fn connections(text: &mut Text, numbers: &Numbers) {
     each(text, &metric::CONNECTIONS_ACTIVE, frontends, |totals| totals.active);
     each(text, &metric::CONNECTIONS_ACCEPTED, frontends, |totals| totals.accepted);
     each(text, &metric::CONNECTIONS_SHED, frontends, |totals| totals.shed);
+    each(text, &metric::CONNECTIONS_DENIED, frontends, |totals| totals.denied);
     text.metric(&metric::CONNECTIONS_CLOSED, |samples| {
         for (name, totals) in frontends {
             let occurred = totals.closed.iter().enumerate().filter(|(place, (_, count))| *place == 0 || **count > 0);

@@ -72,6 +72,8 @@ metrics! {
         "Client connections that were accepted.";
     CONNECTIONS_SHED = Counter "bowline_connections_shed_total" ["frontend"]
         "Client connections that were closed as soon as they were accepted, for want of room.";
+    CONNECTIONS_DENIED = Counter "bowline_connections_denied_total" ["frontend"]
+        "Client connections that were turned away before anything was read from them (harden.reject-privileged-ports.tcp).";
     CONNECTIONS_CLOSED = Counter "bowline_connections_closed_total" ["frontend" "termination"]
         "Client connections that have ended, by HAProxy's termination state (-- is a normal end); states that have not occurred are left out.";
     CONNECTION_DURATION = Histogram "bowline_connection_duration_seconds" ["frontend"]

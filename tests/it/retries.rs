@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::support::backend::BlackHole;
 use super::support::client::{Client, Ending, Version, dial};
+use super::support::peers::{self, Server};
 use super::support::ports::Port;
-use super::support::{Config, DEADLINE, Scripted, serve};
+use super::support::{Bowline, Config, DEADLINE, Scripted, Site, serve};
 
 /// Fields of the line about the only connection.
 #[track_caller]
-fn line(bowline: &super::support::Bowline) -> Vec<String> {
+fn line(bowline: &Bowline) -> Vec<String> {
     let line = bowline.log.wait_for(&[" be/"]);
     line.split(' ').map(str::to_owned).collect()
 }
@@ -103,4 +104,45 @@ fn clients_that_have_gone_cost_no_handshake() {
     let _ = tcp.read_to_end(&mut answer);
     bowline.log.wait_for(&["fe/main", "during SSL handshake"]);
     backend.assert_untouched_by(bowline);
+}
+
+/// The same file, the same servers that can not be reached: the same lines.
+#[test]
+fn lines_about_servers_that_can_not_be_reached_are_haproxys() {
+    if peers::skipped() {
+        return;
+    }
+    let closed = Port::reserve();
+    let text = |address: &str, words: &str| {
+        format!(
+            "global\n    log stderr format raw local0\n    maxconn 64\n    user nobody\ndefaults\n    mode tcp\n    log global\n    \
+             option tcplog\n    timeout connect 200ms\n    timeout client 5s\n    timeout server 5s\nfrontend fe\n    \
+             bind {address}\n    default_backend be\nbackend be\n    retries 2\n    server s {} {words}\n",
+            closed.address()
+        )
+    };
+    let ends = |address: std::net::SocketAddr| {
+        let mut client = dial(address);
+        client.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        let _ = client.read(&mut [0]);
+        client.local_addr().expect("an address").to_string()
+    };
+    // All but addresses, times (of which only whether there was a connection is the same), and how many other connections
+    // there are: whoever looks whether HAProxy listens yet is one.
+    let told = |line: String| {
+        let fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let connected = fields[4].split('/').nth(1).map(str::to_owned);
+        let counts: Vec<String> = fields[7].split('/').skip(2).map(str::to_owned).collect();
+        (fields[2..4].to_vec(), connected, fields[5..7].to_vec(), counts, fields[8].clone())
+    };
+    for words in ["", "disabled"] {
+        let haproxy = Server::haproxy_with(&text("{address}", words));
+        let client = ends(haproxy.address());
+        let theirs = told(haproxy.log().wait_for(&[&client, "fe be/"]));
+        let site = Site::new();
+        let config = text(&site.address("main").to_string(), words);
+        let bowline = Bowline::launch(site, &config, &[]).expect("a start");
+        ends(bowline.main());
+        assert_eq!(told(bowline.log.wait_for(&["fe be/"])), theirs, "{words}");
+    }
 }

@@ -80,7 +80,7 @@ pub(super) static SERVER: &[Keyword] = &[
     with(1, should("observe", S, CHECKS)),
     with(1, should("error-limit", S, CHECKS)),
     with(1, should("on-error", S, CHECKS)),
-    with(0, should("tfo", S, REMOVE)),
+    with(0, should("tfo", S, "remove it; a connection that only seems to be there could not be tried again")),
     with(0, inert("no-tfo", S, "it is off")),
     with(1, later("resolvers", S, "remove it; the name is looked up at start and reload")),
     with(1, later("resolve-prefer", S, "write 'ipv4@' or 'ipv6@' in front of the name")),

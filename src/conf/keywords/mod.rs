@@ -256,7 +256,7 @@ impl Subject {
                 "remove the line, or terminate TLS here and pass the connection to an HAProxy in 'mode http' with 'server … send-proxy-v2'",
             ),
             Subject::Datagrams => Some("use HAProxy for HTTP/3; TCP on the same port can stay here"),
-            Subject::Tables => Some("for a plain limit use 'maxconn'"),
+            Subject::Tables => Some("for a plain limit use 'rate-limit sessions' or 'maxconn'"),
             Subject::Scripts => Some("remove the line"),
             Subject::TlsVersion => Some("remove it; clients that need an older version need another terminator"),
             Subject::OpenSsl | Subject::Other => None,

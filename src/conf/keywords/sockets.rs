@@ -337,7 +337,10 @@ pub(super) fn tell_unix(bind: &BindDraft, diagnostics: &mut Diagnostics) {
     let Some((name, at)) = &bind.tcp_parameter else {
         return;
     };
-    let inherited = bind.addresses.iter().any(|address| matches!(address.value, BindAddress::Descriptor(_)));
+    let inherited = bind
+        .addresses
+        .iter()
+        .any(|address| matches!(address.value, BindAddress::Descriptor(_) | BindAddress::Named(_)));
     if inherited && bind.interface.is_some() {
         let message = "'interface' has no effect on 'fd@': whoever opened that socket has bound it";
         diagnostics.push(Diagnostic::error("E103", at, message).span(saturated(name.len())));

@@ -84,6 +84,7 @@ fn interfaces() {
     assert_eq!(said("    bind :1 interface eth0\n    bind :1 interface eth0\n"), ["E603"]);
     assert_eq!(said("    bind :1 interface much-too-long-a-name\n"), ["E103"]);
     assert_eq!(said("    bind fd@7 interface eth0\n"), ["E103"]);
+    assert_eq!(said("    bind fd@web interface eth0\n"), ["E103"]);
 }
 
 #[test]

@@ -139,6 +139,17 @@ sub vcl_synth {
         Self::start("hitch", "hitch.conf", &config, &["--config={dir}/hitch.conf"])
     }
 
+    /// HAProxy with a configuration in which `{address}` is where it listens.
+    #[track_caller]
+    pub(crate) fn haproxy_with(config: &str) -> Self {
+        Self::start("haproxy", "haproxy.cfg", config, &["-db", "-f", "{dir}/haproxy.cfg"])
+    }
+
+    /// What it printed.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.port.address()
