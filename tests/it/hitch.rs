@@ -221,9 +221,9 @@ fn hup_reads_the_file_and_the_command_line_again() {
     bowline.site.write("hitch.conf", config(&bowline.site, second.address(), &frontend));
     bowline.reload();
     arrives(&second);
-    bowline.site.write("hitch.conf", config(&bowline.site, first.address(), &format!("{frontend}chroot = \"/x\"")));
-    let line = bowline.reload_refused(&["hitch.conf", "E120"]);
-    assert!(line.contains("'chroot' is valid Hitch but not implemented yet"), "{line}");
+    bowline.site.write("hitch.conf", config(&bowline.site, first.address(), &format!("{frontend}ssl-engine = \"x\"")));
+    let line = bowline.reload_refused(&["hitch.conf", "E303"]);
+    assert!(line.contains("'ssl-engine' has no counterpart here"), "{line}");
     arrives(&second);
 }
 
@@ -327,4 +327,20 @@ fn where_it_listens_is_written_to_a_file() {
     let path = bowline.site.path("listening");
     let expected = format!("{}\n", bowline.main());
     eventually("the addresses", DEADLINE, || std::fs::read_to_string(&path).is_ok_and(|text| text == expected));
+}
+
+#[test]
+fn the_worker_is_locked_up_in_its_directory() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let backend = Scripted::start();
+    let site = Site::new();
+    std::fs::create_dir(site.path("empty")).expect("a directory");
+    let bowline = serve(site, backend.address(), "chroot = \"{dir}/empty\"");
+    let root = std::fs::read_link(format!("/proc/{}/root", bowline.worker())).expect("a root");
+    assert_eq!(root, bowline.site.path("empty"));
+    let mut tls = Client::new(Version::Tls13).connect(bowline.main());
+    tls.write_all(b"data");
+    assert_eq!(backend.accept().read_exact(4), b"data");
 }

@@ -100,10 +100,9 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "do not exist here. What is left out is told; if nothing is left, that is an error.",
     ),
     ("OCSP responses", "are not fetched."),
-    (
-        "'session-cache' and 'shared-cache-...'",
-        "are refused: sessions are resumed with tickets, which every thread can read.",
-    ),
+    ("'shared-cache-...'", "is refused: sessions are resumed with tickets."),
+    ("An OCSP response that is not good", "is not sent, with a warning; Hitch does not start."),
+    ("The socket of a backend", "need not be there at the start."),
     ("'--client'", "is refused: there is no TLS towards servers."),
     ("A received PROXY header ('proxy-proxy')", "is checked before it is passed on, and has at most 4096 bytes."),
     ("An abbreviation that fits several options", "is an error, also where Hitch would take the first."),

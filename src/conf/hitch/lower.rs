@@ -64,32 +64,21 @@ const FACILITIES: &[(&str, &str)] = &[
 /// What of an option without counterpart can be accepted, because it changes nothing.
 enum Harmless {
     Text(&'static [&'static str]),
-    Number(i64),
-    Off,
     /// Any value: the option only tunes what does not exist here.
     Inert(&'static str),
 }
 
 /// Options without counterpart, and what to do.
 const WITHOUT: &[(&str, Harmless, &str)] = &[
-    ("backend-refresh", Harmless::Number(0), "until then: reload (SIGHUP) when the address has changed"),
-    (
-        "chroot",
-        Harmless::Text(&[""]),
-        "until then: remove it; the worker has no access to files where the kernel has Landlock",
-    ),
     ("ocsp-connect-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
     ("ocsp-refresh-interval", Harmless::Inert("OCSP responses are not fetched"), ""),
     ("ocsp-resp-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
     ("ocsp-verify-staple", Harmless::Inert("OCSP responses are always verified"), ""),
-    ("recv-bufsize", Harmless::Number(-1), "until then: remove it"),
-    ("send-bufsize", Harmless::Number(-1), "until then: remove it"),
-    ("session-cache", Harmless::Number(0), "remove it: sessions are resumed with tickets"),
+    ("session-cache", Harmless::Inert("sessions are resumed with tickets, which need no room"), ""),
     ("shared-cache-if", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
     ("shared-cache-listen", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
     ("shared-cache-peer", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
     ("ssl-engine", Harmless::Text(&[""]), "remove it: this program uses aws-lc, which has no engines"),
-    ("tcp-fastopen", Harmless::Off, "until then: remove it"),
 ];
 
 /// Names of the sections and of the server.
@@ -164,8 +153,6 @@ impl<'a> Lowering<'a, '_> {
             let Some((_, harmless, help)) = WITHOUT.iter().find(|(known, ..)| *known == name) else { continue };
             let accepted = match (harmless, &setting.value) {
                 (Harmless::Text(texts), Value::Text(text)) => texts.contains(&text.as_str()),
-                (Harmless::Number(number), Value::Number(value)) => number == value,
-                (Harmless::Off, Value::Switch(on)) => !on,
                 (Harmless::Inert(why), _) => {
                     self.diagnostics.inert(name, why, &setting.key.at, setting.key.length);
                     true
@@ -173,11 +160,7 @@ impl<'a> Lowering<'a, '_> {
                 _ => false,
             };
             if !accepted {
-                let error = if help.starts_with("remove") {
-                    setting.key.error("E303", format!("'{name}' has no counterpart here"))
-                } else {
-                    setting.key.error("E120", format!("'{name}' is valid Hitch but not implemented yet"))
-                };
+                let error = setting.key.error("E303", format!("'{name}' has no counterpart here"));
                 self.diagnostics.push(error.help(*help));
             }
         }
@@ -199,6 +182,13 @@ impl<'a> Lowering<'a, '_> {
                 writer.plain(4, &["nbthread", &workers.to_string()], mark);
             }
         }
+        if let Some((directory, mark)) = text(self.global, "chroot") {
+            if let Err(reason) = (self.outside.list)(directory) {
+                let message = format!("'{}' can not be the root directory: {reason}", shown(directory.as_bytes()));
+                self.diagnostics.push(mark.error("E221", message));
+            }
+            writer.plain(4, &["chroot", directory], mark);
+        }
         for name in ["user", "group", "pidfile"] {
             if let Some((value, mark)) = text(self.global, name) {
                 writer.plain(4, &[name, value], mark);
@@ -208,6 +198,12 @@ impl<'a> Lowering<'a, '_> {
             writer.plain(4, &["daemon"], mark);
         }
         self.log(writer);
+        for (option, keyword) in [("recv-bufsize", "tune.rcvbuf.client"), ("send-bufsize", "tune.sndbuf.client")] {
+            let (bytes, mark) = self.number(option, -1);
+            if bytes > 0 {
+                writer.plain(4, &[keyword, &bytes.to_string()], mark);
+            }
+        }
         self.tls_defaults(writer);
     }
 
@@ -262,6 +258,7 @@ impl<'a> Lowering<'a, '_> {
             }
             writer.plain(4, &["timeout", keyword, &format!("{seconds}s")], mark);
         }
+        writer.plain(4, &["retries", "0"], self.start);
         let (backlog, mark) = self.number("backlog", BACKLOG_DEFAULT);
         writer.plain(4, &["backlog", &backlog.to_string()], mark);
         let (keepalive, mark) = self.number("keepalive", KEEPALIVE_DEFAULT);
@@ -295,7 +292,13 @@ impl<'a> Lowering<'a, '_> {
         writer.plain(0, &["backend", BACKEND], mark);
         let mut pieces = vec![piece("server", mark), piece(SERVER, mark), Piece { text: address, mark }];
         let extension = self.header(&mut pieces);
-        writer.line_in(extension, 4, &pieces);
+        let (seconds, at) = self.number("backend-refresh", 0);
+        let is_name = endpoint(written).is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
+        let refresh = seconds > 0 && is_name;
+        if refresh {
+            pieces.extend([piece("resolve-interval", at), piece(&format!("{seconds}s"), at)]);
+        }
+        writer.line_in(extension || refresh, 4, &pieces);
     }
 
     /// What is sent in front of the client's data. Answers whether HAProxy has no word for it.

@@ -18,6 +18,7 @@ fn words(line: &str) -> Vec<String> {
 
 const OUTSIDE: Outside<'static> = Outside {
     list: &|directory| match directory {
+        "/e" => Ok(Listing::default()),
         "/d" | "/d/" => Ok(Listing {
             files: [".z.pem", "a.pem", "b.pem", "readme"].map(str::to_owned).to_vec(),
             links: vec!["l.pem".to_owned()],
@@ -107,12 +108,13 @@ defaults
     option dontlognull
     timeout connect 30s
     timeout client-hs 30s
+    retries 0
     backlog 100
     option clitcpka
     clitcpka-idle 3600
 
 frontend hitch-1
-    bind *:443,[::]:443 v6only ssl crt /etc/ssl/a.pem prefer-client-ciphers
+    bind *:443,[::]:443 v6only defer-accept ssl crt /etc/ssl/a.pem prefer-client-ciphers
     default_backend hitch-backend
 
 backend hitch-backend
@@ -143,7 +145,7 @@ proxy-tlv = on proxy-authority = off proxy-client-cert = on
 workers = auto backlog = 7 keepalive = 60 tcp-fastopen = off recv-bufsize = -1 send-bufsize = -1
 chroot = "" user = "u" group = g daemon = "off"
 syslog = on syslog-facility = "authpriv" log-filename = "log/h.log" log-level = 2
-ssl-engine = "" session-cache = 0 shared-cache-listen = "" shared-cache-peer = "" shared-cache-if = ""
+ssl-engine = "" shared-cache-listen = "" shared-cache-peer = "" shared-cache-if = ""
 "#;
 
 #[test]
@@ -168,13 +170,14 @@ defaults
     option dontlognull
     timeout connect 5s
     timeout client-hs 6s
+    retries 0
     backlog 7
     option clitcpka
     clitcpka-idle 60
 
 frontend hitch-1
 .if feature(BOWLINE)
-    bind 192.0.2.1:443 ssl ssl-min-ver TLSv1.3 ca-file 'own ca.pem' verify optional alpn h2,http/1.1 last-crt-wins
+    bind 192.0.2.1:443 defer-accept ssl ssl-min-ver TLSv1.3 ca-file 'own ca.pem' verify optional alpn h2,http/1.1 last-crt-wins
 .endif
     ssl-f-use crt own2.pem verify none
     ssl-f-use crt last.pem
@@ -187,14 +190,14 @@ frontend hitch-1
 
 frontend hitch-2
 .if feature(BOWLINE)
-    bind [2001:db8::1]:8443 v6only ssl crt 'it'\\''s.pem' ca-file /ca.pem verify required alpn h2,http/1.1 \
+    bind [2001:db8::1]:8443 v6only defer-accept ssl crt 'it'\\''s.pem' ca-file /ca.pem verify required alpn h2,http/1.1 \
 prefer-client-ciphers sni-nomatch-abort
 .endif
     default_backend hitch-backend
 
 frontend hitch-3
 .if feature(BOWLINE)
-    bind *:9443,[::]:9443 v6only ssl crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
+    bind *:9443,[::]:9443 v6only defer-accept ssl crt last.pem crt ./@first.pem crt /d/a.pem crt /d/b.pem \
 ca-file /ca.pem verify required alpn h2,http/1.1 prefer-client-ciphers sni-nomatch-abort last-crt-wins
 .endif
     default_backend hitch-backend
@@ -296,7 +299,7 @@ fn the_command_line_goes_before_the_file() {
         ("server", "server backend 192.0.2.9:1 send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority"),
         (
             "bind",
-            "bind *:443,[::]:443 v6only ssl crt -y.pem crt /etc/ssl/a.pem crt x.pem ssl-max-ver TLSv1.2 alpn h2 prefer-client-ciphers last-crt-wins",
+            "bind *:443,[::]:443 v6only defer-accept ssl crt -y.pem crt /etc/ssl/a.pem crt x.pem ssl-max-ver TLSv1.2 alpn h2 prefer-client-ciphers last-crt-wins",
         ),
     ] {
         assert_eq!(line_of(&text, start), expected);
@@ -306,8 +309,8 @@ fn the_command_line_goes_before_the_file() {
         "",
         "-f [127.0.0.1]:1+a.pem -f [::1]:2 --sni -O b.pem --write-proxy --backend-conn=1 --ssl-hand 2 -L 2 --quiet=off",
     );
-    assert_eq!(line_of(&alone, "bind 127"), "bind 127.0.0.1:1 ssl crt a.pem sni-nomatch-abort");
-    assert_eq!(line_of(&alone, "bind [::1]"), "bind [::1]:2 v6only ssl crt b.pem sni-nomatch-abort");
+    assert_eq!(line_of(&alone, "bind 127"), "bind 127.0.0.1:1 defer-accept ssl crt a.pem sni-nomatch-abort");
+    assert_eq!(line_of(&alone, "bind [::1]"), "bind [::1]:2 v6only defer-accept ssl crt b.pem sni-nomatch-abort");
     assert_eq!(line_of(&alone, "log stderr"), "log stderr format raw daemon warning", "the last of the two counts");
     assert_eq!(line_of(&alone, "timeout connect"), "timeout connect 1s");
     let version = |line: &str| model("", line).backends[0].servers[0].proxy.as_ref().map(|out| out.version);
@@ -342,7 +345,7 @@ fn tasks() {
 fn an_empty_string_is_none() {
     let text =
         dump("frontend = \"\" backend = \"\" pem-file = \"\" pem-file = \"a\" user = \"\" log-filename = \"\"", "");
-    assert_eq!(line_of(&text, "bind"), "bind *:8443,[::]:8443 v6only ssl crt a prefer-client-ciphers");
+    assert_eq!(line_of(&text, "bind"), "bind *:8443,[::]:8443 v6only defer-accept ssl crt a prefer-client-ciphers");
     assert_eq!(line_of(&text, "server"), "server backend 127.0.0.1:8000");
     assert_eq!(line_of(&text, "log"), "log stderr format raw daemon warning");
     for line in ["a --frontend=", "a --backend=", "a -f ="] {
@@ -353,7 +356,10 @@ fn an_empty_string_is_none() {
 #[test]
 fn a_header_that_is_passed_on() {
     let text = dump("proxy-proxy = on pem-file = \"a\"", "");
-    assert_eq!(line_of(&text, "bind"), "bind *:8443,[::]:8443 v6only accept-proxy ssl crt a prefer-client-ciphers");
+    assert_eq!(
+        line_of(&text, "bind"),
+        "bind *:8443,[::]:8443 v6only accept-proxy defer-accept ssl crt a prefer-client-ciphers"
+    );
     assert_eq!(line_of(&text, "server"), "server backend 127.0.0.1:8000 send-received-proxy");
     let model = model("proxy-proxy = on pem-file = \"a\"", "");
     let version = model.backends[0].servers[0].proxy.as_ref().map(|out| out.version);
@@ -361,9 +367,28 @@ fn a_header_that_is_passed_on() {
 }
 
 #[test]
+fn sockets() {
+    let text =
+        r#"pem-file = "a" backend = "[b.example]:1" backend-refresh = 30 recv-bufsize = 65536 send-bufsize = 4096"#;
+    let text = dump(text, "--enable-tcp-fastopen");
+    assert_eq!(line_of(&text, "server"), "server backend b.example:1 resolve-interval 30s");
+    assert_eq!(line_of(&text, "tune.rcvbuf"), "tune.rcvbuf.client 65536");
+    assert_eq!(line_of(&text, "tune.sndbuf"), "tune.sndbuf.client 4096");
+    assert!(line_of(&text, "bind").contains(" defer-accept tfo ssl "), "{text}");
+    let text = dump("pem-file = \"a\"", "--backendrefresh=5 -b [192.0.2.1]:1 --recv-bufsize=0");
+    assert_eq!(line_of(&text, "server"), "server backend 192.0.2.1:1", "an address does not change");
+    assert!(!text.contains("tune.rcvbuf"), "{text}");
+    assert_eq!(line_of(&dump("pem-file = \"a\"", "--chroot=/e"), "chroot"), "chroot /e");
+    assert_eq!(
+        line_of(&dump("pem-file = \"a\"", "-R 5 -b [b.example]:1"), "server"),
+        "server backend b.example:1 resolve-interval 5s"
+    );
+}
+
+#[test]
 fn all_addresses_of_a_name_are_listened_on() {
     let text = dump("frontend = \"[localhost]:1\" pem-file = \"a\"", "");
-    assert_eq!(line_of(&text, "bind"), "bind 127.0.0.1:1,[::1]:1 v6only ssl crt a prefer-client-ciphers");
+    assert_eq!(line_of(&text, "bind"), "bind 127.0.0.1:1,[::1]:1 v6only defer-accept ssl crt a prefer-client-ciphers");
 }
 
 #[test]

@@ -261,6 +261,10 @@ impl<'a> Lowering<'a, '_> {
         if let Some(mark) = self.receives_header() {
             pieces.push(piece("accept-proxy", mark));
         }
+        pieces.push(piece("defer-accept", mark));
+        if let Some((true, mark)) = switch(self.global, "tcp-fastopen") {
+            pieces.push(piece("tfo", mark));
+        }
         pieces.push(piece("ssl", mark));
         let uses_global = switch(own, "match-global-certs").map_or(certificates.is_empty(), |(on, _)| on);
         let loaded =

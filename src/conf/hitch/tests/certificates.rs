@@ -17,9 +17,9 @@ frontend = { host = "192.0.2.2" port = "2" ciphers = "EECDH+AESGCM:EDH+AESGCM:AE
         "ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256"
     );
     assert_eq!(line_of(&dumped, "ssl-default-bind-curves"), "ssl-default-bind-curves P-384:X25519");
-    assert_eq!(line_of(&dumped, "bind 192.0.2.1"), "bind 192.0.2.1:1 ssl crt a prefer-client-ciphers");
+    assert_eq!(line_of(&dumped, "bind 192.0.2.1"), "bind 192.0.2.1:1 defer-accept ssl crt a prefer-client-ciphers");
     let lists = "ciphers EECDH+AESGCM ciphersuites TLS_CHACHA20_POLY1305_SHA256";
-    assert_eq!(line_of(&dumped, "bind 192.0.2.2"), format!("bind 192.0.2.2:2 ssl crt a {lists}"));
+    assert_eq!(line_of(&dumped, "bind 192.0.2.2"), format!("bind 192.0.2.2:2 defer-accept ssl crt a {lists}"));
     let model = model(text, "");
     let tls = |index: usize| model.frontends[index].binds[0].tls.as_ref().expect("tls");
     assert_eq!(tls(0).suites12, [Suite12::EcdsaAes256, Suite12::EcdsaAes128]);
@@ -29,7 +29,7 @@ frontend = { host = "192.0.2.2" port = "2" ciphers = "EECDH+AESGCM:EDH+AESGCM:AE
     assert_eq!(tls(1).suites12, hitchs, "those of Hitch's default that exist here");
     assert_eq!((&tls(1).suites13[..], tls(1).prefer_client_ciphers), (&[Suite13::ChaCha20][..], false));
     let line = dump("pem-file = \"a\"", "-c HIGH -O");
-    assert_eq!(line_of(&line, "bind"), "bind *:8443,[::]:8443 v6only ssl crt a");
+    assert_eq!(line_of(&line, "bind"), "bind *:8443,[::]:8443 v6only defer-accept ssl crt a");
     assert_eq!(line_of(&line, "ssl-default-bind-ciphers"), "ssl-default-bind-ciphers HIGH");
 }
 
@@ -117,6 +117,6 @@ fn the_regular_files_of_a_directory_are_certificates() {
     assert_eq!(diagnostics[0].message, "'l.pem' in '/d': symbolic links are skipped, as by Hitch");
     let crt = "crt a crt /d/.z.pem crt /d/a.pem crt /d/b.pem crt /d/readme";
     let text = lowered.expect("no error").text().to_owned();
-    let bind = format!("bind *:8443,[::]:8443 v6only ssl {crt} prefer-client-ciphers last-crt-wins");
+    let bind = format!("bind *:8443,[::]:8443 v6only defer-accept ssl {crt} prefer-client-ciphers last-crt-wins");
     assert_eq!(line_of(&text, "bind"), bind);
 }
