@@ -57,6 +57,11 @@ impl Loop {
             server.bytes_to_server.add(to_backend);
             server.bytes_from_server.add(to_client);
         }
+        if counted.retries != report.retries {
+            let server = slot.bind.backend.server_counters.slot(self.index);
+            server.retries.add(u64::from(report.retries - counted.retries));
+            counted.retries = report.retries;
+        }
         if let (false, Some(established), Some(connected)) = (counted.connected, report.established, report.connected) {
             counted.connected = true;
             let server = slot.bind.backend.server_counters.slot(self.index);

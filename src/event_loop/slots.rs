@@ -38,6 +38,7 @@ pub(super) struct Counted {
     pub(super) connected: bool,
     pub(super) to_backend: u64,
     pub(super) to_client: u64,
+    pub(super) retries: u32,
 }
 
 impl Slot {

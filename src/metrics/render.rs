@@ -110,6 +110,9 @@ fn backends(text: &mut Text, numbers: &Numbers) {
             samples.distribution(&[backend, server], &totals.connect_time);
         }
     });
+    text.metric(&metric::CONNECT_RETRIES, |samples| {
+        servers.iter().for_each(|((backend, server), totals)| samples.number(&[backend, server], totals.retries));
+    });
     text.metric(&metric::CONNECT_ERRORS, |samples| {
         for ((backend, server), totals) in servers {
             for (reason, count) in totals.connect_errors.iter() {

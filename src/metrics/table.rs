@@ -116,6 +116,8 @@ metrics! {
         "Bytes for a server (to_backend) and from it (to_client), PROXY headers not counted.";
     CONNECT_DURATION = Histogram "bowline_backend_connect_duration_seconds" ["backend" "server"]
         "How long connects to a server that succeeded took.";
+    CONNECT_RETRIES = Counter "bowline_backend_connect_retries_total" ["backend" "server"]
+        "Connects that failed and were tried again.";
     CONNECT_ERRORS = Counter "bowline_backend_connect_errors_total" ["backend" "server" "reason"]
         "Connections that ended because the server could not be reached.";
 

@@ -133,7 +133,9 @@ counters! {
         active,
         /// How long it took to connect to it; whatever is in there was established.
         connect_time: Histogram<ConnectScale>,
-        /// Connects that failed or timed out.
+        /// Connects that were tried again.
+        retries,
+        /// Connects that failed or timed out, and were not tried again.
         connect_errors: ByLabel<ConnectError, { ConnectError::COUNT }, Counter>,
         /// Bytes from clients for it, PROXY headers not counted.
         bytes_to_server,

@@ -252,9 +252,11 @@ fn servers_that_cannot_be_reached() {
         .server(echo.address(), "")
         .pair("closed")
         .bind("closed", "ssl crt {dir}/server.pem")
+        .server_line("retries 1")
         .server_line("server s {port:nobody}")
         .pair("missing")
         .bind("missing", "ssl crt {dir}/server.pem")
+        .server_line("retries 0")
         .server_line("server s unix@{dir}/missing.sock");
     let bowline = serve(&config);
     let client = Client::new(Version::Tls13);
@@ -271,6 +273,8 @@ fn servers_that_cannot_be_reached() {
         ("backend=\"missing-be\",server=\"s\",reason=\"not_found\"", 1),
     ];
     assert_nonzero(&scrape, "bowline_backend_connect_errors_total", &errors);
+    let retries = [("backend=\"closed-be\",server=\"s\"", 1)];
+    assert_nonzero(&scrape, "bowline_backend_connect_retries_total", &retries);
     let connects = [("backend=\"be\",server=\"s\"", 1)];
     assert_nonzero(&scrape, "bowline_backend_connect_duration_seconds_count", &connects);
     let states = [
