@@ -4,7 +4,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, Chroot, Location, Model, Process, TcpOptions};
 use crate::report::{self, ReportLevel, ReportLine};
 use crate::sys::limits::{self, Carried, DESCRIPTORS_CEILING, Raise};
-use crate::sys::privileges::{self, Ids, NOBODY};
+use crate::sys::privileges::{self, CAP_SYS_CHROOT, Ids, NOBODY};
 use crate::sys::reason;
 
 /// Below this many connections an unset `maxconn` is worth a warning: the descriptor limit is that of a login shell.
@@ -29,8 +29,8 @@ impl Plan {
     /// Settles `user`, `group`, `nbthread`, `cpu-map` and limits of descriptors for a master that runs as `current`.
     ///
     /// # Errors
-    /// No such user, group or directory, the worker would be root, only root can become that user or change the root directory,
-    /// or a thread has no CPU.
+    /// No such user, group or directory, the worker would be root, only root can become that user, nobody here may change the
+    /// root directory, or a thread has no CPU.
     pub fn settle(process: &Process, current: Ids, report: &mut Vec<ReportLine>) -> Result<Self, Box<Diagnostic>> {
         let ids = worker_ids(process, current, report)?;
         let available = limits::cpu_numbers();
@@ -38,16 +38,18 @@ impl Plan {
         let cpus = cpus(process, loops, &available, report)?;
         let most = process.descriptors_max.map_or(DESCRIPTORS_CEILING, u64::from);
         let descriptors = process.descriptors.as_ref().map_or(most, |number| most.min(number.value.into()));
-        let chroot = process.chroot.as_ref().map(|chroot| check_root(chroot, current)).transpose()?;
+        let may_change_root = current.uid == 0 || privileges::has_capability(CAP_SYS_CHROOT);
+        let chroot = process.chroot.as_ref().map(|chroot| check_root(chroot, may_change_root)).transpose()?;
         Ok(Self { ids, loops, cpus, descriptors, chroot })
     }
 }
 
-fn check_root(chroot: &At<Chroot>, current: Ids) -> Result<Chroot, Box<Diagnostic>> {
+fn check_root(chroot: &At<Chroot>, may_change: bool) -> Result<Chroot, Box<Diagnostic>> {
     let refuse = |message: String| Diagnostic::error("E604", &chroot.at, message);
-    if current.uid != 0 {
-        let refused = refuse(format!("only root can change the root directory, and this is user {}", current.uid));
-        return Err(Box::new(refused.help("remove 'chroot', or start as root: the worker opens no file either way")));
+    if !may_change {
+        let refused = refuse("only root or who has CAP_SYS_CHROOT can change the root directory".to_owned());
+        let help = "remove 'chroot', for the worker opens no file either way, or put 'AmbientCapabilities=CAP_SYS_CHROOT' into the unit";
+        return Err(Box::new(refused.help(help)));
     }
     match &chroot.value {
         Chroot::Directory(path) if !path.is_dir() => {
@@ -348,19 +350,18 @@ mod tests {
     }
 
     #[test]
-    fn the_root_directory_is_there_and_only_root_changes_it() {
-        let settle = |chroot: Chroot, current: Ids| {
+    fn the_root_directory_is_there_and_not_everybody_changes_it() {
+        let check = |chroot: Chroot, may_change: bool| {
             let at = Location { file: "test.cfg".into(), line: 2, column: 8 };
-            let process = Process { chroot: Some(At { value: chroot, at }), ..Process::default() };
-            Plan::settle(&process, current, &mut Vec::new()).map(|plan| plan.chroot).map_err(|error| error.message)
+            check_root(&At { value: chroot, at }, may_change).map_err(|error| error.message)
         };
         let folder = tempfile::tempdir().unwrap();
         let there = Chroot::Directory(folder.path().to_owned());
-        assert_eq!(settle(there.clone(), ROOT), Ok(Some(there.clone())));
-        assert_eq!(settle(Chroot::Empty, ROOT), Ok(Some(Chroot::Empty)));
-        assert!(settle(there, ALICE).unwrap_err().contains("only root"));
+        assert_eq!(check(there.clone(), true), Ok(there.clone()));
+        assert_eq!(check(Chroot::Empty, true), Ok(Chroot::Empty));
+        assert!(check(there, false).unwrap_err().contains("CAP_SYS_CHROOT"));
         let missing = Chroot::Directory(folder.path().join("missing"));
-        assert!(settle(missing, ROOT).unwrap_err().contains("is no directory"));
+        assert!(check(missing, true).unwrap_err().contains("is no directory"));
     }
 
     #[test]

@@ -92,6 +92,17 @@ pub fn become_user(ids: Ids) -> io::Result<()> {
     Ok(())
 }
 
+/// Number of the capability to change the root directory (capabilities(7)).
+pub const CAP_SYS_CHROOT: u32 = 18;
+
+/// Whether this process has a capability, by its number, in its effective set.
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set >> number & 1 == 1)
+}
+
 /// Keeps this process's memory, which holds keys, from core files and from other processes of the same user.
 ///
 /// # Errors
@@ -115,7 +126,7 @@ pub fn harden() -> io::Result<()> {
 /// Makes `directory` the root of this process's file system, and its current directory.
 ///
 /// # Errors
-/// As chroot(2): only root may.
+/// As chroot(2): it takes CAP_SYS_CHROOT.
 pub fn change_root(directory: &Path) -> io::Result<()> {
     chroot(directory)?;
     Ok(chdir("/")?)

@@ -57,7 +57,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<directory>|auto",
         class: Class::Should,
-        doc: "The root directory of the worker, which needs a start as root. Unix sockets of 'server' and 'log' lines are then looked for \
+        doc: "The root directory of the worker, which takes a start as root or CAP_SYS_CHROOT. Unix sockets of 'server' and 'log' lines are then looked for \
               inside, as by the worker. 'auto' is an empty directory without name. The master, which reads the configuration and keys and \
               opens listeners, is not concerned.",
         arguments: 1..=1,

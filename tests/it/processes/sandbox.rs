@@ -146,7 +146,7 @@ fn an_empty_root_directory_has_no_name_and_nothing_is_left_of_it() {
 }
 
 #[test]
-fn only_root_changes_the_root_directory() {
+fn who_may_not_change_the_root_directory_is_told_what_it_takes() {
     if !is_root() {
         return;
     }
@@ -154,7 +154,12 @@ fn only_root_changes_the_root_directory() {
     let refused = as_daemon(&site, "").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("bowline.cfg:3:10") && said.contains("only root can change the root directory"), "{said}");
+    assert!(said.contains("bowline.cfg:3:10") && said.contains("CAP_SYS_CHROOT"), "{said}");
+
+    let running = site.start_command(as_daemon(&site, ",+sys_chroot"));
+    assert_no_capabilities(running.worker());
+    running.wait_for_line("root directory changed; ");
+    running.connect();
 }
 
 #[test]
