@@ -61,24 +61,28 @@ const FACILITIES: &[(&str, &str)] = &[
     ("uucp", "uucp"),
 ];
 
-/// What of an option without counterpart can be accepted, because it changes nothing.
-enum Harmless {
-    Text(&'static [&'static str]),
-    /// Any value: the option only tunes what does not exist here.
+/// What becomes of an option without counterpart.
+enum Without {
+    /// An error unless it is empty; what to do.
+    Refused(&'static str),
+    /// It only tunes what does not exist here; why it has no effect.
     Inert(&'static str),
 }
 
-/// Options without counterpart, and what to do.
-const WITHOUT: &[(&str, Harmless, &str)] = &[
-    ("ocsp-connect-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
-    ("ocsp-refresh-interval", Harmless::Inert("OCSP responses are not fetched"), ""),
-    ("ocsp-resp-tmo", Harmless::Inert("OCSP responses are not fetched"), ""),
-    ("ocsp-verify-staple", Harmless::Inert("OCSP responses are always verified"), ""),
-    ("session-cache", Harmless::Inert("sessions are resumed with tickets, which need no room"), ""),
-    ("shared-cache-if", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
-    ("shared-cache-listen", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
-    ("shared-cache-peer", Harmless::Text(&[""]), "remove it: sessions are resumed with tickets"),
-    ("ssl-engine", Harmless::Text(&[""]), "remove it: this program uses aws-lc, which has no engines"),
+const NOT_FETCHED: Without = Without::Inert("OCSP responses are not fetched");
+const TICKETS: Without = Without::Refused("remove it: sessions are resumed with tickets");
+
+/// Options without counterpart.
+const WITHOUT: &[(&str, Without)] = &[
+    ("ocsp-connect-tmo", NOT_FETCHED),
+    ("ocsp-refresh-interval", NOT_FETCHED),
+    ("ocsp-resp-tmo", NOT_FETCHED),
+    ("ocsp-verify-staple", Without::Inert("OCSP responses are always verified")),
+    ("session-cache", Without::Inert("sessions are resumed with tickets, which need no room")),
+    ("shared-cache-if", TICKETS),
+    ("shared-cache-listen", TICKETS),
+    ("shared-cache-peer", TICKETS),
+    ("ssl-engine", Without::Refused("remove it: this program uses aws-lc, which has no engines")),
 ];
 
 /// Names of the sections and of the server.
@@ -143,25 +147,22 @@ fn is_unset(setting: &Setting) -> bool {
 }
 
 impl<'a> Lowering<'a, '_> {
-    /// What can not be honoured is an error, unless its value changes nothing.
+    /// What can not be honoured is an error, and what has no effect a notice.
     fn refuse(&mut self, settings: &[Setting]) {
         for setting in settings {
             let name = setting.row.name;
             if let Value::Block(inside) = &setting.value {
                 self.refuse(inside);
             }
-            let Some((_, harmless, help)) = WITHOUT.iter().find(|(known, ..)| *known == name) else { continue };
-            let accepted = match (harmless, &setting.value) {
-                (Harmless::Text(texts), Value::Text(text)) => texts.contains(&text.as_str()),
-                (Harmless::Inert(why), _) => {
+            match WITHOUT.iter().find(|(known, _)| *known == name) {
+                Some((_, Without::Inert(why))) => {
                     self.diagnostics.inert(name, why, &setting.key.at, setting.key.length);
-                    true
                 }
-                _ => false,
-            };
-            if !accepted {
-                let error = setting.key.error("E303", format!("'{name}' has no counterpart here"));
-                self.diagnostics.push(error.help(*help));
+                Some((_, Without::Refused(help))) if !matches!(&setting.value, Value::Text(text) if text.is_empty()) => {
+                    let error = setting.key.error("E303", format!("'{name}' has no counterpart here"));
+                    self.diagnostics.push(error.help(*help));
+                }
+                Some((_, Without::Refused(_))) | None => {}
             }
         }
     }

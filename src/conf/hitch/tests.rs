@@ -26,6 +26,7 @@ const OUTSIDE: Outside<'static> = Outside {
         _ => Err("No such file or directory".to_owned()),
     },
     resolve: &|host| match host {
+        "nothing" => Ok(Vec::new()),
         "localhost" => Ok(vec![[127, 0, 0, 1].into(), [0, 0, 0, 0, 0, 0, 0, 1].into()]),
         _ => Err("Name or service not known".to_owned()),
     },

@@ -1,6 +1,6 @@
 //! Frontends: where they listen, with which certificates, and what TLS is to be there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::super::diagnostic::shown;
 use super::super::dump::{Piece, Writer};
@@ -163,8 +163,8 @@ impl<'a> Lowering<'a, '_> {
         }
     }
 
-    /// `pem-dir`: the regular files that `pem-dir-glob` matches, hidden ones too. What is not one of them can not be missed by
-    /// Hitch's operator, and is told here. `others`: there are certificates beside those of the directory.
+    /// `pem-dir`: the regular files that `pem-dir-glob` matches, hidden ones too. Links are skipped, as in Hitch, and told.
+    /// `others`: there are certificates beside those of the directory.
     fn directory(&mut self, others: bool) -> Vec<Crt<'a>> {
         let glob = text(self.global, "pem-dir-glob");
         let Some((directory, mark)) = text(self.global, "pem-dir") else {
@@ -228,15 +228,20 @@ impl<'a> Lowering<'a, '_> {
         };
         let addresses = match host.parse() {
             Ok(address) => Ok(vec![address]),
-            Err(_) if host == "*" => Ok(Vec::new()),
+            Err(_) if host == "*" => Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
             Err(_) if host.is_empty() => Err("it is empty; all addresses are '*'".to_owned()),
             Err(_) => (self.outside.resolve)(host),
         };
         let written: Vec<String> = match addresses {
-            Ok(addresses) if addresses.is_empty() => vec![format!("*:{port}"), format!("[::]:{port}")],
+            Ok(addresses) if addresses.is_empty() => {
+                let message = format!("'{}' has no address to listen on", shown(host.as_bytes()));
+                self.diagnostics.push(mark.error("H101", message));
+                return;
+            }
             Ok(addresses) => addresses
                 .iter()
                 .map(|address| match address {
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => format!("*:{port}"),
                     IpAddr::V4(address) => format!("{address}:{port}"),
                     IpAddr::V6(address) => format!("[{address}]:{port}"),
                 })

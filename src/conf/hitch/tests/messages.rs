@@ -147,6 +147,7 @@ fn what_is_not_swallowed() {
         ("frontend = \"*:443\"", "H101"),
         ("frontend = \"[nowhere.example]:443\"", "H101"),
         ("frontend = \"[]:443\"", "H101"),
+        ("frontend = \"[nothing]:443\"", "H101"),
         ("frontend = \"[::1]:443\" frontend = { host = \"::1\" port = \"443\" }", "E603"),
         ("frontend = \"[*]:https\"", "H101"),
         ("frontend = \"[*]:0\"", "H101"),
