@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model::At;
+use super::model::{At, SYSTEM_CA};
 
 /// What `global` says about the files of all `bind` lines (HAProxy manual, 3.1).
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,15 @@ impl CertificateFiles {
             return Vec::new();
         }
         ["ecdsa", "rsa"].map(|kind| appended(certificate, kind)).into()
+    }
+
+    /// The path of a `ca-file`, `ca-verify-file` or `crl-file` below `ca-base`.
+    pub(crate) fn authority(&self, path: &At<PathBuf>) -> At<PathBuf> {
+        let value = match &self.ca_base {
+            Some(base) if path.value != Path::new(SYSTEM_CA) => base.join(&path.value),
+            _ => path.value.clone(),
+        };
+        At { value, at: path.at.clone() }
     }
 
     fn with_extension(&self, certificate: &Path, extension: &str) -> PathBuf {

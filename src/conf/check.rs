@@ -351,7 +351,7 @@ impl Check<'_> {
             self.diagnostics.push(warning.help("add X25519 or P-256 to 'curves', or say 'ssl-min-ver TLSv1.3'"));
         }
         let Global { bind_options, .. } = self.global;
-        let CertificateFiles { crt_base, ca_base, .. } = self.files;
+        let CertificateFiles { crt_base, .. } = self.files;
         Some(BindTls {
             crt: draft
                 .crt
@@ -363,8 +363,12 @@ impl Check<'_> {
                 .collect(),
             entries: Vec::new(),
             verify,
-            ca_file: draft.ca_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
-            crl_file: draft.crl_file.as_ref().map(|path| based(ca_base.as_deref(), path)),
+            ca_file: draft.ca_file.as_ref().map(|path| self.files.authority(path)),
+            ca_verify_file: draft.ca_verify_file.as_ref().map(|path| self.files.authority(path)),
+            ca_names: !draft.no_ca_names,
+            ignored_of_leaf: draft.ignored_of_leaf.as_ref().map_or_else(Default::default, |ignored| ignored.value),
+            ignored_of_ca: draft.ignored_of_ca.as_ref().map_or_else(Default::default, |ignored| ignored.value),
+            crl_file: draft.crl_file.as_ref().map(|path| self.files.authority(path)),
             alpn: draft.alpn.clone(),
             min_version,
             max_version,
@@ -405,17 +409,27 @@ impl Check<'_> {
         match (verify, &draft.verify, &draft.ca_file_at) {
             (Verify::Optional | Verify::Required, Some(At { at, .. }), None) => {
                 let word = if verify == Verify::Required { "required" } else { "optional" };
-                let message = format!("'verify {word}' needs 'ca-file': nobody could be verified");
+                let message =
+                    format!("'verify {word}' needs 'ca-file' (or 'ca-verify-file'): nobody could be verified");
                 let error = Diagnostic::error("E211", at, message).span(saturated("verify".len()));
                 self.diagnostics.push(error.help("add 'ca-file <file>' with the authority of your clients"));
             }
             (Verify::None, given, Some((at, length))) => {
                 let without = if given.is_some() { "with 'verify none'" } else { "without 'verify'" };
-                let message = format!("'ca-file' {without}: clients are NOT asked for a certificate");
+                let name = if draft.ca_file.is_some() { "ca-file" } else { "ca-verify-file" };
+                let message = format!("'{name}' {without}: clients are NOT asked for a certificate");
                 let warning = Diagnostic::warning("W211", at, message).span(*length);
-                self.diagnostics.push(warning.help("add 'verify required', or remove 'ca-file'"));
+                self.diagnostics.push(warning.help(format!("add 'verify required', or remove '{name}'")));
             }
             _ => {}
+        }
+        let ignored = [("crt-ignore-err", &draft.ignored_of_leaf), ("ca-ignore-err", &draft.ignored_of_ca)];
+        for (name, ignored) in ignored.into_iter().filter(|_| verify == Verify::None) {
+            if let Some(At { at, .. }) = ignored {
+                let message = format!("'{name}' without 'verify': clients are NOT asked for a certificate");
+                let warning = Diagnostic::warning("W213", at, message).span(saturated(name.len()));
+                self.diagnostics.push(warning.help(format!("add 'verify required' and 'ca-file', or remove '{name}'")));
+            }
         }
         if let Some((at, length)) = &draft.crl_file_at {
             if verify == Verify::None {

@@ -19,6 +19,8 @@ const ENTRIES_MAX: usize = 100_000;
 const OPTIONS: &[&str] = &[
     "verify",
     "ca-file",
+    "ca-verify-file",
+    "no-ca-names",
     "crl-file",
     "alpn",
     "no-alpn",
@@ -237,10 +239,13 @@ fn settings(
     });
     keywords::tell_dropped(&draft, diagnostics);
     let mut tls = bind.clone();
-    let based = |path: At<PathBuf>| At { value: below(files.ca_base.as_deref(), path.value), at: path.at };
     let own_authority = draft.ca_file_at.clone();
-    tls.ca_file = draft.ca_file.map(based).or(tls.ca_file);
-    tls.crl_file = draft.crl_file.map(based).or(tls.crl_file);
+    let own_name = if draft.ca_file.is_some() { "ca-file" } else { "ca-verify-file" };
+    let based = |path: Option<At<PathBuf>>| path.map(|path| files.authority(&path));
+    tls.ca_file = based(draft.ca_file).or(tls.ca_file);
+    tls.ca_verify_file = based(draft.ca_verify_file).or(tls.ca_verify_file);
+    tls.ca_names &= !draft.no_ca_names;
+    tls.crl_file = based(draft.crl_file).or(tls.crl_file);
     tls.verify = draft.verify.as_ref().map_or(tls.verify, |verify| verify.value);
     if no_alpn || !draft.alpn.is_empty() {
         tls.alpn = draft.alpn;
@@ -254,16 +259,20 @@ fn settings(
         let message = "no version of TLS is left: the lowest is TLS 1.3 and the highest TLS 1.2";
         diagnostics.push(options[0].error("E301", message).help("the 'bind' line counts where the entry is silent"));
     }
-    match (tls.verify, &tls.ca_file, own_authority) {
+    match (tls.verify, tls.ca_file.as_ref().or(tls.ca_verify_file.as_ref()), own_authority) {
         (Verify::Optional | Verify::Required, None, _) => {
             let at = draft.verify.map_or(options[0].at.clone(), |verify| verify.at);
-            let error = Diagnostic::error("E211", &at, "'verify' needs 'ca-file': nobody could be verified");
+            let error = Diagnostic::error(
+                "E211",
+                &at,
+                "'verify' needs 'ca-file' (or 'ca-verify-file'): nobody could be verified",
+            );
             diagnostics.push(error.help("add 'ca-file <file>' here or on the 'bind' line"));
         }
         (Verify::None, _, Some((at, length))) => {
-            let message = "'ca-file' without 'verify': clients are NOT asked for a certificate";
+            let message = format!("'{own_name}' without 'verify': clients are NOT asked for a certificate");
             let warning = Diagnostic::warning("W211", &at, message).span(length);
-            diagnostics.push(warning.help("add 'verify required', or remove 'ca-file'"));
+            diagnostics.push(warning.help(format!("add 'verify required', or remove '{own_name}'")));
         }
         _ => {}
     }

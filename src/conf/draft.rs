@@ -14,6 +14,7 @@ use super::model::{
     SniPolicy, Source, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 use super::token::Word;
+use super::verify_errors::IgnoredErrors;
 
 /// `global`.
 #[derive(Default)]
@@ -243,8 +244,15 @@ pub(crate) struct BindDraft {
     pub(crate) crt: Vec<Crt>,
     pub(crate) verify: Option<At<Verify>>,
     pub(crate) ca_file: Option<At<PathBuf>>,
-    /// The word `ca-file`, and bytes to mark.
+    /// The first of the words `ca-file` and `ca-verify-file`, and bytes to mark.
     pub(crate) ca_file_at: Option<(Location, u32)>,
+    pub(crate) ca_verify_file: Option<At<PathBuf>>,
+    /// `no-ca-names`.
+    pub(crate) no_ca_names: bool,
+    /// `crt-ignore-err`.
+    pub(crate) ignored_of_leaf: Option<At<IgnoredErrors>>,
+    /// `ca-ignore-err`.
+    pub(crate) ignored_of_ca: Option<At<IgnoredErrors>>,
     pub(crate) crl_file: Option<At<PathBuf>>,
     /// The word `crl-file`, and bytes to mark.
     pub(crate) crl_file_at: Option<(Location, u32)>,
@@ -283,6 +291,10 @@ impl BindDraft {
             verify: None,
             ca_file: None,
             ca_file_at: None,
+            ca_verify_file: None,
+            no_ca_names: false,
+            ignored_of_leaf: None,
+            ignored_of_ca: None,
             crl_file: None,
             crl_file_at: None,
             alpn: Vec::new(),

@@ -12,6 +12,7 @@ pub mod expr;
 pub mod hitch;
 pub mod keywords;
 pub mod model;
+pub mod verify_errors;
 
 mod address;
 mod check;

@@ -15,6 +15,7 @@ use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::crt_list::Entry;
 use super::expr::Format;
+use super::verify_errors::IgnoredErrors;
 pub use sockets::{InitAddr, KeepAlive, ListenOptions, Source, Spread, TcpOptions};
 
 /// A place in a configuration file, for messages.
@@ -378,8 +379,16 @@ pub struct BindTls {
     pub entries: Vec<Entry>,
     /// `verify`.
     pub verify: Verify,
-    /// `ca-file`: file or directory.
+    /// `ca-file`: file, directory, or [`SYSTEM_CA`].
     pub ca_file: Option<At<PathBuf>>,
+    /// `ca-verify-file`: further CAs, whose names are not sent.
+    pub ca_verify_file: Option<At<PathBuf>>,
+    /// Not `no-ca-names`: clients are told the names of the CAs.
+    pub ca_names: bool,
+    /// `crt-ignore-err`: what is let pass about the client's own certificate.
+    pub ignored_of_leaf: IgnoredErrors,
+    /// `ca-ignore-err`: what is let pass about the others in its chain.
+    pub ignored_of_ca: IgnoredErrors,
     /// `crl-file`.
     pub crl_file: Option<At<PathBuf>>,
     /// `alpn`, in order of preference; empty: none.
@@ -403,6 +412,9 @@ pub struct BindTls {
     /// `last-crt-wins` (extension): of the certificates for a name the last one counts, whatever its kind of key.
     pub last_crt_wins: bool,
 }
+
+/// `ca-file @system-ca`: the CAs that the system believes.
+pub const SYSTEM_CA: &str = "@system-ca";
 
 /// Where a `bind` line has its certificates from.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use super::names;
 use crate::conf::certificate_files::{Beside, CertificateFiles, OwnFiles};
 use crate::conf::crt_list;
 use crate::conf::hitch::{self, Lowered};
-use crate::conf::model::{At, BindTls, CrtKind, Model};
+use crate::conf::model::{At, BindTls, CrtKind, Model, SYSTEM_CA};
 use crate::conf::{self, Parsed};
 use crate::material::{Entry, FileBytes, Files, Material};
 use crate::report::{self, ReportLevel, ReportLine};
@@ -26,6 +26,13 @@ use crate::sys::reason;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Most files in a directory that is named as a whole.
 const DIRECTORY_FILES_MAX: usize = 100_000;
+/// Where distributions keep the CAs that the system believes: Debian, Fedora and RHEL, openSUSE, Alpine.
+const SYSTEM_CA_FILES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// Where to read from.
 #[derive(Clone, Debug)]
@@ -335,9 +342,24 @@ impl FileReading<'_> {
     }
 
     fn read_authorities(&mut self, tls: Option<&BindTls>) {
-        for named in tls.into_iter().flat_map(|tls| tls.ca_file.iter().chain(&tls.crl_file)) {
-            self.read_named(named);
+        for named in tls.into_iter().flat_map(|tls| tls.ca_file.iter().chain(&tls.ca_verify_file).chain(&tls.crl_file))
+        {
+            if named.value == Path::new(SYSTEM_CA) {
+                self.read_system_ca();
+            } else {
+                self.read_named(named);
+            }
         }
+    }
+
+    /// The bundle of the system, under the name that the model has for it.
+    fn read_system_ca(&mut self) {
+        let Some(path) = SYSTEM_CA_FILES.iter().map(Path::new).find(|path| path.exists()) else {
+            let reason = format!("there is none of {}; install ca-certificates", SYSTEM_CA_FILES.join(", "));
+            self.files.entries.insert(SYSTEM_CA.into(), Entry::Unreadable(reason));
+            return;
+        };
+        self.read_as(SYSTEM_CA.into(), path.to_owned());
     }
 
     fn read_named(&mut self, named: &At<PathBuf>) {
@@ -371,6 +393,13 @@ impl FileReading<'_> {
 
     fn read_one(&mut self, path: PathBuf) {
         let absolute = self.directory.join(&path);
+        self.read_as(path, absolute);
+    }
+
+    fn read_as(&mut self, path: PathBuf, absolute: PathBuf) {
+        if self.files.entries.contains_key(&path) {
+            return;
+        }
         let stamp = Stamp::now(&absolute);
         let entry = match read_file(&absolute) {
             Ok(file) => Entry::File(file),

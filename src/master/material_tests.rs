@@ -8,6 +8,8 @@ use crate::conf::model::{
     Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 
+use crate::conf::verify_errors::IgnoredErrors;
+
 fn location() -> Location {
     Location { file: "test.cfg".into(), line: 1, column: 1 }
 }
@@ -22,6 +24,10 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         entries: Vec::new(),
         verify: Verify::None,
         ca_file: ca_file.map(|path| at(path.to_path_buf())),
+        ca_verify_file: None,
+        ca_names: true,
+        ignored_of_leaf: IgnoredErrors::default(),
+        ignored_of_ca: IgnoredErrors::default(),
         crl_file: None,
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
@@ -184,6 +190,16 @@ fn only_what_global_asks_for_is_read_beside_a_certificate() {
         }),
         ["a.crt", "a.key", "b", "chains", "chains/i.pem"]
     );
+}
+
+#[test]
+fn the_bundle_of_the_system_has_a_name_of_its_own() {
+    let files = read_files(&model(&[], Some(Path::new(SYSTEM_CA)), None), Path::new("/nowhere"), &mut Vec::new());
+    match SYSTEM_CA_FILES.iter().find(|path| Path::new(path).exists()) {
+        Some(path) => assert_eq!(bytes_of(&files, Path::new(SYSTEM_CA)), std::fs::read(path).unwrap()),
+        None => assert!(unreadable(&files, Path::new(SYSTEM_CA)).contains("install ca-certificates")),
+    }
+    assert_eq!(files.entries.len(), 1);
 }
 
 #[test]

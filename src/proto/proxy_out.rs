@@ -113,7 +113,7 @@ pub fn encode(out: &ProxyOut, header: &Header<'_>, buffer: &mut Vec<u8>) -> Resu
         }
         ProxyVersion::V2 => {
             let client = header.verdict.client();
-            if header.session.is_none() && matches!(client, Client::Verified { .. }) {
+            if header.session.is_none() && matches!(client, Client::Verified { .. } | Client::Unverified { .. }) {
                 return Err(HeaderError::Identity);
             }
             let source = Source::new(header.session, client);
@@ -198,6 +198,8 @@ fn tlvs<'a>(
     source: &Source<'a>,
 ) -> Result<(Vec<TypeLengthValue<'a>>, Option<usize>), HeaderError> {
     let mut tlvs = Vec::with_capacity(wanted.len());
+    // TLV 0xE0 says who it is, and nothing beside it says that it was not verified.
+    let verified = source.der().filter(|_| matches!(header.verdict.client(), Client::Verified { .. }));
     let mut crc = None;
     for tlv in wanted {
         let written = match tlv {
@@ -215,11 +217,11 @@ fn tlvs<'a>(
                 None => None,
             },
             Tlv::UniqueId => unique_id(header)?,
-            Tlv::CertFingerprint => match source.der() {
+            Tlv::CertFingerprint => match verified {
                 Some(der) => Some(value(CERT_FINGERPRINT, "the fingerprint", sample::fingerprint(der))?),
                 None => None,
             },
-            Tlv::ClientCertPem => match source.der() {
+            Tlv::ClientCertPem => match verified {
                 Some(der) => Some(value(CERT_FINGERPRINT, "the certificate", trusted_certificate(der))?),
                 None => None,
             },
@@ -283,14 +285,15 @@ fn ssl<'a>(wanted: &[SslTlv], header: &Header<'a>, source: &Source<'a>) -> Resul
     value(Type::SSL, "the SSL TLV", content)
 }
 
-/// `verify` is 0 only if a certificate was presented and verified. HAProxy also writes 0 where there was none; a receiver
+/// `verify` is 0 only if a certificate was presented and verified; where errors are ignored it is OpenSSL's number. HAProxy also writes 0 where there was none; a receiver
 /// that looks at nothing else would take an anonymous client for a verified one.
 fn client_and_verify(session: Option<&TlsSession>, client: &Client) -> (u8, u32) {
+    let bits = |resumed: bool| CLIENT_SSL | CLIENT_CERT_SESS | if resumed { 0 } else { CLIENT_CERT_CONN };
     match (session, client) {
         (None, _) => (0, 1),
         (Some(_), Client::NotAsked | Client::Anonymous) => (CLIENT_SSL, 1),
-        (Some(_), Client::Verified { resumed: true, .. }) => (CLIENT_SSL | CLIENT_CERT_SESS, 0),
-        (Some(_), Client::Verified { resumed: false, .. }) => (CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0),
+        (Some(_), Client::Verified { resumed, .. }) => (bits(*resumed), 0),
+        (Some(_), Client::Unverified { resumed, error, .. }) => (bits(*resumed), error.get()),
     }
 }
 

@@ -58,6 +58,11 @@ fn resumed(leaf: CertificateDer<'static>) -> Verdict {
     Verdict::for_tests(Client::Verified { leaf, resumed: true })
 }
 
+fn unverified(leaf: CertificateDer<'static>, resumed: bool) -> Verdict {
+    let error = std::num::NonZeroU32::new(10).unwrap();
+    Verdict::for_tests(Client::Unverified { leaf, resumed, error })
+}
+
 fn anonymous() -> Verdict {
     Verdict::for_tests(Client::Anonymous)
 }
@@ -429,4 +434,20 @@ proptest! {
             prop_assert_eq!(theirs.collect::<Result<Vec<_>, _>>().unwrap(), tlvs);
         }
     }
+}
+
+#[test]
+fn an_ignored_error_is_told_and_the_fingerprint_is_not() {
+    let session = session();
+    let leaf = certificate("alice");
+    let wanted = v2(&[Tlv::CertFingerprint, Tlv::ClientCertPem, Tlv::Ssl(vec![SslTlv::Cn, SslTlv::ClientCert])]);
+    for (resumed, bits) in [(false, 7), (true, 5)] {
+        let verdict = unverified(leaf.clone(), resumed);
+        let (_, _, _, tlvs) = read(&encoded(&wanted, &header(Some(&session), &verdict)));
+        let [(0x20, ssl)] = tlvs.as_slice() else { panic!("{tlvs:?}") };
+        assert_eq!(ssl[..5], [bits, 0, 0, 0, 10], "never 0");
+        let subs = read_tlvs(&ssl[5..]);
+        assert!(subs.contains(&(0x22, b"alice".to_vec())) && subs.contains(&(0x28, leaf.to_vec())), "{subs:?}");
+    }
+    assert_eq!(refused(&wanted, &header(None, &unverified(leaf, false))), HeaderError::Identity);
 }

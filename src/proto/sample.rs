@@ -49,21 +49,22 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// `session` is `None` on a listener without TLS. Only a verified certificate is ever looked at.
+    /// `session` is `None` on a listener without TLS. A certificate is looked at if it was verified, or if the operator has
+    /// said that its errors do not matter.
     pub fn new(session: Option<&'a TlsSession>, client: &'a Client) -> Self {
         let leaf = match client {
-            Client::Verified { leaf, .. } => Some(leaf.as_ref()),
+            Client::Verified { leaf, .. } | Client::Unverified { leaf, .. } => Some(leaf.as_ref()),
             Client::NotAsked | Client::Anonymous => None,
         };
         Self { session, leaf, parsed: OnceCell::new() }
     }
 
-    /// DER of the verified certificate.
+    /// DER of the certificate.
     pub fn der(&self) -> Option<&'a [u8]> {
         self.leaf
     }
 
-    /// The verified certificate; `None` also for one that the parser cannot read.
+    /// The certificate; `None` also for one that the parser cannot read.
     pub fn certificate(&self) -> Option<&Certificate<'a>> {
         self.parsed.get_or_init(|| Certificate::parse(self.leaf?)).as_ref()
     }

@@ -100,6 +100,8 @@ labels! {
     ClientVerify {
         /// It verified.
         Ok = "ok",
+        /// It did not, and `crt-ignore-err` or `ca-ignore-err` let that pass.
+        Ignored = "ignored",
         /// None was sent, and none had to be (`verify optional`).
         None = "none",
         /// None was sent, and one had to be (`verify required`).

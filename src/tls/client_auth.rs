@@ -4,13 +4,17 @@
 //! [`judge`] is the one function that turns a finished handshake into a [`Verdict`], and the only one that can.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::der;
+use super::exceptions::{Exceptions, Outcome, Tolerance};
 use super::identity::{Client, Verdict};
 use super::trust::Trust;
 use super::x509::{self, Certificate};
@@ -101,11 +105,17 @@ pub(super) fn judge(
         }
         return Ok(Verdict::new(Client::Anonymous));
     };
-    if handshake != (Handshake::Full { verified_by: policy.digest }) {
-        asks.verifier.verify(leaf, intermediates, now).map_err(|refused| refused.refusal)?;
+    let resumed = handshake == Handshake::Resumed;
+    let mut ignored = None;
+    // rustls does not hand on which errors were ignored.
+    if handshake != (Handshake::Full { verified_by: policy.digest }) || asks.verifier.exceptions.ignores_errors() {
+        ignored = asks.verifier.verify(leaf, intermediates, now).map_err(|refused| refused.refusal)?;
     }
     let leaf = leaf.clone().into_owned();
-    Ok(Verdict::new(Client::Verified { leaf, resumed: handshake == Handshake::Resumed }))
+    Ok(Verdict::new(match ignored {
+        None => Client::Verified { leaf, resumed },
+        Some(error) => Client::Unverified { leaf, resumed, error },
+    }))
 }
 
 /// Why a client was refused.
@@ -203,12 +213,13 @@ pub(super) fn take_refusal() -> Option<Refusal> {
     LAST.take()
 }
 
-/// Verifies client certificates for rustls: caps, then webpki, then the dates of the CAs.
+/// Verifies client certificates for rustls: caps, then webpki, then the dates of the CAs; at last the exceptions.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     webpki: Arc<dyn ClientCertVerifier>,
     trust: Trust,
     required: bool,
+    exceptions: Exceptions,
 }
 
 struct Refused {
@@ -218,20 +229,21 @@ struct Refused {
 
 impl ClientVerifier {
     /// `webpki` was made from `trust`.
-    pub(super) fn new(webpki: Arc<dyn ClientCertVerifier>, trust: Trust, required: bool) -> Self {
-        Self { webpki, trust, required }
+    pub(super) fn new(webpki: Arc<dyn ClientCertVerifier>, trust: Trust, required: bool, tolerance: Tolerance) -> Self {
+        Self { webpki, required, exceptions: Exceptions::new(tolerance, &trust), trust }
     }
 
     pub(super) fn trust(&self) -> &Trust {
         &self.trust
     }
 
+    /// Answers with OpenSSL's number of an error that was ignored, if there was one.
     fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ClientCertVerified, Box<Refused>> {
+    ) -> Result<Option<NonZeroU32>, Box<Refused>> {
         let refused = |error, reason, words| Box::new(Refused { error, refusal: Refusal::of(leaf, reason, words) });
         let total = intermediates.iter().map(|der| der.len()).sum::<usize>() + leaf.len();
         if intermediates.len() > INTERMEDIATES_MAX || total > CHAIN_MAX || leaf.len() > LEAF_MAX {
@@ -247,13 +259,49 @@ impl ClientVerifier {
                 refused(CertificateError::Expired, Reason::Expired, words)
             })
         };
-        match self.webpki.verify_client_cert(leaf, intermediates, now) {
-            Ok(verified) => expired_issuer().map_or(Ok(verified), Err),
+        let refusal = match self.webpki.verify_client_cert(leaf, intermediates, now) {
+            Ok(_) => match expired_issuer() {
+                None => return Ok(None),
+                Some(refusal) => refusal,
+            },
             Err(error) => {
                 let (error, reason, words) = explain(error, leaf, now);
                 let by_date = if reason == Reason::UnknownCa { expired_issuer() } else { None };
-                Err(by_date.unwrap_or_else(|| refused(error, reason, words)))
+                by_date.unwrap_or_else(|| refused(error, reason, words))
             }
+        };
+        match self.exceptions.judge(&self.trust, leaf, intermediates, refusal.refusal.reason, now) {
+            Outcome::Verified => Ok(None),
+            Outcome::Ignored(number) => Ok(Some(number)),
+            Outcome::Faulty(fault) => {
+                let (error, reason, words) = fault.refusal();
+                Err(refused(error, reason, words))
+            }
+            Outcome::Refused => Err(refusal),
+        }
+    }
+
+    /// As rustls verifies the client's signature, for a certificate that webpki does not parse.
+    fn verify_signature_of_version_1(
+        &self,
+        message: &[u8],
+        certificate: &Certificate<'_>,
+        dss: &DigitallySignedStruct,
+        tls13: bool,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = self.trust.algorithms();
+        let spki = certificate.key();
+        if tls13 {
+            let key = SubjectPublicKeyInfoDer::from(spki.raw);
+            return verify_tls13_signature_with_raw_key(message, &key, dss, algorithms);
+        }
+        // TLS 1.2 does not name the curve: it is the one of the key (RFC 8422, 5.4).
+        let known = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme).flat_map(|(_, known)| *known);
+        let is_signed = der::verify_with(spki.raw, known.copied(), message, dss.signature());
+        if is_signed == Some(true) {
+            Ok(HandshakeSignatureValid::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::BadSignature))
         }
     }
 
@@ -268,6 +316,11 @@ impl ClientVerifier {
         LAST.set(Some(Refusal::of(leaf, Reason::BadSignature, words)));
         error
     }
+}
+
+/// The certificate, if it is of a version that webpki does not parse.
+fn version_1<'a>(certificate: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
+    Certificate::parse(certificate).filter(Certificate::is_version_1)
 }
 
 /// The error whose alert says most to the client, and the words for the log.
@@ -346,7 +399,9 @@ fn explain_webpki(name: &str) -> Result<(CertificateError, Reason, String), Stri
     let (error, reason, words) = match name {
         "CaUsedAsEndEntity" => (InvalidPurpose, Reason::WrongPurpose, "it is a CA certificate"),
         "EndEntityUsedAsCa" => (UnknownIssuer, Reason::UnknownCa, "it was issued by a certificate that is no CA"),
-        "UnsupportedCertVersion" => (BadEncoding, Reason::Malformed, "it is not X.509 version 3"),
+        "UnsupportedCertVersion" => {
+            (BadEncoding, Reason::Malformed, "it is X.509 version 1, and no CA of 'ca-file' has signed it directly")
+        }
         "NameConstraintViolation" => {
             (UnknownIssuer, Reason::UnknownCa, "a CA of its chain is not allowed to issue this name")
         }
@@ -382,7 +437,8 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         // What an earlier connection has left must not be taken for this one's.
         LAST.set(None);
-        self.verify(end_entity, intermediates, now).map_err(|refused| Self::record(*refused))
+        let verified = self.verify(end_entity, intermediates, now).map(|_ignored| ClientCertVerified::assertion());
+        verified.map_err(|refused| Self::record(*refused))
     }
 
     fn verify_tls12_signature(
@@ -391,7 +447,10 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = self.webpki.verify_tls12_signature(message, cert, dss);
+        let result = match version_1(cert) {
+            Some(certificate) => self.verify_signature_of_version_1(message, &certificate, dss, false),
+            None => self.webpki.verify_tls12_signature(message, cert, dss),
+        };
         result.map_err(|error| Self::record_bad_signature(error, cert))
     }
 
@@ -401,7 +460,10 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = self.webpki.verify_tls13_signature(message, cert, dss);
+        let result = match version_1(cert) {
+            Some(certificate) => self.verify_signature_of_version_1(message, &certificate, dss, true),
+            None => self.webpki.verify_tls13_signature(message, cert, dss),
+        };
         result.map_err(|error| Self::record_bad_signature(error, cert))
     }
 

@@ -231,7 +231,7 @@ impl Source<'_> {
             let mut index = 0;
             chain.retain(|der| {
                 index += 1;
-                let root = || Certificate::parse(der).is_some_and(|one| one.raw_subject() == one.raw_issuer());
+                let root = || Certificate::parse(der).is_some_and(|one| one.is_self_issued());
                 index == 1 || !root()
             });
         }

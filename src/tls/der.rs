@@ -2,6 +2,7 @@
 //! `None`, whatever the bytes are.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::SignatureVerificationAlgorithm;
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
@@ -27,29 +28,45 @@ pub(super) fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
         (usize::from(first), rest)
     } else {
         let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if length.is_empty() || length.len() > 4 {
+        // The shortest form is the only one (X.690, 10.1).
+        if length.is_empty() || length.len() > 4 || length[0] == 0 {
             return None;
         }
-        (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        (Some(length).filter(|length| *length >= 0x80)?, rest)
     };
     let (content, rest) = rest.split_at_checked(length)?;
     (found == tag).then_some((Element { whole: &der[..der.len() - rest.len()], content }, rest))
 }
 
-/// Is `signed` (a certificate, a CRL, the basic response of OCSP) signed with the key `spki`? `None` if one of them is damaged or the algorithm unknown.
+/// Is `signed` (a certificate, a CRL, the basic response of OCSP) signed with the key `spki`? `None` if one of them is damaged,
+/// or the algorithm is unknown.
 pub(super) fn is_signed_by(signed: &[u8], spki: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> Option<bool> {
     let (signed, _) = element(signed, SEQUENCE)?;
     let (message, after) = element(signed.content, SEQUENCE)?;
     let (signature_algorithm, after) = element(after, SEQUENCE)?;
     let (signature, _) = element(after, BIT_STRING)?;
+    // The first byte counts the unused bits, of which signatures have none.
+    let signature = signature.content.strip_prefix(&[0])?;
+    let named = algorithms.all.iter().copied();
+    let named = named.filter(|algorithm| algorithm.signature_alg_id().as_ref() == signature_algorithm.content);
+    verify_with(spki, named, message.whole, signature)
+}
+
+/// Is `signature` one of `message` with the key `spki`, by one of the algorithms that are for this kind of key? `None` if the
+/// key is damaged.
+pub(super) fn verify_with<'a>(
+    spki: &[u8],
+    mut algorithms: impl Iterator<Item = &'a dyn SignatureVerificationAlgorithm>,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<bool> {
     let (spki, _) = element(spki, SEQUENCE)?;
     let (key_algorithm, after) = element(spki.content, SEQUENCE)?;
     let (key, _) = element(after, BIT_STRING)?;
-    // The first byte counts the unused bits, of which keys and signatures have none.
-    let (key, signature) = (key.content.strip_prefix(&[0])?, signature.content.strip_prefix(&[0])?);
-    let mut matching = algorithms.all.iter().filter(|algorithm| {
+    let key = key.content.strip_prefix(&[0])?;
+    Some(algorithms.any(|algorithm| {
         algorithm.public_key_alg_id().as_ref() == key_algorithm.content
-            && algorithm.signature_alg_id().as_ref() == signature_algorithm.content
-    });
-    Some(matching.any(|algorithm| algorithm.verify_signature(key, message.whole, signature).is_ok()))
+            && algorithm.verify_signature(key, message, signature).is_ok()
+    }))
 }

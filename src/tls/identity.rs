@@ -1,6 +1,8 @@
 //! What a finished handshake proved. A [`Verdict`] can only come from `tls::client_auth`'s one judging function (or
 //! from a listener that has no TLS at all), and a server is only dialled with one in hand.
 
+use std::num::NonZeroU32;
+
 use rustls::pki_types::CertificateDer;
 
 use crate::stats::labels::ClientVerify;
@@ -19,6 +21,15 @@ pub enum Client {
         /// The session was resumed: the certificate was sent in an earlier handshake.
         resumed: bool,
     },
+    /// It does not verify, and `crt-ignore-err` or `ca-ignore-err` let that pass: it proves nothing.
+    Unverified {
+        /// The leaf.
+        leaf: CertificateDer<'static>,
+        /// The session was resumed.
+        resumed: bool,
+        /// OpenSSL's number of the last error, never 0.
+        error: NonZeroU32,
+    },
 }
 
 impl Client {
@@ -28,6 +39,7 @@ impl Client {
             Self::NotAsked => None,
             Self::Anonymous => Some(ClientVerify::None),
             Self::Verified { .. } => Some(ClientVerify::Ok),
+            Self::Unverified { .. } => Some(ClientVerify::Ignored),
         }
     }
 }

@@ -38,6 +38,7 @@ mod client_auth;
 mod credential;
 mod der;
 pub mod engine;
+mod exceptions;
 pub mod identity;
 mod names;
 mod ocsp;

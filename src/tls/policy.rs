@@ -15,6 +15,7 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 pub use super::certificates::Store;
 use super::certificates::{self, Listed, Role};
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
+use super::exceptions::Tolerance;
 use super::names::{Chosen, SniTable, Wish};
 use super::tickets::{ScopeTime, TicketKeys, Ticketer};
 use super::trust::Trust;
@@ -229,25 +230,26 @@ fn client_policy(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<ClientPolicy> {
     let required = match bind.verify {
-        Verify::None => return Some(ClientPolicy::none(digest(listener, bind.verify, &[0; 32]))),
+        Verify::None => return Some(ClientPolicy::none(digest(listener, bind, &[0; 32]))),
         Verify::Optional => false,
         Verify::Required => true,
     };
-    let Some(ca_file) = &bind.ca_file else {
-        let message = "'verify' needs 'ca-file': nobody could be verified";
+    let Some(ca_file) = bind.ca_file.as_ref().or(bind.ca_verify_file.as_ref()) else {
+        let message = "'verify' needs 'ca-file' (or 'ca-verify-file'): nobody could be verified";
         diagnostics.push(Diagnostic::error("E211", at, message));
         return None;
     };
     let crl_file = bind.crl_file.as_ref();
-    let (trust, found) = Trust::load(ca_file, crl_file, files, &provider.signature_verification_algorithms);
+    let (trust, found) = Trust::load(bind, files, &provider.signature_verification_algorithms);
     diagnostics.extend(found);
-    let mut trust = trust?;
+    let trust = trust?;
     let crl_at = crl_file.map_or(&ca_file.at, |crl_file| &crl_file.at);
-    let digest = digest(listener, bind.verify, &trust.digest());
+    let digest = digest(listener, bind, &trust.digest());
     diagnostics.extend(trust.diagnostics(&ca_file.at, crl_at, now));
     match trust.verifier(provider, crl_at, now) {
         Ok(webpki) => {
-            let verifier = ClientVerifier::new(webpki, trust, required);
+            let tolerance = Tolerance { of_leaf: bind.ignored_of_leaf, of_ca: bind.ignored_of_ca };
+            let verifier = ClientVerifier::new(webpki, trust, required, tolerance);
             Some(ClientPolicy::asking(digest, required, Arc::new(verifier)))
         }
         Err(diagnostic) => {
@@ -258,14 +260,16 @@ fn client_policy(
 }
 
 /// What a ticket must have in common with the connection that shows it. The server name is compared by rustls.
-fn digest(listener: &str, verify: Verify, trust: &[u8; 32]) -> PolicyDigest {
-    let mode = match verify {
+fn digest(listener: &str, bind: &BindTls, trust: &[u8; 32]) -> PolicyDigest {
+    let mode = match bind.verify {
         Verify::None => 0,
         Verify::Optional => 1,
         Verify::Required => 2,
     };
     let mut all = b"bowline tls policy 1".to_vec();
     all.push(mode);
+    all.extend(bind.ignored_of_leaf.bits());
+    all.extend(bind.ignored_of_ca.bits());
     all.extend(trust);
     all.extend(listener.as_bytes());
     PolicyDigest(x509::sha256(&all))

@@ -16,6 +16,7 @@ use super::x509::Certificate;
 use crate::conf::certificate_files::CertificateFiles;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, SniPolicy, TlsVersion, Verify};
+use crate::conf::verify_errors::IgnoredErrors;
 use crate::material::{Entry, FileBytes, Files};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -206,6 +207,10 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         entries: Vec::new(),
         verify: Verify::None,
         ca_file: None,
+        ca_verify_file: None,
+        ca_names: true,
+        ignored_of_leaf: IgnoredErrors::default(),
+        ignored_of_ca: IgnoredErrors::default(),
         crl_file: None,
         alpn: Vec::new(),
         min_version: TlsVersion::Tls12,
@@ -277,8 +282,13 @@ impl<'a> Ocsp<'a> {
 
 fn tlv(tag: u8, content: &[&[u8]]) -> Vec<u8> {
     let content = content.concat();
-    let length = (content.len() as u32).to_be_bytes();
-    [&[tag, 0x84][..], &length, &content].concat()
+    let bytes = (content.len() as u16).to_be_bytes();
+    let length = match content.len() {
+        0..0x80 => vec![bytes[1]],
+        0x80..0x100 => vec![0x81, bytes[1]],
+        _ => vec![0x82, bytes[0], bytes[1]],
+    };
+    [&[tag][..], &length, &content].concat()
 }
 
 fn generalized(seconds: i64) -> Vec<u8> {
@@ -288,4 +298,44 @@ fn generalized(seconds: i64) -> Vec<u8> {
     let (hour, minute, second) = (time.hour(), time.minute(), time.second());
     let text = format!("{:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z", time.year());
     tlv(0x18, &[text.as_bytes()])
+}
+
+/// The certificate made over: version 1, so without extensions (what `openssl x509 -req` makes), signed by `signer`.
+pub(crate) fn as_version_1(certificate: &CertificateDer<'_>, signer: &KeyPair) -> CertificateDer<'static> {
+    use super::der::{EXPLICIT_0, SEQUENCE, element};
+    use rcgen::SigningKey;
+    let (certificate, _) = element(certificate, SEQUENCE).unwrap();
+    let (tbs, after) = element(certificate.content, SEQUENCE).unwrap();
+    let (algorithm, _) = element(after, SEQUENCE).unwrap();
+    let (_version, fields) = element(tbs.content, EXPLICIT_0).unwrap();
+    // serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
+    let mut rest = element(fields, 0x02).unwrap().1;
+    for _ in 0..5 {
+        rest = element(rest, SEQUENCE).unwrap().1;
+    }
+    let tbs = tlv(0x30, &[&fields[..fields.len() - rest.len()]]);
+    let signature = tlv(0x03, &[&[0], &signer.sign(&tbs).unwrap()]);
+    CertificateDer::from(tlv(0x30, &[&tbs, algorithm.whole, &signature]))
+}
+
+impl Ca {
+    /// Its key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        &self.key
+    }
+}
+
+/// PEM of a certificate.
+pub(crate) fn pem(certificate: &CertificateDer<'_>) -> String {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in certificate.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for index in 0..4 {
+            let letter = char::from(alphabet[(bits >> (18 - 6 * index) & 63) as usize]);
+            text.push(if index <= group.len() { letter } else { '=' });
+        }
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
 }

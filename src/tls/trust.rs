@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{DistinguishedName, RootCertStore};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
@@ -20,7 +20,8 @@ use super::der::{EXPLICIT_0, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, element, is_s
 use super::policy::{Expiring, Expiry};
 use super::x509::{self, Certificate};
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{At, Location};
+use crate::conf::model::{At, BindTls, Location};
+use crate::conf::verify_errors::VerifyError;
 use crate::material::{Entry, FileBytes, Files};
 
 /// A CRL that ends sooner than this deserves a warning.
@@ -38,14 +39,16 @@ pub(super) struct Trust {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// A CA certificate of `ca-file`.
+/// A CA certificate of `ca-file` or `ca-verify-file`.
 #[derive(Debug)]
-struct Anchor {
-    der: CertificateDer<'static>,
+pub(super) struct Anchor {
+    pub der: CertificateDer<'static>,
     path: PathBuf,
-    raw_subject: Vec<u8>,
+    pub raw_subject: Vec<u8>,
     subject: String,
     not_after: UnixTime,
+    /// Clients are told its name.
+    hinted: bool,
     /// One of the CRLs is signed by it.
     has_crl: bool,
 }
@@ -63,16 +66,21 @@ struct Crl {
 }
 
 impl Trust {
-    /// Reads `ca-file` and `crl-file`. Answers `None` if there is an error among the diagnostics.
+    /// Reads `ca-file`, `ca-verify-file` and `crl-file`. Answers `None` if there is an error among the diagnostics.
     pub(super) fn load(
-        ca_file: &At<PathBuf>,
-        crl_file: Option<&At<PathBuf>>,
+        tls: &BindTls,
         files: &Files,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> (Option<Self>, Vec<Diagnostic>) {
         let mut diagnostics = Vec::new();
-        let mut anchors = load_anchors(ca_file, files, &mut diagnostics);
+        let mut anchors = Vec::new();
+        for (ca_file, hinted) in [(&tls.ca_file, tls.ca_names), (&tls.ca_verify_file, false)] {
+            if let Some(ca_file) = ca_file {
+                load_anchors(ca_file, hinted, files, &mut anchors, &mut diagnostics);
+            }
+        }
         let mut crls = Vec::new();
+        let crl_file = tls.crl_file.as_ref();
         if let Some(crl_file) = crl_file {
             crls = load_crls(crl_file, files, &mut diagnostics);
             for crl in &crls {
@@ -131,12 +139,60 @@ impl Trust {
             };
             diagnostics.push(diagnostic);
         }
-        let hints: usize = self.anchors.iter().map(|anchor| anchor.raw_subject.len() + 2).sum();
-        if hints > HINTS_MAX {
-            let message = format!("the names of {} CAs are too long to be sent to clients", self.anchors.len());
+        if self.hints().is_none() {
+            let count = self.anchors.iter().filter(|anchor| anchor.hinted).count();
+            let message = format!("the names of {count} CAs are too long to be sent to clients");
             diagnostics.push(Diagnostic::warning("W234", ca_at, message).note("clients are asked without naming a CA"));
         }
         diagnostics
+    }
+
+    /// Names of CAs for clients; `None`: more than fit.
+    fn hints(&self) -> Option<Vec<DistinguishedName>> {
+        let hinted = self.anchors.iter().filter(|anchor| anchor.hinted);
+        let names: Option<Vec<_>> = hinted.map(|anchor| element(&anchor.raw_subject, SEQUENCE)).collect();
+        let names: Vec<_> = names?.into_iter().map(|(name, _)| DistinguishedName::in_sequence(name.content)).collect();
+        let length: usize = names.iter().map(|name| name.as_ref().len() + 2).sum();
+        (length <= HINTS_MAX).then_some(names)
+    }
+
+    /// The CAs, in the order of the files.
+    pub(super) fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    /// How signatures are verified.
+    pub(super) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.algorithms
+    }
+
+    /// What the CRLs say against `certificate`, which `issuer` has signed, in OpenSSL's order; nothing without `crl-file`. A
+    /// list for a part of the certificates only (RFC 5280, 5.2.5) can revoke here, and does not clear.
+    pub(super) fn revocation(
+        &self,
+        certificate: &Certificate<'_>,
+        issuer: &Certificate<'_>,
+        now: UnixTime,
+    ) -> Vec<VerifyError> {
+        if self.crl_file.is_none() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        let is_of_issuer = |crl: &&Crl| {
+            crl.raw_issuer == certificate.raw_issuer()
+                && issuer.may_sign_crls()
+                && is_signed_by(&crl.der, issuer.key().raw, &self.algorithms) == Some(true)
+        };
+        let crls: Vec<&Crl> = self.crls.iter().filter(is_of_issuer).collect();
+        match crls.iter().find(|crl| crl.scope.is_none()) {
+            None => errors.push(VerifyError::UnableToGetCrl),
+            Some(crl) if crl.next_update <= now => errors.push(VerifyError::CrlHasExpired),
+            Some(_) => {}
+        }
+        if crls.iter().any(|crl| crl.lists(certificate.raw_serial())) {
+            errors.push(VerifyError::CertRevoked);
+        }
+        errors
     }
 
     fn crl_path(&self) -> std::path::Display<'_> {
@@ -170,9 +226,9 @@ impl Trust {
     }
 
     /// webpki with the CAs that have not expired and the CRLs: revocation of the whole chain, unknown status refused, expiry
-    /// of CRLs enforced. Gives up the bytes of the CRLs, which the verifier holds in its own form.
+    /// of CRLs enforced.
     pub(super) fn verifier(
-        &mut self,
+        &self,
         provider: &Arc<CryptoProvider>,
         at: &Location,
         now: UnixTime,
@@ -187,18 +243,14 @@ impl Trust {
         }
         let roots = Arc::new(roots);
         let all: Vec<_> = self.crls.iter().map(|crl| crl.der.clone()).collect();
-        let reason = match build(&roots, provider, all) {
-            Ok(verifier) => {
-                for crl in &mut self.crls {
-                    crl.der = CertificateRevocationListDer::from(Vec::new());
-                }
-                return Ok(verifier);
-            }
+        let hints = self.hints().unwrap_or_default();
+        let reason = match build(&roots, hints, provider, all) {
+            Ok(verifier) => return Ok(verifier),
             Err(reason) => reason,
         };
         // Which one was it?
         let culprit = self.crls.iter().find_map(|crl| {
-            let reason = build(&roots, provider, vec![crl.der.clone()]).err()?;
+            let reason = build(&roots, Vec::new(), provider, vec![crl.der.clone()]).err()?;
             Some((crl.issuer.as_str(), reason))
         });
         let message = match culprit {
@@ -249,26 +301,34 @@ impl Trust {
 
 fn build(
     roots: &Arc<RootCertStore>,
+    hints: Vec<DistinguishedName>,
     provider: &Arc<CryptoProvider>,
     crls: Vec<CertificateRevocationListDer<'static>>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     // RUSTSEC-2026-0104: the parser of CRLs has panicked before.
     let built = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .with_crls(crls)
-            .enforce_revocation_expiration();
-        if roots.subjects().iter().map(|name| name.as_ref().len() + 2).sum::<usize>() > HINTS_MAX {
-            builder = builder.clear_root_hint_subjects();
-        }
+            .enforce_revocation_expiration()
+            .clear_root_hint_subjects()
+            .add_root_hint_subjects(hints);
         builder.build().map_err(|error| error.to_string())
     }));
     built.unwrap_or_else(|_| Err("the parser has panicked".to_owned()))
 }
 
-fn load_anchors(ca_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Anchor> {
-    let mut anchors = Vec::new();
+fn load_anchors(
+    ca_file: &At<PathBuf>,
+    hinted: bool,
+    files: &Files,
+    anchors: &mut Vec<Anchor>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut add = |path: &Path, file: &FileBytes, diagnostics: &mut Vec<Diagnostic>| {
+        add_anchors(path, file, (&ca_file.at, hinted), anchors, diagnostics);
+    };
     match files.entry(&ca_file.value) {
-        Some(Entry::File(file)) => add_anchors(&ca_file.value, file, &ca_file.at, &mut anchors, diagnostics),
+        Some(Entry::File(file)) => add(&ca_file.value, file, diagnostics),
         Some(Entry::Directory(names)) => {
             let is_ca = |name: &&String| {
                 let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
@@ -277,7 +337,7 @@ fn load_anchors(ca_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diag
             for name in names.iter().filter(is_ca) {
                 let path = ca_file.value.join(name);
                 match files.entry(&path) {
-                    Some(Entry::File(file)) => add_anchors(&path, file, &ca_file.at, &mut anchors, diagnostics),
+                    Some(Entry::File(file)) => add(&path, file, diagnostics),
                     other => diagnostics.push(unreadable(&path, other, &ca_file.at)),
                 }
             }
@@ -289,13 +349,12 @@ fn load_anchors(ca_file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diag
         }
         other => diagnostics.push(unreadable(&ca_file.value, other, &ca_file.at)),
     }
-    anchors
 }
 
 fn add_anchors(
     path: &Path,
     file: &FileBytes,
-    at: &Location,
+    (at, hinted): (&Location, bool),
     anchors: &mut Vec<Anchor>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -322,7 +381,7 @@ fn add_anchors(
         match parsed.filter(|_| RootCertStore::empty().add(der.clone()).is_ok()) {
             Some((raw_subject, subject, not_after)) => {
                 let path = path.to_owned();
-                anchors.push(Anchor { der, path, raw_subject, subject, not_after, has_crl: false });
+                anchors.push(Anchor { der, path, raw_subject, subject, not_after, hinted, has_crl: false });
             }
             None => {
                 let message = format!("certificate {} in '{}' is damaged or cannot be a CA", index + 1, path.display());
@@ -403,6 +462,32 @@ fn match_signer(
 }
 
 impl Crl {
+    /// Is this serial number (its content octets) in the list? Reads the list: a look-up for the rare cases that webpki, which
+    /// has an index, does not know.
+    fn lists(&self, serial: &[u8]) -> bool {
+        let revoked = || {
+            let (list, _) = element(&self.der, SEQUENCE)?;
+            let (tbs, _) = element(list.content, SEQUENCE)?;
+            let tbs = element(tbs.content, INTEGER).map_or(tbs.content, |(_version, after)| after);
+            let (_algorithm, after) = element(tbs, SEQUENCE)?;
+            let (_issuer, times) = element(after, SEQUENCE)?;
+            let (times, _this_update) = ASN1Time::from_der(times).ok()?;
+            let (tail, _next_update) = ASN1Time::from_der(times).ok()?;
+            Some(element(tail, SEQUENCE).map_or(&[][..], |(revoked, _)| revoked.content))
+        };
+        // It was read before. If it could not be read now, everything is in it.
+        let Some(mut rest) = revoked() else { return true };
+        while !rest.is_empty() {
+            let Some((entry, after)) = element(rest, SEQUENCE) else { return true };
+            let Some((number, _)) = element(entry.content, INTEGER) else { return true };
+            if number.content == serial {
+                return true;
+            }
+            rest = after;
+        }
+        false
+    }
+
     /// CertificateList (RFC 5280, 5.1) as far as it is needed; the list of serial numbers may be huge and is skipped.
     fn parse(der: CertificateRevocationListDer<'static>) -> Option<Self> {
         let (list, rest) = element(&der, SEQUENCE)?;

@@ -10,11 +10,11 @@ use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, SubjectAlternativeName};
+use x509_parser::extensions::{BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, SubjectAlternativeName};
 use x509_parser::nom::Parser;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name, X509Version};
 
 /// A certificate that was parsed far enough to be described. Proves nothing.
 #[derive(Debug)]
@@ -148,6 +148,59 @@ impl<'a> Certificate<'a> {
     /// The serial number's content octets as they stand.
     pub(super) fn raw_serial(&self) -> &'a [u8] {
         self.x509.raw_serial()
+    }
+
+    /// Version 1: without extensions (RFC 5280, 4.1.2.1).
+    pub(super) fn is_version_1(&self) -> bool {
+        self.x509.version() == X509Version::V1
+    }
+
+    /// Subject and issuer are the same. Proves nothing.
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.raw_subject() == self.raw_issuer()
+    }
+
+    /// May its key sign certificates, as OpenSSL's `X509_check_ca` answers? A root of version 1 may.
+    pub(super) fn may_sign_certificates(&self) -> bool {
+        let usage = self.key_usage();
+        if usage.is_some_and(|usage| !usage.is_some_and(|usage| usage.key_cert_sign())) {
+            return false;
+        }
+        match self.extension("2.5.29.19") {
+            Some(constraints) => BasicConstraints::from_der(constraints).is_ok_and(|(_, constraints)| constraints.ca),
+            None => usage.is_some() || self.is_version_1() && self.is_self_issued(),
+        }
+    }
+
+    /// May its key sign CRLs? Without the extension keyUsage it may.
+    pub(super) fn may_sign_crls(&self) -> bool {
+        self.key_usage().is_none_or(|usage| usage.is_some_and(|usage| usage.crl_sign()))
+    }
+
+    /// May it be shown by a client: digitalSignature or keyAgreement, and clientAuth, as far as it says anything about usage
+    /// (OpenSSL's `check_purpose_ssl_client`)?
+    pub(super) fn may_be_client(&self) -> bool {
+        let signs = |usage: KeyUsage| usage.digital_signature() || usage.key_agreement();
+        let extended = self.extension("2.5.29.37").map(ExtendedKeyUsage::from_der);
+        self.key_usage().is_none_or(|usage| usage.is_some_and(signs))
+            && extended.is_none_or(|usage| usage.is_ok_and(|(_, usage)| usage.client_auth))
+    }
+
+    /// Has it an extension that must be understood, and is not here?
+    pub(super) fn has_unknown_critical_extension(&self) -> bool {
+        const KNOWN: &[&str] = &["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.37"];
+        let is_unknown = |oid: &str| !KNOWN.contains(&oid);
+        self.x509.extensions().iter().any(|one| one.critical && is_unknown(&one.oid.to_id_string()))
+    }
+
+    /// Does it limit the names in the certificates below it?
+    pub(super) fn has_name_constraints(&self) -> bool {
+        self.extension("2.5.29.30").is_some()
+    }
+
+    /// keyUsage; `None` without the extension, `Some(None)` if it is damaged.
+    fn key_usage(&self) -> Option<Option<KeyUsage>> {
+        Some(KeyUsage::from_der(self.extension("2.5.29.15")?).ok().map(|(_, usage)| usage))
     }
 
     /// The extended key usage OCSPSigning (RFC 6960, 4.2.2.2): it may sign responses for its issuer.

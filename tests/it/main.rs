@@ -4,6 +4,7 @@ mod closing;
 mod command_line;
 mod control;
 mod corpus;
+mod exceptions;
 mod faults;
 mod harness;
 mod hitch;

@@ -1,11 +1,12 @@
 //! `bind` lines (HAProxy manual, 5.1).
 
 use super::super::address;
-use super::super::diagnostic::Diagnostics;
+use super::super::diagnostic::{Diagnostics, shown};
 use super::super::draft::{BindDraft, Proxy};
-use super::super::model::{At, BindAddress, Crt, CrtKind, Verify};
+use super::super::model::{At, BindAddress, Crt, CrtKind, SYSTEM_CA, Verify};
 use super::super::token::{Word, saturated};
 use super::super::value;
+use super::super::verify_errors::{IgnoredErrors, VerifyError};
 use super::{
     Action, Class, Keyword, Line, Places, Table, control, global, lists, log, not_yet, parameters, process, should,
     sockets,
@@ -88,7 +89,40 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "<file or directory>",
         1,
         ca_file,
-        "Certificates that client certificates must lead to; their names are sent as a hint.",
+        "Certificates that client certificates must lead to; their names are sent as a hint. '@system-ca' are those that the \
+         system believes about servers. A client certificate of version 1 must be signed by one of them directly; a \
+         self-signed one must be among them.",
+    ),
+    parameter(
+        "ca-verify-file",
+        "<file or directory>",
+        1,
+        ca_file,
+        "Further certificates that client certificates may lead to; their names are not sent.",
+    ),
+    parameter(
+        "no-ca-names",
+        "",
+        0,
+        |bind, _, _| bind.no_ca_names = true,
+        "Do not send the names of the authorities in 'ca-file'. A client with several certificates then has to guess.",
+    ),
+    parameter(
+        "crt-ignore-err",
+        "all|<error>,…",
+        1,
+        ignored,
+        "Errors of the client's own certificate that do not keep it out: X509_V_ERR_CERT_HAS_EXPIRED (10), \
+         X509_V_ERR_CRL_HAS_EXPIRED (12), X509_V_ERR_UNABLE_TO_GET_CRL (3), X509_V_ERR_CERT_REVOKED (23), or all, which lets in \
+         whoever has any certificate. The field 'verify' of the PROXY header then tells the number, and is never 0; the \
+         fingerprint and the PEM in TLV 0xE0 are left out.",
+    ),
+    parameter(
+        "ca-ignore-err",
+        "all|<error>,…",
+        1,
+        ignored,
+        "As 'crt-ignore-err', for the other certificates of the client's chain.",
     ),
     parameter(
         "crl-file",
@@ -266,6 +300,10 @@ const ABOUT_TLS: &[&str] = &[
     "default-crt",
     "crt-list",
     "ca-file",
+    "ca-verify-file",
+    "no-ca-names",
+    "crt-ignore-err",
+    "ca-ignore-err",
     "crl-file",
     "verify",
     "alpn",
@@ -387,15 +425,42 @@ fn crt(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     bind.crt.push(Crt { file: path(line), kind });
 }
 
+/// `ca-file` and `ca-verify-file`.
 fn ca_file(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    if line.arguments[0].text.starts_with(b"@") {
-        let help =
-            "until then: name the file, /etc/ssl/certs/ca-certificates.crt; better, your own authority's certificate";
-        diagnostics.push(not_yet("ca-file @system-ca", &line.arguments[0]).help(help));
+    let word = &line.arguments[0];
+    if word.is(SYSTEM_CA) && line.keyword.name == "ca-file" {
+        let message = "every public authority may vouch for your clients, for any name";
+        diagnostics.push(word.warning("W310", message).help("name your own authority's certificate"));
+    } else if word.text.starts_with(b"@") {
+        let error = word.error("E103", format!("{} is no file of authorities", word.quoted()));
+        diagnostics.push(error.help("'ca-file @system-ca' are those of the system; a file of that name is './@…'"));
         return;
     }
-    bind.ca_file_at = Some((line.word.at.clone(), line.word.length));
-    bind.ca_file = Some(path(line));
+    bind.ca_file_at.get_or_insert((line.word.at.clone(), line.word.length));
+    let target = if line.keyword.name == "ca-file" { &mut bind.ca_file } else { &mut bind.ca_verify_file };
+    *target = Some(path(line));
+}
+
+/// `crt-ignore-err` and `ca-ignore-err`.
+fn ignored(bind: &mut BindDraft, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let (name, word) = (line.keyword.name, &line.arguments[0]);
+    let Some(text) = value::text(word, diagnostics) else { return };
+    let value = match IgnoredErrors::parse(&text) {
+        Ok(value) => value,
+        Err(part) => {
+            let message = format!("error '{}' can not be ignored here", shown(part.as_bytes()));
+            let known: Vec<String> =
+                VerifyError::ALL.iter().map(|error| format!("{} ({})", error.name(), error.number())).collect();
+            diagnostics.push(word.error("E304", message).help(format!("supported: {}, all", known.join(", "))));
+            return;
+        }
+    };
+    if value.is_every() && name == "crt-ignore-err" {
+        let message = "'crt-ignore-err all' lets in whoever has a certificate, whoever made it";
+        diagnostics.push(word.warning("W311", message).help("the backend must look at 'verify' in the PROXY header"));
+    }
+    let target = if name == "ca-ignore-err" { &mut bind.ignored_of_ca } else { &mut bind.ignored_of_leaf };
+    *target = Some(At { value, at: line.word.at.clone() });
 }
 
 fn crl_file(bind: &mut BindDraft, line: &Line<'_>, _: &mut Diagnostics) {

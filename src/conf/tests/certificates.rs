@@ -1,7 +1,8 @@
-//! `global`: where the files of certificates are.
+//! Files of certificates in `global`, and what `bind` lines say about the CAs of clients.
 
 use super::*;
 use crate::conf::certificate_files::{CertificateFiles, ExtraFiles};
+use crate::conf::verify_errors::IgnoredErrors;
 
 fn files(lines: &str) -> CertificateFiles {
     let parsed = read(&format!("global\n{lines}{}", frontend("    bind :1 ssl crt x\n")));
@@ -76,4 +77,58 @@ fn lines_of_a_section_are_for_binds_without_certificates() {
     ] {
         assert_eq!(codes(&frontend(lines)), said, "{lines}");
     }
+}
+
+fn said(words: &str) -> Vec<&'static str> {
+    codes(&frontend(&format!("    bind :1 ssl crt x {words}\n")))
+}
+
+#[test]
+fn further_authorities_and_their_names() {
+    let tls = tls_of("ca-file a ca-verify-file b no-ca-names verify required");
+    let path = |path: &Option<crate::conf::model::At<std::path::PathBuf>>| path.as_ref().unwrap().value.clone();
+    assert_eq!((path(&tls.ca_file), path(&tls.ca_verify_file), tls.ca_names), ("a".into(), "b".into(), false));
+    let tls = tls_of("ca-verify-file b verify optional");
+    assert!(tls.ca_file.is_none() && tls.ca_names);
+    assert_eq!(said("ca-verify-file b"), ["W211"]);
+    assert_eq!(said("ca-file a ca-verify-file b"), ["W211"], "once");
+    assert_eq!(codes(&frontend("    bind :1 no-ca-names\n")), ["E210"]);
+}
+
+#[test]
+fn the_authorities_of_the_system_are_warned_of() {
+    assert_eq!(said("ca-file @system-ca verify required"), ["W310"]);
+    assert_eq!(said("ca-file @nonsense verify required"), ["E103"]);
+    assert_eq!(said("ca-verify-file @system-ca verify required"), ["E103"], "and no second finding");
+    let text =
+        format!("global\n    ca-base /ca\n{}", frontend("    bind :1 ssl crt x ca-file @system-ca verify required\n"));
+    let model = read(&text).model.expect("a warning only");
+    let tls = model.frontends[0].binds[0].tls.as_ref().expect("ssl");
+    assert_eq!(
+        tls.ca_file.as_ref().expect("given").value,
+        std::path::Path::new("@system-ca"),
+        "no base in front of it"
+    );
+}
+
+#[test]
+fn errors_to_ignore_are_those_that_can_be() {
+    let with = |words: &str| tls_of(&format!("ca-file a verify required {words}"));
+    let tls = with("crt-ignore-err X509_V_ERR_CERT_HAS_EXPIRED,23 ca-ignore-err 12");
+    assert_eq!(Ok(tls.ignored_of_leaf), IgnoredErrors::parse("10,23"));
+    assert_eq!(Ok(tls.ignored_of_ca), IgnoredErrors::parse("12"));
+    assert!(with("").ignored_of_leaf.is_empty());
+    let verified = |words: &str| said(&format!("ca-file a verify required {words}"));
+    assert_eq!(verified("crt-ignore-err all"), ["W311"]);
+    assert_eq!(verified("ca-ignore-err all"), [""; 0]);
+    assert_eq!(verified("crt-ignore-err X509_V_ERR_PATH_LENGTH_EXCEEDED"), ["E304"]);
+    assert_eq!(verified("crt-ignore-err 25"), ["E304"]);
+    assert_eq!(verified("crt-ignore-err"), ["E102"]);
+    assert_eq!(said("crt-ignore-err 10"), ["W213"]);
+    assert_eq!(said("ca-ignore-err 10"), ["W213"]);
+    let text = frontend("    bind :1 ssl crt x ca-file a verify required crt-ignore-err 10,25\n");
+    let said = rendered(&text, &[]);
+    let supported = "supported: X509_V_ERR_UNABLE_TO_GET_CRL (3), X509_V_ERR_CERT_HAS_EXPIRED (10), \
+                     X509_V_ERR_CRL_HAS_EXPIRED (12), X509_V_ERR_CERT_REVOKED (23), all";
+    assert!(said.contains("error '25' can not be ignored here") && said.contains(supported), "{said}");
 }

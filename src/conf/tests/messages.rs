@@ -87,7 +87,7 @@ fn verification_without_authority() {
     assert_eq!(
         rendered(&text, &[]),
         "\
-bowline.cfg:9:31: error[E211]: 'verify required' needs 'ca-file': nobody could be verified
+bowline.cfg:9:31: error[E211]: 'verify required' needs 'ca-file' (or 'ca-verify-file'): nobody could be verified
    9 |     bind :18443 ssl crt a.pem verify required
      |                               ^^^^^^
 help: add 'ca-file <file>' with the authority of your clients

@@ -12,15 +12,26 @@ use crate::tls::policy::{self, TlsPolicy};
 use crate::tls::test_pki::*;
 use crate::tls::tickets::TicketKeys;
 
+mod exceptions;
 mod files;
 
 fn build(verify: Verify, with_crl: bool, files: &Files) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
-    let bind = BindTls {
+    build_with(verify, with_crl, files, |_| ())
+}
+
+fn build_with(
+    verify: Verify,
+    with_crl: bool,
+    files: &Files,
+    change: impl FnOnce(&mut BindTls),
+) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
+    let mut bind = BindTls {
         verify,
         ca_file: Some(at(PathBuf::from("/t/ca.pem"))),
         crl_file: with_crl.then(|| at(PathBuf::from("/t/crl.pem"))),
         ..bind(&["/s/server.pem"])
     };
+    change(&mut bind);
     let mut files = files.clone();
     let server = Ca::root("Server CA").server(&["s.example"], ec_key());
     add_file(&mut files, "/s/server.pem", server.combined().into_bytes(), 0o600);

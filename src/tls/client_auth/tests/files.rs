@@ -183,3 +183,26 @@ fn base64(bytes: &[u8]) -> String {
     };
     bytes.chunks(3).map(encode).collect()
 }
+
+#[test]
+fn names_are_sent_for_the_authorities_of_ca_file_only() {
+    let (ca, more) = (Ca::root("Root"), Ca::root("More"));
+    let collected = files([("/t/ca.pem", ca.pem.clone()), ("/t/more.pem", format!("{}{}", more.pem, ca.pem))]);
+    let hints = |change: &dyn Fn(&mut BindTls)| {
+        let (policy, diagnostics) = build_with(Verify::Required, false, &collected, |bind| {
+            bind.ca_verify_file = Some(at(PathBuf::from("/t/more.pem")));
+            change(bind);
+        });
+        assert_eq!(diagnostics, []);
+        let policy = policy.unwrap().entry(0).client().clone();
+        for client in [ca.client("alice", |_| ()), more.client("bob", |_| ())] {
+            assert!(judged(&policy, &[client.der]).is_ok());
+        }
+        let hints = policy.verifier().unwrap().root_hint_subjects();
+        hints.iter().map(|hint| hint.as_ref().to_vec()).collect::<Vec<_>>()
+    };
+    let name = Certificate::parse(&ca.der).unwrap().raw_subject().to_vec();
+    assert_eq!(hints(&|_| ()), [name]);
+    assert!(hints(&|bind| bind.ca_names = false).is_empty());
+    assert!(hints(&|bind| bind.ca_file = None).is_empty());
+}

@@ -1,0 +1,211 @@
+//! Sessions that are kept here, for `bind` lines with `no-tls-tickets` (HAProxy's `tune.ssl.cachesize`).
+//!
+//! As with tickets, a session is worth what its policy is worth: it is found again under the same policy only, carries the
+//! time of its first authentication, and ends with the worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::server::StoresServerSessions;
+use zeroize::Zeroizing;
+
+use super::tickets::Scope;
+
+/// HAProxy's unit of `tune.ssl.cachesize`, in bytes.
+const BLOCK: usize = 200;
+/// What a session takes beside its own bytes and its name.
+const OVERHEAD: usize = 150;
+
+/// All sessions of the process, the oldest of which goes first.
+#[derive(Default)]
+pub struct SessionCache {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<Vec<u8>, Session>,
+    /// Names in the order in which they came; some may be gone.
+    order: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+struct Session {
+    policy: [u8; 32],
+    first: Instant,
+    value: Zeroizing<Vec<u8>>,
+}
+
+impl State {
+    fn put(&mut self, name: Vec<u8>, session: Session, budget: usize) -> bool {
+        let size = size(&name, &session);
+        if size > budget {
+            return false;
+        }
+        while self.bytes + size > budget {
+            let Some(oldest) = self.order.pop_front() else { return false };
+            self.take(&oldest);
+        }
+        self.bytes += size;
+        self.order.push_back(name.clone());
+        if let Some(before) = self.sessions.insert(name.clone(), session) {
+            self.bytes -= self::size(&name, &before);
+        }
+        // Names of sessions that were taken stay behind, each for a session that came.
+        if self.order.len() > 2 * self.sessions.len() + 16 {
+            self.order.retain(|name| self.sessions.contains_key(name));
+        }
+        true
+    }
+
+    fn take(&mut self, name: &[u8]) -> Option<Session> {
+        let session = self.sessions.remove(name)?;
+        self.bytes -= size(name, &session);
+        Some(session)
+    }
+}
+
+fn size(name: &[u8], session: &Session) -> usize {
+    2 * name.len() + session.value.len() + OVERHEAD
+}
+
+impl SessionCache {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SessionCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache").finish_non_exhaustive()
+    }
+}
+
+/// What rustls calls for the sessions of one policy. Works only inside a [`Scope`].
+#[derive(Debug)]
+pub(super) struct CachedSessions {
+    cache: Arc<SessionCache>,
+    policy: [u8; 32],
+    lifetime: Duration,
+    honoured: bool,
+    budget: usize,
+}
+
+impl CachedSessions {
+    /// `policy` is the digest of all that a session must have in common with the connection that asks for it; `blocks` is
+    /// `tune.ssl.cachesize`. With `honoured` false no session is found, but new ones are kept.
+    pub(super) fn new(cache: Arc<SessionCache>, policy: [u8; 32], lifetime: Duration, honoured: bool, blocks: u32) -> Self {
+        Self { cache, policy, lifetime, honoured, budget: blocks as usize * BLOCK }
+    }
+
+    /// The state in `session`, if it counts now.
+    fn open(&self, session: &Session) -> Option<Vec<u8>> {
+        let now = Scope::now()?;
+        if session.policy != self.policy || now.saturating_duration_since(session.first) >= self.lifetime {
+            return None;
+        }
+        Scope::resumes(session.first);
+        Some(session.value.to_vec())
+    }
+}
+
+impl StoresServerSessions for CachedSessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        let value = Zeroizing::new(value);
+        let Some((now, first)) = Scope::now().map(|now| (now, Scope::first_authentication().unwrap_or(now))) else {
+            return false;
+        };
+        if now.saturating_duration_since(first) >= self.lifetime {
+            return false;
+        }
+        self.cache.lock().put(key, Session { policy: self.policy, first, value }, self.budget)
+    }
+
+    /// TLS 1.2: a session may be resumed several times.
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        if !self.honoured {
+            return None;
+        }
+        self.cache.lock().sessions.get(key).and_then(|session| self.open(session))
+    }
+
+    /// TLS 1.3: once. A session of another policy stays where it is.
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let state = self.get(key)?;
+        self.cache.lock().take(key);
+        Some(state)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::test_pki::now;
+
+    const LIFETIME: Duration = Duration::from_secs(300);
+
+    fn sessions(cache: &Arc<SessionCache>, policy: u8, honoured: bool, blocks: u32) -> CachedSessions {
+        CachedSessions::new(cache.clone(), [policy; 32], LIFETIME, honoured, blocks)
+    }
+
+    /// Does something at this second after `start`, on a connection whose client was authenticated at the other one.
+    fn at<T>(start: Instant, second: u64, first: Option<u64>, act: impl FnOnce() -> T) -> (T, Option<u64>) {
+        let instant = |second| start + Duration::from_secs(second);
+        let scope = Scope::enter(instant(second), now(), first.map(instant));
+        let result = act();
+        (result, scope.leave().map(|first| first.duration_since(start).as_secs()))
+    }
+
+    #[test]
+    fn a_session_counts_under_its_policy_and_within_its_lifetime() {
+        let (cache, start) = (Arc::default(), Instant::now());
+        let one = sessions(&cache, 1, true, 100);
+        assert!(at(start, 5, None, || one.put(b"id".to_vec(), b"state".to_vec())).0);
+        assert_eq!(at(start, 304, None, || one.get(b"id")), (Some(b"state".to_vec()), Some(5)));
+        assert_eq!(at(start, 305, None, || one.get(b"id")), (None, None));
+        assert_eq!(at(start, 6, None, || sessions(&cache, 2, true, 100).take(b"id")).0, None);
+        assert_eq!(at(start, 6, None, || sessions(&cache, 1, false, 100).take(b"id")).0, None);
+        assert_eq!(one.get(b"id"), None, "outside of a scope there is no time");
+        assert!(!one.put(b"id".to_vec(), b"state".to_vec()));
+        // What is kept for a resumed session carries the first authentication, and one that is too old is not kept.
+        assert!(at(start, 100, Some(5), || one.put(b"new".to_vec(), b"state".to_vec())).0);
+        assert_eq!(at(start, 101, None, || one.take(b"new")).1, Some(5));
+        assert_eq!(at(start, 101, None, || one.take(b"new")).0, None, "taken");
+        assert!(!at(start, 305, Some(5), || one.put(b"late".to_vec(), b"state".to_vec())).0);
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_is_no_room() {
+        let (cache, start): (Arc<SessionCache>, _) = (Arc::default(), Instant::now());
+        let few = sessions(&cache, 1, true, 5);
+        let put = |name: u8| at(start, 0, None, || few.put(vec![name], vec![0; 100])).0;
+        let get = |name: u8| at(start, 0, None, || few.get(&[name])).0.is_some();
+        assert!((1..=4).all(put));
+        assert!(!get(1) && (2..=4).all(get), "1000 bytes are room for three");
+        assert!(put(3) && get(2) == false && get(3) && get(4));
+        assert!(!at(start, 0, None, || few.put(vec![9], vec![0; 2000])).0);
+        assert!(get(4), "one that never fits costs nobody its place");
+        let none = sessions(&cache, 1, true, 0);
+        assert!(!at(start, 0, None, || none.put(vec![1], vec![])).0);
+    }
+
+    #[test]
+    fn taken_sessions_leave_nothing_behind() {
+        let (cache, start): (Arc<SessionCache>, _) = (Arc::default(), Instant::now());
+        let many = sessions(&cache, 1, true, 1000);
+        for number in 0..1000_u32 {
+            let name = number.to_be_bytes().to_vec();
+            assert!(at(start, 0, None, || many.put(name.clone(), vec![0; 100])).0);
+            assert!(at(start, 0, None, || many.take(&name)).0.is_some());
+        }
+        let state = cache.lock();
+        assert_eq!((state.bytes, state.sessions.len()), (0, 0));
+        assert!(state.order.len() <= 17, "{}", state.order.len());
+    }
+}
