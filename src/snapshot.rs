@@ -19,7 +19,7 @@ use crate::proto::route::{Independent, Route, Timeouts};
 use crate::proto::wire::Target;
 use crate::socket::ServerSocket;
 use crate::stats::{BackendCounters, FrontendCounters, ServerCounters, Stats};
-use crate::tls::policy::{self, Expiring, Store, TlsPolicy};
+use crate::tls::policy::{self, Expiring, Limits, Store, TlsPolicy};
 use crate::tls::tickets::TicketKeys;
 
 /// `timeout client-hs` where neither it nor `timeout client` is set: a client that has proved nothing never stays for ever.
@@ -370,8 +370,9 @@ fn tls(
         Some(name) => format!("{}/{name}", frontend.name),
         None => format!("{}/{key:?}", frontend.name),
     };
-    let lifetime = model.process.session_lifetime;
-    let (policy, found) = policy::build(tls, store, &shared.tickets, lifetime, &listener, now);
+    let model::Process { session_lifetime, session_blocks, records, .. } = &model.process;
+    let limits = Limits { lifetime: *session_lifetime, blocks: *session_blocks, records: *records };
+    let (policy, found) = policy::build(tls, store, &shared.tickets, limits, &listener, now);
     diagnostics.extend(found);
     policy.map(|policy| Some(Arc::new(policy))).ok_or(())
 }

@@ -32,11 +32,15 @@ const ADMIN_MAXCONN_DEFAULT: u32 = 10;
 /// HAProxy's default of `retries`.
 const RETRIES_DEFAULT: u32 = 3;
 
+/// HAProxy's default of `tune.ssl.cachesize`.
+const SESSION_BLOCKS_DEFAULT: u32 = 20_000;
+
 /// Checks everything and makes the model. It is complete only if there was no error.
 pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
     let Drafts { mut global, proxies, incomplete } = drafts;
     let mut process = std::mem::take(&mut global.process);
     process.session_lifetime = global.session_lifetime.unwrap_or(SESSION_LIFETIME_DEFAULT);
+    process.session_blocks = global.session_blocks.unwrap_or(SESSION_BLOCKS_DEFAULT);
     if process.admin_timeout.is_zero() {
         process.admin_timeout = ADMIN_TIMEOUT_DEFAULT;
     }
@@ -352,6 +356,11 @@ impl Check<'_> {
         }
         let Global { bind_options, .. } = self.global;
         let CertificateFiles { crt_base, .. } = self.files;
+        let tickets = draft.options.tickets.or(bind_options.tickets).unwrap_or(true);
+        if let Some(At { at, .. }) = draft.ticket_keys.as_ref().filter(|_| !tickets) {
+            let message = "'tls-ticket-keys' has no effect: 'no-tls-tickets' says that there are no tickets";
+            self.diagnostics.push(Diagnostic::warning("W304", at, message));
+        }
         Some(BindTls {
             crt: draft
                 .crt
@@ -376,7 +385,8 @@ impl Check<'_> {
             suites13: or_default(&draft.options.suites13, &bind_options.suites13, &Suite13::DEFAULT),
             groups,
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
-            tickets: draft.options.tickets.or(bind_options.tickets).unwrap_or(true),
+            tickets,
+            ticket_keys: draft.ticket_keys.clone(),
             sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
             last_crt_wins: draft.last_crt_wins,
         })

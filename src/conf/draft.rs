@@ -25,6 +25,8 @@ pub(crate) struct Global {
     pub(crate) process: Process,
     /// `tune.ssl.lifetime`.
     pub(crate) session_lifetime: Option<Duration>,
+    /// `tune.ssl.cachesize`.
+    pub(crate) session_blocks: Option<u32>,
     /// `default-path`.
     pub(crate) default_path: Option<At<DefaultPath>>,
     /// `unix-bind`.
@@ -256,6 +258,7 @@ pub(crate) struct BindDraft {
     pub(crate) crl_file: Option<At<PathBuf>>,
     /// The word `crl-file`, and bytes to mark.
     pub(crate) crl_file_at: Option<(Location, u32)>,
+    pub(crate) ticket_keys: Option<At<PathBuf>>,
     pub(crate) alpn: Vec<Vec<u8>>,
     /// `ecdhe`.
     pub(crate) ecdhe: Option<At<Vec<Group>>>,
@@ -297,6 +300,7 @@ impl BindDraft {
             ignored_of_ca: None,
             crl_file: None,
             crl_file_at: None,
+            ticket_keys: None,
             alpn: Vec::new(),
             ecdhe: None,
             dropped: Vec::new(),

@@ -100,6 +100,10 @@ pub struct Process {
     pub zero_warning: bool,
     /// `tune.ssl.lifetime`: how long after the first authentication a session may be resumed; default 300 s.
     pub session_lifetime: Duration,
+    /// `tune.ssl.cachesize`: room for the sessions of `no-tls-tickets`, in blocks of 200 bytes; default 20000.
+    pub session_blocks: u32,
+    /// `tune.ssl.maxrecord` and `tune.ssl.hard-maxrecord`.
+    pub records: RecordLimits,
     /// `crt-base`, `ssl-load-extra-files` and their kin.
     pub certificate_files: CertificateFiles,
     /// `stats socket` and `metrics socket`.
@@ -176,6 +180,21 @@ pub struct Limits {
     pub tls_rate: Option<u32>,
     /// `maxsslconn`: TLS connections at a time.
     pub tls_connections: Option<u32>,
+}
+
+/// Most plaintext in a record to a client, in bytes; default 16384 (RFC 8446, 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// While data comes in small pieces: `tune.ssl.maxrecord`.
+    pub first: usize,
+    /// Always: `tune.ssl.hard-maxrecord`.
+    pub all: usize,
+}
+
+impl Default for RecordLimits {
+    fn default() -> Self {
+        Self { first: 16_384, all: 16_384 }
+    }
 }
 
 /// `log <target> [len n] [format f] <facility> [max [min]]` (HAProxy manual, 4.2).
@@ -405,8 +424,10 @@ pub struct BindTls {
     pub groups: Vec<Group>,
     /// `prefer-client-ciphers`: among the suites the client's order counts.
     pub prefer_client_ciphers: bool,
-    /// `tls-tickets`, or not `no-tls-tickets`: sessions may be resumed.
+    /// `tls-tickets`, or not `no-tls-tickets`: sessions are kept in tickets, not here.
     pub tickets: bool,
+    /// `tls-ticket-keys`: keys that several processes share.
+    pub ticket_keys: Option<At<PathBuf>>,
     /// Who gets no certificate.
     pub sni: SniPolicy,
     /// `last-crt-wins` (extension): of the certificates for a name the last one counts, whatever its kind of key.

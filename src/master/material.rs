@@ -342,7 +342,9 @@ impl FileReading<'_> {
     }
 
     fn read_authorities(&mut self, tls: Option<&BindTls>) {
-        for named in tls.into_iter().flat_map(|tls| tls.ca_file.iter().chain(&tls.ca_verify_file).chain(&tls.crl_file))
+        for named in tls
+            .into_iter()
+            .flat_map(|tls| tls.ca_file.iter().chain(&tls.ca_verify_file).chain(&tls.crl_file).chain(&tls.ticket_keys))
         {
             if named.value == Path::new(SYSTEM_CA) {
                 self.read_system_ca();

@@ -37,6 +37,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         groups: Group::DEFAULT.to_vec(),
         prefer_client_ciphers: false,
         tickets: true,
+        ticket_keys: None,
         sni: SniPolicy::Lenient,
         last_crt_wins: false,
     };

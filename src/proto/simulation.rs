@@ -101,7 +101,7 @@ fn fixture() -> Fixture {
         &bind,
         &mut test_pki::store(&files),
         &tickets,
-        Duration::from_secs(300),
+        test_pki::limits(Duration::from_secs(300)),
         "simulation",
         UnixTime::now(),
     );

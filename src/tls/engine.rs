@@ -337,7 +337,7 @@ impl Engine {
                 let (established, connection) = negotiation.judge(policy, now)?;
                 let traffic = connection
                     .dangerous_into_kernel_connection()
-                    .and_then(|(secrets, kernel)| Traffic::new(secrets, kernel))
+                    .and_then(|(secrets, kernel)| Traffic::new(secrets, kernel, policy.records()))
                     .map_err(|error| Failure::of(&error))?;
                 self.0 = Stage::Traffic(Box::new(traffic));
                 Ok(established)

@@ -26,6 +26,8 @@
 //! | W223 | a certificate is not valid yet |
 //! | W224 | an OCSP response that is not stapled |
 //! | W225 | a file of `issuers-chain-path` that gives no chain |
+//! | E260 | `tls-ticket-keys` holds no keys that can be used |
+//! | W226 | ticket keys that everybody may read |
 //! | W232 | a CA certificate has expired |
 //! | W233 | CRLs in `ca-file` |
 //! | W234 | too many CA names to send |
@@ -48,6 +50,8 @@ pub mod policy;
 mod terms;
 #[cfg(test)]
 pub(crate) mod test_pki;
+mod sessions;
+mod ticket_file;
 pub mod tickets;
 mod trust;
 pub mod x509;

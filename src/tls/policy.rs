@@ -1,6 +1,6 @@
 //! [`TlsPolicy`]: everything that TLS on one `bind` line needs, built from the model and the files' bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,20 +15,24 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 pub use super::certificates::Store;
 use super::certificates::{self, Listed, Role};
 use super::client_auth::{ClientPolicy, ClientVerifier, PolicyDigest};
+use super::credential::unreadable;
 use super::exceptions::Tolerance;
 use super::names::{Chosen, SniTable, Wish};
-use super::tickets::{ScopeTime, TicketKeys, Ticketer};
+use super::sessions::CachedSessions;
+use super::ticket_file::FileKeys;
+use super::tickets::{ScopeTime, Sealer, TicketKeys, Ticketer};
 use super::trust::Trust;
 use super::x509;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{BindTls, Location, TlsVersion, Verify};
-use crate::material::Files;
+use crate::conf::model::{At, BindTls, Location, RecordLimits, TlsVersion, Verify};
+use crate::material::{Entry, Files};
 
 /// TLS on one `bind` line: certificates, and the settings that go with each. Immutable.
 #[derive(Debug)]
 pub struct TlsPolicy {
     pub(super) names: Arc<SniTable>,
+    records: RecordLimits,
     suites: Arc<[Vec<SupportedCipherSuite>]>,
     /// The settings of the line, and then those of each entry of its lists that has its own.
     pub(super) entries: Vec<EntryPolicy>,
@@ -71,6 +75,11 @@ impl TlsPolicy {
     /// The settings of this number, which came from [`TlsPolicy::choose`] of the same policy.
     pub(super) fn entry(&self, number: usize) -> &EntryPolicy {
         &self.entries[number]
+    }
+
+    /// How long records may be.
+    pub(super) fn records(&self) -> RecordLimits {
+        self.records
     }
 
     /// The certificate that this client gets, the same that rustls will ask for, and the settings that go with it. `None`:
@@ -135,6 +144,17 @@ pub struct Expiry<'a> {
     pub at: UnixTime,
 }
 
+/// What `global` says about sessions and records.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `tune.ssl.lifetime`: how long sessions may be resumed.
+    pub lifetime: Duration,
+    /// `tune.ssl.cachesize`: how many are kept here.
+    pub blocks: u32,
+    /// How long records may be.
+    pub records: RecordLimits,
+}
+
 /// Builds TLS for one `bind` line. `listener` names it uniquely in the configuration: sessions do not resume on another one.
 /// Certificates that `store` knows are taken from there.
 ///
@@ -143,7 +163,7 @@ pub fn build(
     bind: &BindTls,
     store: &mut Store<'_>,
     tickets: &Arc<TicketKeys>,
-    lifetime: Duration,
+    limits: Limits,
     listener: &str,
     now: UnixTime,
 ) -> (Option<TlsPolicy>, Vec<Diagnostic>) {
@@ -172,6 +192,10 @@ pub fn build(
             clients.push((tls, provider, client));
         }
     }
+    let sealer = match bind.ticket_keys.as_ref().map(|file| ticket_keys(file, store.files(), &mut diagnostics)) {
+        Some(Some(keys)) => Sealer::File(Arc::new(keys)),
+        _ => Sealer::Process(tickets.clone()),
+    };
     if clients.len() < settings.len() || diagnostics.iter().any(Diagnostic::is_error) {
         return (None, diagnostics);
     }
@@ -179,10 +203,23 @@ pub fn build(
     let suites: Arc<[_]> = clients.iter().map(|(_, provider, _)| provider.cipher_suites.clone()).collect();
     let mut entries = Vec::new();
     for (number, (tls, provider, client)) in clients.into_iter().enumerate() {
-        let config = |alpn: &[Vec<u8>], honoured| {
-            let ticketer = Ticketer::new(tickets.clone(), client.digest().0, lifetime, honoured);
+        let config = |alpn: &[Vec<u8>], honoured| -> Result<_, rustls::Error> {
             let resolver = Resolver { names: names.clone(), suites: suites.clone(), entry: number };
-            server_config(tls, &provider, &client, resolver, ticketer, alpn).map(Arc::new)
+            let mut config = server_config(tls, &provider, &client, resolver, alpn)?;
+            let Limits { lifetime, blocks, records } = limits;
+            if records.all < RecordLimits::default().all {
+                // rustls counts the header.
+                config.max_fragment_size = Some(records.all + 5);
+            }
+            if tls.tickets {
+                config.ticketer = Arc::new(Ticketer::new(sealer.clone(), client.digest().0, lifetime, honoured));
+            } else if blocks > 0 {
+                let (cache, digest) = (tickets.cache().clone(), client.digest().0);
+                config.session_storage = Arc::new(CachedSessions::new(cache, digest, lifetime, honoured, blocks));
+            } else {
+                config.send_tls13_tickets = 0;
+            }
+            Ok(Arc::new(config))
         };
         let configs = || -> Result<_, rustls::Error> {
             let alpn = &tls.alpn;
@@ -196,7 +233,7 @@ pub fn build(
             }
         }
     }
-    (Some(TlsPolicy { names, suites, entries }), diagnostics)
+    (Some(TlsPolicy { names, records: limits.records, suites, entries }), diagnostics)
 }
 
 /// A client that may choose the name that it asks for may choose the entry that demands the least.
@@ -217,6 +254,28 @@ fn entry_name(listener: &str, listed: &Listed, tls: &BindTls) -> String {
     let BindTls { alpn, min_version, max_version, suites12, suites13, groups, .. } = tls;
     let certificate = (listed.credential.path(), names, excluded, default);
     format!("{listener} {:?}", (certificate, alpn, min_version, max_version, suites12, suites13, groups))
+}
+
+/// `tls-ticket-keys`; `None` after an error.
+fn ticket_keys(file: &At<PathBuf>, files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Option<FileKeys> {
+    let At { value: path, at } = file;
+    let Some(Entry::File(content)) = files.entry(path) else {
+        diagnostics.push(unreadable(path, files.entry(path), at));
+        return None;
+    };
+    let path = path.display();
+    if content.mode & 0o004 != 0 {
+        let message = format!("everybody may read the ticket keys in '{path}'");
+        diagnostics.push(Diagnostic::warning("W226", at, message).note(format!("chmod o-r {path}")));
+    }
+    match FileKeys::parse(&content.bytes) {
+        Ok(keys) => Some(keys),
+        Err(reason) => {
+            let note = "a key for each line: openssl rand -base64 48";
+            diagnostics.push(Diagnostic::error("E260", at, format!("'{path}' {reason}")).note(note));
+            None
+        }
+    }
 }
 
 /// Client authentication of the line; `None` after an error.
@@ -327,7 +386,6 @@ fn server_config(
     provider: &Arc<CryptoProvider>,
     client: &ClientPolicy,
     resolver: Resolver,
-    ticketer: Ticketer,
     alpn: &[Vec<u8>],
 ) -> Result<ServerConfig, rustls::Error> {
     let known: [(TlsVersion, &'static SupportedProtocolVersion); 2] =
@@ -343,14 +401,11 @@ fn server_config(
     config.time_provider = Arc::new(ScopeTime);
     config.ignore_client_order = !bind.prefer_client_ciphers;
     config.alpn_protocols = alpn.to_vec();
-    // One mechanism of resumption, and that one is ours.
+    // What there is of resumption is ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // A ticket carries the client's chain. Each connection brings a new one, so a client that comes back never runs dry;
     // one that opens several connections at once does full handshakes for the others.
-    config.send_tls13_tickets = usize::from(bind.tickets);
-    if bind.tickets {
-        config.ticketer = Arc::new(ticketer);
-    }
+    config.send_tls13_tickets = 1;
     // Early data can be replayed, and half-RTT data goes to somebody who has proved nothing.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;

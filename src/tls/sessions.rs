@@ -20,7 +20,7 @@ const OVERHEAD: usize = 150;
 
 /// All sessions of the process, the oldest of which goes first.
 #[derive(Default)]
-pub struct SessionCache {
+pub(super) struct SessionCache {
     state: Mutex<State>,
 }
 
@@ -96,7 +96,13 @@ pub(super) struct CachedSessions {
 impl CachedSessions {
     /// `policy` is the digest of all that a session must have in common with the connection that asks for it; `blocks` is
     /// `tune.ssl.cachesize`. With `honoured` false no session is found, but new ones are kept.
-    pub(super) fn new(cache: Arc<SessionCache>, policy: [u8; 32], lifetime: Duration, honoured: bool, blocks: u32) -> Self {
+    pub(super) fn new(
+        cache: Arc<SessionCache>,
+        policy: [u8; 32],
+        lifetime: Duration,
+        honoured: bool,
+        blocks: u32,
+    ) -> Self {
         Self { cache, policy, lifetime, honoured, budget: blocks as usize * BLOCK }
     }
 

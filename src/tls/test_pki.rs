@@ -11,11 +11,11 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use super::policy::Store;
+use super::policy::{Limits, Store};
 use super::x509::Certificate;
 use crate::conf::certificate_files::CertificateFiles;
 use crate::conf::ciphers::{Group, Suite12, Suite13};
-use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, SniPolicy, TlsVersion, Verify};
+use crate::conf::model::{At, BindTls, Crt, CrtKind, Location, RecordLimits, SniPolicy, TlsVersion, Verify};
 use crate::conf::verify_errors::IgnoredErrors;
 use crate::material::{Entry, FileBytes, Files};
 
@@ -200,6 +200,11 @@ pub(crate) fn store(files: &Files) -> Store<'_> {
     Store::new(&SETTINGS, files).0
 }
 
+/// Sessions that may be resumed so long.
+pub(crate) fn limits(lifetime: Duration) -> Limits {
+    Limits { lifetime, blocks: 20_000, records: RecordLimits::default() }
+}
+
 /// A `bind` line with these certificates and nothing else.
 pub(crate) fn bind(crt: &[&str]) -> BindTls {
     BindTls {
@@ -220,6 +225,7 @@ pub(crate) fn bind(crt: &[&str]) -> BindTls {
         groups: Group::DEFAULT.to_vec(),
         prefer_client_ciphers: false,
         tickets: true,
+        ticket_keys: None,
         sni: SniPolicy::Lenient,
         last_crt_wins: false,
     }

@@ -176,9 +176,13 @@ mod tests {
     fn the_last_three_decrypt_and_the_last_but_one_encrypts() {
         let ticket = seal(&keys(&[1, 2, 3, 4]));
         assert_eq!(ticket[..NAME_LEN], [3; NAME_LEN]);
-        for (numbers, known) in
-            [(&[2, 3, 4][..], true), (&[3, 4, 5], true), (&[1, 2, 3], true), (&[4, 5, 6], false), (&[3, 4, 5, 6], false)]
-        {
+        for (numbers, known) in [
+            (&[2, 3, 4][..], true),
+            (&[3, 4, 5], true),
+            (&[1, 2, 3], true),
+            (&[4, 5, 6], false),
+            (&[3, 4, 5, 6], false),
+        ] {
             assert_eq!(opens(&keys(numbers), &ticket), known, "{numbers:?}");
         }
         let long = FileKeys::parse(file(80, &[1, 2, 3]).as_bytes()).unwrap();

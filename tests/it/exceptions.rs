@@ -76,7 +76,9 @@ fn version_1_is_refused_without_its_authority_or_once_revoked() {
     home_made(&site);
     // What 'openssl ca' needs to make a list.
     site.write("index.txt", "R\t491231235959Z\t251231235959Z\t4D\tunknown\t/CN=v1\n");
-    site.write("ca.cnf", "[ca]\ndefault_ca=x\n[x]\ndatabase=index.txt\ndefault_md=sha256\ndefault_crl_days=7\n");
+    let settings = "database=index.txt\ndefault_md=sha256\ndefault_crl_days=7\ncrlnumber=number\ncrl_extensions=e\n";
+    site.write("ca.cnf", format!("[ca]\ndefault_ca=x\n[x]\n{settings}[e]\nauthorityKeyIdentifier=keyid\n"));
+    site.write("number", "01\n");
     openssl(&site, "ca -config ca.cnf -gencrl -keyfile home.key -cert home.pem -out home.crl");
     let bowline = start(site, "ca.pem", "", &backend);
     for version in ["-tls1_2", "-tls1_3"] {
@@ -85,6 +87,7 @@ fn version_1_is_refused_without_its_authority_or_once_revoked() {
     bowline.log.wait_for(&["it is X.509 version 1, and no CA of 'ca-file' has signed it directly"]);
     let more = "ssl crt {dir}/server.pem ca-file {dir}/home.pem crl-file {dir}/home.crl verify required";
     bowline.reconfigure(&Config::new().bind("main", more).server(backend.address(), ""));
+    bowline.reload();
     for version in ["-tls1_2", "-tls1_3"] {
         refused(&bowline, version, "v1", "alert certificate revoked");
     }
@@ -101,6 +104,7 @@ fn a_self_signed_certificate_is_let_in_if_it_is_listed() {
     }
     let more = "ssl crt {dir}/server.pem ca-file {dir}/home.pem verify required";
     bowline.reconfigure(&Config::new().bind("main", more).server(backend.address(), ""));
+    bowline.reload();
     refused(&bowline, "-tls1_3", "own", "alert unknown ca");
     backend.assert_untouched_by(bowline);
 }

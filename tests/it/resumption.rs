@@ -70,10 +70,68 @@ both_versions! {
         }
     }
 
-    fn without_tickets_every_visit_is_a_full_handshake(version) {
+    fn without_tickets_sessions_are_kept_in_the_process_and_bound_to_the_listener(version) {
         let backend = Scripted::start();
         let config = Config::new()
             .global("ssl-default-bind-options no-tls-tickets")
+            .bind_mtls("")
+            .bind("other", "ssl crt {dir}/server.pem ca-file {dir}/ca.pem verify required")
+            .server(backend.address(), IDENTITY);
+        let bowline = serve(&config);
+        let client = Client::new(version).identity(&pki().good);
+        first_visit(&client, bowline.main(), &backend);
+        let (resumed, header) = visit(&client, bowline.main(), &backend);
+        assert!(resumed);
+        assert_known(&header, RESUMED, &pki().good, "alice");
+        assert!(!visit(&client, bowline.address("other"), &backend).0, "a session of one listener resumed on another");
+    }
+
+    fn without_tickets_a_session_is_worthless_after_its_certificate_was_revoked(version) {
+        let backend = Scripted::start();
+        let config = |more: &str| {
+            Config::new().bind_mtls(&format!("no-tls-tickets {more}")).server(backend.address(), IDENTITY)
+        };
+        let bowline = serve(&config(""));
+        let client = Client::new(version).identity(&pki().good);
+        first_visit(&client, bowline.main(), &backend);
+        bowline.site.write("revoked.crl", pki().client_ca.crl(&[&pki().good]));
+        bowline.reconfigure(&config("crl-file {dir}/revoked.crl"));
+        bowline.reload();
+        let main = bowline.main();
+        assert_worthless(&client, main, &backend, bowline);
+    }
+
+    fn keys_of_a_file_outlive_the_process(version) {
+        let backend = Scripted::start();
+        let keys = |letters: &str| letters.chars().map(|one| format!("{}\n", one.to_string().repeat(64))).collect::<String>();
+        let config = Config::new().bind_mtls("tls-ticket-keys {dir}/keys").server(backend.address(), IDENTITY);
+        let start = |letters: &str| {
+            let site = Site::new();
+            site.write("keys", keys(letters));
+            Bowline::start(site, &config)
+        };
+        let client = Client::new(version).identity(&pki().good);
+        let bowline = start("ABC");
+        first_visit(&client, bowline.main(), &backend);
+        drop(bowline);
+        // The listener has another port, and the line another name in the digest: named lines are the same everywhere.
+        let bowline = start("BCD");
+        let (resumed, header) = visit(&client, bowline.main(), &backend);
+        assert!(resumed, "the key is still in the file");
+        assert_known(&header, RESUMED, &pki().good, "alice");
+        bowline.site.write("keys", keys("XYZ"));
+        bowline.reload();
+        assert!(!visit(&client, bowline.main(), &backend).0, "the key is in the file no more");
+        bowline.site.write("keys", "nonsense\n");
+        bowline.reload_refused(&["E260", "keys"]);
+        assert!(visit(&client, bowline.main(), &backend).0, "what was in force stays");
+    }
+
+    fn without_tickets_and_room_every_visit_is_a_full_handshake(version) {
+        let backend = Scripted::start();
+        let config = Config::new()
+            .global("ssl-default-bind-options no-tls-tickets")
+            .global("tune.ssl.cachesize 0")
             .bind_mtls("")
             .bind("with", "ssl crt {dir}/server.pem tls-tickets")
             .server(backend.address(), IDENTITY);

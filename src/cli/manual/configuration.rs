@@ -205,7 +205,7 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
         "V3: resumed sessions",
         "Resumption does not look at revocation lists and dates again.",
         "The stored certificate is judged again by the authorities, dates and lists that are in force; a refused resumption becomes a full \
-         handshake. 'no-tls-tickets' leaves no resumption at all.",
+         handshake.",
     ),
     (
         "V5: single settings given twice",

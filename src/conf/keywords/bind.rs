@@ -160,7 +160,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "",
         0,
         switch,
-        "No session tickets. Sessions are kept in tickets only, so every connection is then a full handshake.",
+        "No session tickets: sessions are kept in the memory of the process, see 'tune.ssl.cachesize'.",
     ),
     parameter(
         "tls-tickets",
@@ -168,6 +168,16 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         0,
         switch,
         "Session tickets (this is the default): undo 'no-tls-tickets' of 'global'.",
+    ),
+    parameter(
+        "tls-ticket-keys",
+        "<file>",
+        1,
+        |bind, line, _| bind.ticket_keys = Some(path(line)),
+        "Keys of session tickets, so that sessions outlive the process and resume on other machines, on a 'bind' line of the \
+         same 'name', authorities and revocation lists: at least three lines of 48 or 80 random bytes in base64 ('openssl rand -base64 48'). The last three \
+         open tickets, the last but one seals them; to rotate, append a line everywhere and reload. Without it keys are drawn \
+         by the process and never leave its memory. Whoever reads the file can read the traffic of its sessions in TLS 1.2.",
     ),
     parameter(
         "ciphers",
@@ -319,6 +329,7 @@ const ABOUT_TLS: &[&str] = &[
     "no-tlsv13",
     "no-tls-tickets",
     "tls-tickets",
+    "tls-ticket-keys",
     "ciphers",
     "ciphersuites",
     "curves",

@@ -10,6 +10,10 @@ use super::{Action, Class, Keyword, Line, Places, bind, lists, log, nearest};
 
 /// HAProxy's limit of threads in all groups.
 pub(super) const THREADS_MAX: u32 = 1024;
+/// Shortest record that is worth its header and its tag.
+const RECORD_MIN: u32 = 64;
+/// Plaintext of a full record (RFC 8446, 5.1).
+const RECORD_MAX: u32 = 16_384;
 
 pub(super) static KEYWORDS: &[Keyword] = &[
     Keyword {
@@ -152,6 +156,59 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         action: Action::Global(session_lifetime),
     },
     Keyword {
+        name: "tune.ssl.cachesize",
+        places: Places::GLOBAL,
+        usage: "<number>",
+        class: Class::Must,
+        doc: "Room for the sessions of 'bind' lines with 'no-tls-tickets', in blocks of 200 bytes; default 20000. The oldest make \
+              place for new ones; 0: none is kept. Sessions in tickets need no room.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, diagnostics| {
+            global.session_blocks = value::number(&line.arguments[0], 0..=1 << 24, diagnostics);
+        }),
+    },
+    Keyword {
+        name: "tune.ssl.maxrecord",
+        places: Places::GLOBAL,
+        usage: "<bytes>",
+        class: Class::Should,
+        doc: "Most plaintext in a record to a client, 64 to 16384: a client can use a small record as soon as its packet is there. As \
+              soon as three reads from the server in a row fill a whole record or more, records are as long as they can be, until \
+              a read is shorter. 0 or unset: no limit.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, diagnostics| {
+            if let Some(length) = record_length(line, diagnostics) {
+                global.process.records.first = length;
+            }
+        }),
+    },
+    Keyword {
+        name: "tune.ssl.hard-maxrecord",
+        places: Places::GLOBAL,
+        usage: "<bytes>",
+        class: Class::Should,
+        doc: "Most plaintext in every record to a client, 64 to 16384, for clients with little memory. 0 or unset: no limit.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(|global, line, diagnostics| {
+            if let Some(length) = record_length(line, diagnostics) {
+                global.process.records.all = length;
+            }
+        }),
+    },
+    Keyword {
+        name: "tune.ssl.certificate-compression",
+        places: Places::GLOBAL,
+        usage: "auto|off",
+        class: Class::Should,
+        doc: "Certificates are not compressed (RFC 8879), which 'off' asks for; 'auto' leaves it to the library, and means off here.",
+        arguments: 1..=1,
+        repeats: false,
+        action: Action::Global(certificate_compression),
+    },
+    Keyword {
         name: "ssl-default-bind-options",
         places: Places::GLOBAL,
         usage: "<option> …",
@@ -264,6 +321,25 @@ fn hard_stop_after(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagn
 
 fn session_lifetime(global: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
     global.session_lifetime = value::duration("tune.ssl.lifetime", &line.arguments[0], Unit::Seconds, diagnostics);
+}
+
+/// `tune.ssl.maxrecord` and `tune.ssl.hard-maxrecord`; `None`: an error, or no limit.
+fn record_length(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<usize> {
+    let word = &line.arguments[0];
+    let range = if word.is("0") { 0..=0 } else { RECORD_MIN..=RECORD_MAX };
+    let length = value::number(word, range, diagnostics).filter(|length| *length > 0)?;
+    usize::try_from(length).ok()
+}
+
+fn certificate_compression(_: &mut Global, line: &Line<'_>, diagnostics: &mut Diagnostics) {
+    let word = &line.arguments[0];
+    if word.is("auto") {
+        let message = "certificates are not compressed here: 'auto' means off";
+        diagnostics.push(Diagnostic::notice("N305", &word.at, message).span(word.length));
+    } else if !word.is("off") {
+        let message = format!("{}: 'tune.ssl.certificate-compression' takes auto or off", word.quoted());
+        diagnostics.push(word.error("E103", message));
+    }
 }
 
 /// Words of `ssl-default-bind-options` that are understood, for suggestions.

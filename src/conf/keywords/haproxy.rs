@@ -79,10 +79,6 @@ pub(super) static GLOBAL: &[Keyword] = &[
     never("ssl-provider-path", G, Subject::OpenSsl, REMOVE),
     never("ssl-propquery", G, Subject::OpenSsl, REMOVE),
     later("ssl-passphrase-cmd", G, "store the key without a passphrase, readable by the master only"),
-    must("tune.ssl.cachesize", G, "remove it; sessions are kept in tickets"),
-    should("tune.ssl.maxrecord", G, REMOVE),
-    should("tune.ssl.hard-maxrecord", G, REMOVE),
-    should("tune.ssl.certificate-compression", G, REMOVE),
     later("tune.ssl.keylog", G, REMOVE),
     later(
         "tune.ssl.ocsp-update.*",

@@ -14,17 +14,12 @@ const NO_TLS_TO_SERVERS: &str = "it is about TLS towards servers, which this pro
 const B: Places = Places::BIND;
 
 pub(super) static BIND: &[Keyword] = &[
-    with(1, should("ca-verify-file", B, "put all authorities into 'ca-file'")),
-    with(0, should("no-ca-names", B, REMOVE)),
-    with(1, should("crt-ignore-err", B, "remove it; no error of a certificate is ignored")),
-    with(1, should("ca-ignore-err", B, "remove it; no error of a certificate is ignored")),
     with(1, never("npn", B, Subject::Other, "use 'alpn'")),
     with(0, never("force-sslv3", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv10", B, Subject::TlsVersion, "")),
     with(0, never("force-tlsv11", B, Subject::TlsVersion, "")),
     with(1, later("sigalgs", B, REMOVE)),
     with(1, later("client-sigalgs", B, REMOVE)),
-    with(1, should("tls-ticket-keys", B, "remove it; keys of tickets are made at the start")),
     with(0, never("allow-0rtt", B, Subject::Other, "early data can be replayed; remove it")),
     with(0, never("generate-certificates", B, Subject::Other, REMOVE)),
     with(1, never("ca-sign-file", B, Subject::Other, REMOVE)),

@@ -132,3 +132,27 @@ fn errors_to_ignore_are_those_that_can_be() {
                      X509_V_ERR_CRL_HAS_EXPIRED (12), X509_V_ERR_CERT_REVOKED (23), all";
     assert!(said.contains("error '25' can not be ignored here") && said.contains(supported), "{said}");
 }
+
+#[test]
+fn sessions_and_records() {
+    let process = |lines: &str| read(&format!("global\n{lines}{}", frontend(""))).model.expect("no error").process;
+    let default = process("");
+    assert_eq!((default.session_blocks, default.records.first, default.records.all), (20_000, 16_384, 16_384));
+    let set = process("    tune.ssl.cachesize 0\n    tune.ssl.maxrecord 1400\n    tune.ssl.hard-maxrecord 4096\n");
+    assert_eq!((set.session_blocks, set.records.first, set.records.all), (0, 1400, 4096));
+    assert_eq!(process("    tune.ssl.maxrecord 0\n").records.first, 16_384);
+    for (line, said) in [
+        ("tune.ssl.maxrecord 63", &["E103"][..]),
+        ("tune.ssl.hard-maxrecord 16385", &["E103"]),
+        ("tune.ssl.cachesize many", &["E103"]),
+        ("tune.ssl.certificate-compression off", &[]),
+        ("tune.ssl.certificate-compression auto", &["N305"]),
+        ("tune.ssl.certificate-compression brotli", &["E103"]),
+    ] {
+        assert_eq!(codes_of_global(line), said, "{line}");
+    }
+    let path = tls_of("tls-ticket-keys /k").ticket_keys.expect("given").value;
+    assert_eq!(path, std::path::Path::new("/k"));
+    assert_eq!(said("tls-ticket-keys /k no-tls-tickets"), ["W304"]);
+    assert_eq!(codes(&frontend("    bind :1 tls-ticket-keys /k\n")), ["E210"]);
+}

@@ -36,7 +36,7 @@ fn build_with(
     let server = Ca::root("Server CA").server(&["s.example"], ec_key());
     add_file(&mut files, "/s/server.pem", server.combined().into_bytes(), 0o600);
     let keys = Arc::new(TicketKeys::new(Instant::now()));
-    policy::build(&bind, &mut store(&files), &keys, Duration::from_secs(300), "bind", now())
+    policy::build(&bind, &mut store(&files), &keys, limits(Duration::from_secs(300)), "bind", now())
 }
 
 /// The policy of a line whose files are in order.

@@ -61,7 +61,8 @@ impl World {
     }
 
     fn build(&self, bind: &BindTls) -> Arc<TlsPolicy> {
-        let (policy, problems) = policy::build(bind, &mut store(&self.files), &self.tickets, LIFETIME, "bind", now());
+        let (policy, problems) =
+            policy::build(bind, &mut store(&self.files), &self.tickets, limits(LIFETIME), "bind", now());
         assert!(problems.iter().all(|problem| problem.severity != Severity::Error), "{problems:?}");
         Arc::new(policy.unwrap())
     }

@@ -13,6 +13,7 @@ use rustls::{
 };
 
 use super::{Exhausted, Outgoing, Progress, RECORD_PLAINTEXT};
+use crate::conf::model::RecordLimits;
 use crate::tls::terms;
 
 /// Type, version, length.
@@ -25,6 +26,8 @@ const EXPANSION_MAX: usize = 2048;
 
 /// KeyUpdate is a handshake message of five bytes: type, length, and whether an answer is asked for.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
+/// So many full reads in a row are a stream, for which long records are best (HAProxy's number).
+const STREAM: u8 = 3;
 /// KeyUpdate messages in a row: each costs a derivation and buys nothing.
 const KEY_UPDATES_MAX: u8 = 32;
 /// Alerts of the level "warning" on one connection.
@@ -46,6 +49,9 @@ pub(super) struct Traffic {
     updates: u8,
     warnings: u8,
     renegotiations: u8,
+    records: RecordLimits,
+    /// How many times in a row a whole record or more was to be sent, as far as it matters.
+    streak: u8,
     /// Something could not be encrypted any more: nothing may follow, close_notify least of all.
     exhausted: bool,
 }
@@ -87,6 +93,7 @@ impl Traffic {
     pub(super) fn new(
         secrets: ExtractedSecrets,
         kernel: KernelConnection<ServerConnectionData>,
+        records: RecordLimits,
     ) -> Result<Self, Error> {
         let tls13 = kernel.protocol_version() == ProtocolVersion::TLSv1_3;
         let common = match kernel.negotiated_cipher_suite() {
@@ -104,6 +111,8 @@ impl Traffic {
             updates: 0,
             warnings: 0,
             renegotiations: 0,
+            records,
+            streak: 0,
             exhausted: false,
         })
     }
@@ -239,12 +248,15 @@ impl Traffic {
     /// # Errors
     /// The keys of TLS 1.2 would be used up before the end. It stays so.
     pub(super) fn encrypt(&mut self, plaintext: &[u8], output: &mut Outgoing) -> Result<(), Exhausted> {
-        let records = plaintext.len().div_ceil(RECORD_PLAINTEXT) as u64;
+        self.streak = if plaintext.len() < RECORD_PLAINTEXT { 0 } else { STREAM.min(self.streak + 1) };
+        let RecordLimits { first, all } = self.records;
+        let longest = if self.streak == STREAM { all } else { first.min(all) };
+        let records = plaintext.len().div_ceil(longest) as u64;
         self.exhausted |= self.kernel.is_none() && self.write.sequence.saturating_add(records) > self.records_max;
         if self.exhausted {
             return Err(Exhausted);
         }
-        for piece in plaintext.chunks(RECORD_PLAINTEXT) {
+        for piece in plaintext.chunks(longest) {
             if self.update_due || self.write.sequence >= self.records_max {
                 self.renew_keys(output)?;
             }

@@ -45,7 +45,8 @@ impl World {
     }
 
     fn build(&self, bind: &BindTls, listener: &str) -> TlsPolicy {
-        let (policy, diagnostics) = build(bind, &mut store(&self.files), &self.tickets, LIFETIME, listener, now());
+        let (policy, diagnostics) =
+            build(bind, &mut store(&self.files), &self.tickets, limits(LIFETIME), listener, now());
         assert_eq!(diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 0, "{diagnostics:?}");
         policy.unwrap()
     }
@@ -308,7 +309,7 @@ fn versions_and_suites_are_ours() {
     assert_eq!((alert(&tls12, &only(TlsVersion::Tls12)), alert(&tls13, &only(TlsVersion::Tls13))), (Ok(()), Ok(())));
     let (min_version, max_version) = (TlsVersion::Tls13, TlsVersion::Tls12);
     let none = BindTls { min_version, max_version, ..world.bind(Verify::None) };
-    let (policy, diagnostics) = build(&none, &mut store(&world.files), &world.tickets, LIFETIME, "bind", now());
+    let (policy, diagnostics) = build(&none, &mut store(&world.files), &world.tickets, limits(LIFETIME), "bind", now());
     assert!(policy.is_none());
     assert_eq!(diagnostics[0].code, "E250");
 }
@@ -317,7 +318,8 @@ fn versions_and_suites_are_ours() {
 fn errors_leave_no_policy() {
     let world = World::new();
     let code = |bind: &BindTls| {
-        let (policy, diagnostics) = build(bind, &mut store(&world.files), &world.tickets, LIFETIME, "bind", now());
+        let (policy, diagnostics) =
+            build(bind, &mut store(&world.files), &world.tickets, limits(LIFETIME), "bind", now());
         assert!(policy.is_none());
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
@@ -341,7 +343,7 @@ fn certificates_that_did_not_change_are_kept() {
     let bind = world.bind(Verify::None);
     let mut store = store(&world.files);
     before.remember_in(&mut store);
-    let (after, _) = build(&bind, &mut store, &world.tickets, LIFETIME, "bind", now());
+    let (after, _) = build(&bind, &mut store, &world.tickets, limits(LIFETIME), "bind", now());
     let after = after.unwrap();
     assert!(Arc::ptr_eq(&before.names.credentials()[0], &after.names.credentials()[0]));
     let lines = after.describe();

@@ -346,3 +346,68 @@ fn renegotiation_is_declined_once() {
         assert!(!server.take_output().is_empty());
     }
 }
+
+/// Lengths of the plaintext in the records of `wire`.
+fn record_lengths(wire: &[u8], version: &SupportedProtocolVersion) -> Vec<usize> {
+    // Content type and tag; explicit nonce and tag.
+    let around = if version.version == ProtocolVersion::TLSv1_3 { 17 } else { 24 };
+    let mut lengths = Vec::new();
+    let mut rest = wire;
+    while let [_, _, _, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        lengths.push(length - around);
+        rest = &after[length..];
+    }
+    lengths
+}
+
+#[test]
+fn records_are_short_until_data_streams_and_never_longer_than_the_hard_limit() {
+    let world = World::new();
+    let records = crate::conf::model::RecordLimits { first: 1000, all: 4000 };
+    let limits = policy::Limits { records, ..limits(LIFETIME) };
+    let bind = world.bind(Verify::None);
+    let (limited, _) = policy::build(&bind, &mut store(&world.files), &world.tickets, limits, "bind", now());
+    let limited = Arc::new(limited.unwrap());
+    use rustls::crypto::aws_lc_rs::cipher_suite;
+    let suites = [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
+    for version in VERSIONS {
+        let provider = CryptoProvider { cipher_suites: suites.to_vec(), ..aws_lc_rs::default_provider() };
+        let browser = world.client_with(version, None, provider);
+        let (mut pair, _) = connect(&browser, &limited, world.at(0));
+        let mut lengths = |length: usize| record_lengths(&pair.server.encrypt(&vec![b'x'; length]), version);
+        assert_eq!(lengths(2500), [1000, 1000, 500], "{version:?}");
+        assert_eq!(lengths(1000), [1000]);
+        assert_eq!(lengths(RECORD_PLAINTEXT)[..2], [1000, 1000]);
+        assert_eq!(lengths(RECORD_PLAINTEXT)[..2], [1000, 1000]);
+        assert_eq!(lengths(RECORD_PLAINTEXT), [4000, 4000, 4000, 4000, 384], "the third in a row: a stream");
+        assert_eq!(lengths(50_000)[..2], [4000, 4000]);
+        assert_eq!(lengths(1500), [1000, 500], "and it is over");
+        let (mut pair, _) = connect(&browser, &world.policy(Verify::None), world.at(0));
+        let whole = record_lengths(&pair.server.encrypt(&vec![b'x'; RECORD_PLAINTEXT + 1]), version);
+        assert_eq!(whole, [RECORD_PLAINTEXT, 1]);
+    }
+}
+
+#[test]
+fn the_hard_limit_is_for_handshakes_too() {
+    let world = World::new();
+    let records = crate::conf::model::RecordLimits { all: 64, ..Default::default() };
+    let limits = policy::Limits { records, ..limits(LIFETIME) };
+    let bind = world.bind(Verify::None);
+    let (limited, _) = policy::build(&bind, &mut store(&world.files), &world.tickets, limits, "bind", now());
+    let limited = Arc::new(limited.unwrap());
+    for version in VERSIONS {
+        let browser = world.client(version, None);
+        let mut pair = Pair::new(&browser, &limited, world.at(0));
+        pair.server.read(&sent_by(&mut pair.client), pair.now).unwrap();
+        let mut output = pair.server.output.bytes();
+        while let [_, _, _, high, low, after @ ..] = output {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            assert!(length <= 64 + 17, "{version:?}: {length}");
+            output = &after[length..];
+        }
+        pair.run().unwrap();
+        pair.establish().unwrap();
+    }
+}

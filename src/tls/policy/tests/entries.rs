@@ -29,7 +29,8 @@ impl Listed {
         add_file(&mut files, "/s/list", list.as_bytes().to_vec(), 0o644);
         let mut bind = self.world.bind(verify);
         bind.crt = vec![Crt { file: at(PathBuf::from("/s/list")), kind: CrtKind::List }];
-        let (policy, diagnostics) = build(&bind, &mut store(&files), &self.world.tickets, LIFETIME, "bind", now());
+        let (policy, diagnostics) =
+            build(&bind, &mut store(&files), &self.world.tickets, limits(LIFETIME), "bind", now());
         policy.ok_or(diagnostics)
     }
 
@@ -129,7 +130,8 @@ fn different_demands_are_noticed() {
         add_file(&mut files, "/s/list", list.as_bytes().to_vec(), 0o644);
         let mut bind = listed.world.bind(verify);
         bind.crt = vec![Crt { file: at(PathBuf::from("/s/list")), kind: CrtKind::List }];
-        let (policy, diagnostics) = build(&bind, &mut store(&files), &listed.world.tickets, LIFETIME, "bind", now());
+        let (policy, diagnostics) =
+            build(&bind, &mut store(&files), &listed.world.tickets, limits(LIFETIME), "bind", now());
         assert!(policy.is_some());
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };

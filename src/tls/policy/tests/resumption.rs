@@ -128,9 +128,35 @@ fn there_is_one_mechanism_of_resumption_and_no_early_data() {
 }
 
 #[test]
-fn without_tickets_nothing_is_resumed() {
+fn without_tickets_sessions_are_kept_here_and_bound_alike() {
     let world = World::new();
-    let without = world.build(&BindTls { tickets: false, ..world.bind(Verify::None) }, "bind");
+    let alice = world.alice();
+    let required = BindTls { tickets: false, ..world.bind(Verify::Required) };
+    let kept = world.build(&required, "bind");
+    let elsewhere = world.build(&required, "other");
+    for version in VERSIONS {
+        let client = world.client(version, Some(&alice));
+        let kind = |policy: &TlsPolicy, honoured, second| {
+            connect(&client, policy.entry(0).config(false, honoured), world.at(second)).kind()
+        };
+        assert!(FULL.contains(&kind(&kept, true, 0)), "{version:?}");
+        assert_eq!(kind(&kept, true, 1), HandshakeKind::Resumed, "{version:?}");
+        assert!(FULL.contains(&kind(&elsewhere, true, 2)), "{version:?}");
+        assert!(FULL.contains(&kind(&kept, true, 3)), "the last session is of the other line");
+        assert_eq!(kind(&kept, true, 4), HandshakeKind::Resumed, "{version:?}");
+        assert!(FULL.contains(&kind(&kept, false, 5)), "{version:?}");
+        let late = LIFETIME.as_secs() + 6;
+        assert!(FULL.contains(&kind(&kept, true, late)), "{version:?}");
+    }
+}
+
+#[test]
+fn without_tickets_and_without_room_nothing_is_resumed() {
+    let world = World::new();
+    let bind = BindTls { tickets: false, ..world.bind(Verify::None) };
+    let limits = Limits { blocks: 0, ..limits(LIFETIME) };
+    let (without, _) = build(&bind, &mut store(&world.files), &world.tickets, limits, "bind", now());
+    let without = without.unwrap();
     for version in VERSIONS {
         let client = world.client(version, None);
         for second in 0..3 {
@@ -144,4 +170,47 @@ fn without_tickets_nothing_is_resumed() {
         assert_eq!(connect(&client, with.entry(0).config(false, true), world.at(1)).kind(), HandshakeKind::Resumed);
         assert!(FULL.contains(&connect(&client, without.entry(0).config(false, true), world.at(2)).kind()));
     }
+}
+
+#[test]
+fn keys_of_a_file_open_the_tickets_of_another_process() {
+    let mut world = World::new();
+    let line = |letter: &str| format!("{}\n", letter.repeat(64));
+    let mut add = |path: &str, text: String, mode| add_file(&mut world.files, path, text.into_bytes(), mode);
+    add("/t/keys", ["A", "B", "C"].map(line).concat(), 0o600);
+    add("/t/rotated", ["B", "C", "D"].map(line).concat(), 0o600);
+    add("/t/foreign", ["D", "E", "F"].map(line).concat(), 0o604);
+    add("/t/short", ["A", "B"].map(line).concat(), 0o600);
+    let alice = world.alice();
+    let with = |path: &str, verify| {
+        let bind = BindTls { ticket_keys: Some(at(PathBuf::from(path))), ..world.bind(verify) };
+        // Keys of their own: as another process would have.
+        let tickets = Arc::new(TicketKeys::new(world.start));
+        let (policy, said) = build(&bind, &mut store(&world.files), &tickets, limits(LIFETIME), "bind", now());
+        (policy, said.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>())
+    };
+    for version in VERSIONS {
+        for (path, verify, resumes) in [
+            ("/t/keys", Verify::Required, true),
+            ("/t/rotated", Verify::Required, true),
+            ("/t/foreign", Verify::Required, false),
+            ("/t/keys", Verify::Optional, false),
+        ] {
+            let client = world.client(version, Some(&alice));
+            let first = with("/t/keys", Verify::Required).0.unwrap();
+            connect(&client, first.entry(0).config(false, true), world.at(0)).kind();
+            let second = with(path, verify).0.unwrap();
+            let kind = connect(&client, second.entry(0).config(false, true), world.at(1)).kind();
+            assert_eq!(kind == HandshakeKind::Resumed, resumes, "{version:?} {path} {verify:?}");
+        }
+        let client = world.client(version, Some(&alice));
+        let policy = with("/t/keys", Verify::Required).0.unwrap();
+        connect(&client, policy.entry(0).config(false, true), world.at(0)).kind();
+        let late = connect(&client, policy.entry(0).config(false, true), world.at(LIFETIME.as_secs())).kind();
+        assert!(FULL.contains(&late), "{version:?}");
+    }
+    assert_eq!(with("/t/keys", Verify::None).1, [""; 0]);
+    assert_eq!(with("/t/foreign", Verify::None).1, ["W226"]);
+    assert_eq!(with("/t/short", Verify::None).1, ["E260"]);
+    assert_eq!(with("/t/nothing", Verify::None).1, ["E221"]);
 }
