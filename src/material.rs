@@ -56,9 +56,38 @@ pub enum Entry {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct FileBytes {
     /// The content.
+    #[serde(with = "whole")]
     pub bytes: Vec<u8>,
     /// Permission bits, for the warning about world-readable keys.
     pub mode: u32,
+}
+
+/// Bytes as one piece, not as a list of numbers, which takes a hundred times as long.
+mod whole {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 impl Drop for FileBytes {
@@ -80,3 +109,19 @@ pub type LogKey = LogSink;
 
 /// Key of a listener: two `bind` addresses with the same key share the open sockets across reloads.
 pub type ListenerKey = BindAddress;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_encoded_as_its_length_and_its_bytes() {
+        let file = FileBytes { bytes: vec![0xff; 300], mode: 0o600 };
+        let encoded = postcard::to_stdvec(&file).unwrap();
+        assert_eq!(encoded[..2], [0xac, 0x02], "300 as postcard writes it, as it would for a list of numbers");
+        assert_eq!(encoded.len(), 2 + 300 + 2);
+        let decoded: FileBytes = postcard::from_bytes(&encoded).unwrap();
+        assert_eq!((&decoded.bytes, decoded.mode), (&file.bytes, 0o600));
+        assert!(postcard::from_bytes::<FileBytes>(&encoded[..100]).is_err());
+    }
+}

@@ -265,7 +265,12 @@ impl ClientVerifier {
                 Some(refusal) => refusal,
             },
             Err(error) => {
-                let (error, reason, words) = explain(error, leaf, now);
+                let (mut error, mut reason, mut words) = explain(error, leaf, now);
+                if reason == Reason::WrongPurpose && self.trust.is_self_signed_stranger(leaf) {
+                    // To OpenSSL, too: what it may be used for matters once it is known.
+                    (error, reason) = (CertificateError::UnknownIssuer, Reason::UnknownCa);
+                    words = "it is self-signed, and not in 'ca-file'".to_owned();
+                }
                 let by_date = if reason == Reason::UnknownCa { expired_issuer() } else { None };
                 by_date.unwrap_or_else(|| refused(error, reason, words))
             }

@@ -1,5 +1,6 @@
 //! [`TlsPolicy`]: everything that TLS on one `bind` line needs, built from the model and the files' bytes.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,15 +109,12 @@ impl TlsPolicy {
 
     /// Lines for the log: certificates, CAs, CRLs.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.names.credentials().iter().map(|credential| credential.describe()).collect();
         let verifiers = self.entries.iter().filter_map(|entry| entry.client.verifier());
-        for line in verifiers.flat_map(|verifier| verifier.trust().describe()) {
-            // Entries may share their CAs.
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-        lines
+        let authorities = verifiers.flat_map(|verifier| verifier.trust().describe());
+        // Entries may share their CAs.
+        let mut seen = HashSet::new();
+        let authorities = authorities.filter(|line| seen.insert(line.clone()));
+        self.names.credentials().iter().map(|credential| credential.describe()).chain(authorities).collect()
     }
 }
 

@@ -161,6 +161,12 @@ impl Trust {
         &self.anchors
     }
 
+    /// Is it self-signed, by its names, and not in the files?
+    pub(super) fn is_self_signed_stranger(&self, certificate: &CertificateDer<'_>) -> bool {
+        Certificate::parse(certificate).is_some_and(|certificate| certificate.is_self_issued())
+            && !self.anchors.iter().any(|anchor| anchor.der.as_ref() == certificate.as_ref())
+    }
+
     /// How signatures are verified.
     pub(super) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
         &self.algorithms

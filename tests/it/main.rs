@@ -1,4 +1,5 @@
 //! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod beside_haproxy;
 mod broken;
 mod closing;
 mod command_line;
@@ -13,6 +14,7 @@ mod identity;
 mod limits;
 mod lines;
 mod lists;
+mod many;
 mod metrics;
 mod names;
 mod packaging;

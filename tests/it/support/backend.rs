@@ -165,13 +165,20 @@ impl Peer {
         end
     }
 
-    /// Reads a PROXY header of version 2, and not a byte more.
+    /// The bytes of a PROXY header of version 2, and not one more.
     #[track_caller]
-    pub(crate) fn header(&mut self) -> Header {
+    pub(crate) fn raw_header(&mut self) -> Vec<u8> {
         let mut bytes = self.read_exact(16);
         let first: &[u8; 16] = bytes.first_chunk().expect("16 bytes");
         let length = proxy_header::length(first).expect("a PROXY v2 header");
         bytes.extend(self.read_exact(length - 16));
+        bytes
+    }
+
+    /// Reads a PROXY header of version 2, and not a byte more.
+    #[track_caller]
+    pub(crate) fn header(&mut self) -> Header {
+        let bytes = self.raw_header();
         match proxy_header::parse(&bytes) {
             Ok(header) => header,
             Err(error) => panic!("a bad PROXY v2 header: {error}: {bytes:02x?}"),

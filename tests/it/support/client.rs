@@ -129,6 +129,13 @@ impl Client {
         }
     }
 
+    /// With sessions of its own, none so far.
+    pub(crate) fn forgetting(mut self) -> Self {
+        self.sessions = Arc::new(Sessions::new());
+        let resumption = Resumption::store(self.sessions.clone());
+        self.change(|config| config.resumption = resumption)
+    }
+
     fn change(mut self, change: impl FnOnce(&mut ClientConfig)) -> Self {
         change(Arc::make_mut(&mut self.config));
         self

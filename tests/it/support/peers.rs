@@ -15,8 +15,8 @@ use super::{DEADLINE, eventually};
 pub(crate) struct Server {
     child: Child,
     log: Log,
-    port: Port,
-    _dir: TempDir,
+    address: SocketAddr,
+    _kept: (Port, TempDir),
 }
 
 /// Says whether the tests against other programs are to be left out: `BOWLINE_SKIP_PEERS=1`. Without it a missing program fails
@@ -28,6 +28,12 @@ pub(crate) fn skipped() -> bool {
 impl Server {
     #[track_caller]
     fn start(program: &str, file: &str, content: &str, arguments: &[&str]) -> Self {
+        Self::start_at(program, file, content, arguments, None)
+    }
+
+    /// As [`Server::start`]; `elsewhere`: it listens there, not at `{address}`.
+    #[track_caller]
+    fn start_at(program: &str, file: &str, content: &str, arguments: &[&str], elsewhere: Option<SocketAddr>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let port = Port::reserve();
         let fill = |text: &str| {
@@ -48,13 +54,14 @@ impl Server {
         let log = Log::default();
         log.capture(child.stdout.take().expect("a pipe"));
         log.capture(child.stderr.take().expect("a pipe"));
-        let mut server = Self { child, log, port, _dir: dir };
+        let address = elsewhere.unwrap_or(port.address());
+        let mut server = Self { child, log, address, _kept: (port, dir) };
         eventually(&format!("{program} that listens"), DEADLINE, || {
             if let Some(status) = server.child.try_wait().expect("a child") {
                 server.log.wait_end();
                 panic!("{program} ended: {status}\n{}", server.log.text());
             }
-            TcpStream::connect(server.port.address()).is_ok()
+            TcpStream::connect(server.address).is_ok()
         });
         server
     }
@@ -76,6 +83,13 @@ frontend fe
 ";
         let arguments = ["-db", "-q", "-f", "{dir}/haproxy.cfg"];
         Self::start("haproxy", "haproxy.cfg", config, &arguments)
+    }
+
+    /// HAProxy with this configuration, ready as soon as somebody takes connections at `address`.
+    #[track_caller]
+    pub(crate) fn haproxy_at(config: &str, address: SocketAddr) -> Self {
+        let arguments = ["-db", "-q", "-f", "{dir}/haproxy.cfg"];
+        Self::start_at("haproxy", "haproxy.cfg", config, &arguments, Some(address))
     }
 
     /// nginx stream with `proxy_protocol`: answers `address:port` to everyone.
@@ -152,7 +166,7 @@ sub vcl_synth {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.address
     }
 }
 

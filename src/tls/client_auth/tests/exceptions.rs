@@ -143,6 +143,10 @@ fn a_self_signed_certificate_is_let_in_if_it_is_in_the_file() {
     }
     assert_eq!(reason(&listed, &[stranger], now()), Reason::BadSignature, "another key under the same name");
     assert_eq!(reason(&listed, std::slice::from_ref(&own_ca), at_second(31 * DAY)), Reason::Expired);
+    let elsewhere = policy(Verify::Required, &Ca::root("Root").pem, None);
+    let (unknown, alert) = refusal(&elsewhere, std::slice::from_ref(&own_ca), now());
+    assert_eq!((unknown.reason, alert), (Reason::UnknownCa, AlertDescription::UnknownCA));
+    assert_eq!(unknown.words, "it is self-signed, and not in 'ca-file'");
     // Revocation cannot be checked without a list of its own.
     let ca = Ca::root("Root");
     let with_crl = policy(Verify::Required, &format!("{file}{}", ca.pem), Some(&ca.crl(&[], -DAY, 2 * DAY)));

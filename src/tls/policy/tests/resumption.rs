@@ -203,11 +203,6 @@ fn keys_of_a_file_open_the_tickets_of_another_process() {
             let kind = connect(&client, second.entry(0).config(false, true), world.at(1)).kind();
             assert_eq!(kind == HandshakeKind::Resumed, resumes, "{version:?} {path} {verify:?}");
         }
-        let client = world.client(version, Some(&alice));
-        let policy = with("/t/keys", Verify::Required).0.unwrap();
-        connect(&client, policy.entry(0).config(false, true), world.at(0)).kind();
-        let late = connect(&client, policy.entry(0).config(false, true), world.at(LIFETIME.as_secs())).kind();
-        assert!(FULL.contains(&late), "{version:?}");
     }
     assert_eq!(with("/t/keys", Verify::None).1, [""; 0]);
     assert_eq!(with("/t/foreign", Verify::None).1, ["W226"]);
