@@ -386,7 +386,7 @@ impl Check<'_> {
             groups,
             prefer_client_ciphers: draft.options.prefer_client_ciphers || bind_options.prefer_client_ciphers,
             tickets,
-            ticket_keys: draft.ticket_keys.clone(),
+            ticket_keys: draft.ticket_keys.as_ref().map(|path| based(Some(&self.start), path)),
             sni: draft.options.sni.or(bind_options.sni).unwrap_or_default(),
             last_crt_wins: draft.last_crt_wins,
         })

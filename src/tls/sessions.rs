@@ -194,7 +194,7 @@ mod tests {
         let get = |name: u8| at(start, 0, None, || few.get(&[name])).0.is_some();
         assert!((1..=4).all(put));
         assert!(!get(1) && (2..=4).all(get), "1000 bytes are room for three");
-        assert!(put(3) && get(2) == false && get(3) && get(4));
+        assert!(put(3) && !get(2) && get(3) && get(4));
         assert!(!at(start, 0, None, || few.put(vec![9], vec![0; 2000])).0);
         assert!(get(4), "one that never fits costs nobody its place");
         let none = sessions(&cache, 1, true, 0);

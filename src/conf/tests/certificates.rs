@@ -153,6 +153,9 @@ fn sessions_and_records() {
     }
     let path = tls_of("tls-ticket-keys /k").ticket_keys.expect("given").value;
     assert_eq!(path, std::path::Path::new("/k"));
+    let text = format!("global\n    default-path origin /o\n{}", frontend("    bind :1 ssl crt x tls-ticket-keys k\n"));
+    let keys = read(&text).model.expect("no error").frontends.remove(0).binds.remove(0).tls.expect("ssl").ticket_keys;
+    assert_eq!(keys.expect("given").value, std::path::Path::new("/o/k"));
     assert_eq!(said("tls-ticket-keys /k no-tls-tickets"), ["W304"]);
     assert_eq!(codes(&frontend("    bind :1 tls-ticket-keys /k\n")), ["E210"]);
 }

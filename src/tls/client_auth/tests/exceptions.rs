@@ -157,11 +157,11 @@ fn a_self_signed_certificate_is_let_in_if_it_is_in_the_file() {
 fn a_self_signed_certificate_must_be_meant_for_clients() {
     let ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let signing = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = ca.clone();
+        params.is_ca = ca;
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     };
     let server = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = ca.clone();
+        params.is_ca = ca;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     };
     for (certificate, _) in [self_signed(signing), self_signed(server)] {
@@ -169,7 +169,7 @@ fn a_self_signed_certificate_must_be_meant_for_clients() {
         assert_eq!(reason(&listed, &[certificate], now()), Reason::WrongPurpose);
     }
     let client = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = ca.clone();
+        params.is_ca = ca;
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
