@@ -328,6 +328,7 @@ impl Source<'_> {
             issuer.is_some_and(|issuer| is_signed_by(leaf.der(), issuer.key().raw, algorithms) == Some(true))
         };
         let beside = self.beside.issuer.as_ref().filter(|path| self.files.entry(path).is_some());
+        let beside = beside.filter(|_| own_issuer.is_none());
         let (beside, damage) = match beside.map(|path| self.issuer(path, self.at)).transpose() {
             Ok(beside) => (beside, None),
             Err(diagnostic) => (None, Some(diagnostic.message)),

@@ -54,7 +54,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             "<file or directory>",
             1,
             crt,
-            "Certificate with its chain, and the private key: in the same PEM file, or in <file>.key. A directory means all its \
+            "Certificate with its chain, and the private key: in the same PEM file, or in <file>.key. An OCSP response in \
+             <file>.ocsp is stapled. A directory means all its \
              files in the order of their names. May be repeated. The first certificate of the line is the one for clients that ask for no \
              name or for an unknown one, unless 'strict-sni' is set.",
         )
@@ -79,8 +80,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             crt,
             "A file with a certificate on each line: '<file> [<option> …] <name> …'. The names stand in the place of those in the \
              certificate; '!<name>' is not meant by a wildcard of the line, '*' makes it a default certificate. The options, in \
-             brackets, stand in the place of those of the 'bind' line: verify, ca-file, crl-file, alpn, no-alpn, ssl-min-ver, \
-             ssl-max-ver, ciphers, ciphersuites, curves. The client chooses the entry, and so the options, by the name that it \
+             brackets, stand in the place of those of the 'bind' line: verify, ca-file, ca-verify-file, no-ca-names, crl-file, alpn, no-alpn, \
+             ssl-min-ver, ssl-max-ver, ciphers, ciphersuites, curves; 'key <file>', 'ocsp <file>' and 'issuer <file>' stand in the place \
+             of the files beside the certificate. The client chooses the entry, and so the options, by the name that it \
              asks for: where 'verify' differs it may ask for the name with the laxest one and speak to the same backend.",
         )
     },
