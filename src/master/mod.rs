@@ -26,11 +26,12 @@ use daemon::{Detached, Promise};
 use handover::Handover;
 use listeners::{Kept, Listeners};
 use material::{Request, collect};
+use notify::Notify;
 use service::Service;
 use signals::Signals;
 
 use crate::conf::model::{AdminSocket, Model};
-use crate::report::{ReportLine, Summary};
+use crate::report::{ReportLevel, ReportLine, Summary};
 use crate::sys::privileges;
 use crate::sys::{Inherited, reason};
 
@@ -121,10 +122,14 @@ fn start(options: Options) -> Result<Started, ()> {
     Ok(Started::Service(service))
 }
 
-/// Why there is no start.
+/// Why there is no start: all of it in the log, the first error in the status, which stays when the process is gone.
 fn refuse_start(report: &[ReportLine]) {
     report.iter().for_each(ReportLine::show);
-    log::error!("not started: {}", Summary::of(report));
+    let summary = Summary::of(report);
+    log::error!("not started: {summary}");
+    let error = report.iter().find(|line| line.level == ReportLevel::Error);
+    let reason = error.map_or_else(|| summary.to_string(), |line| line.brief().to_owned());
+    Notify::from_environment().status(&format!("not started: {reason}"));
 }
 
 fn go_to_background(options: &Options, configured: bool) -> std::io::Result<Detached> {

@@ -33,11 +33,19 @@ fn ready_comes_when_it_serves_and_not_before() {
     TcpStream::connect(site.address).expect("it serves");
     assert_eq!(ready.value("STATUS"), Some("generation 1; 0 connections"));
     drop(running);
+}
 
+/// What the log says is easily out of sight when a service is tried several times; the status is what is shown first.
+#[test]
+fn the_status_says_why_there_was_no_start() {
     let refused = Site::new("nonsense");
     let manager = Manager::listen(refused.folder.path());
     let output = refused.command().env("NOTIFY_SOCKET", &manager.path).output().unwrap();
-    assert_eq!((output.status.code(), manager.mark()), (Some(1), 0));
+    assert_eq!(output.status.code(), Some(1));
+    let (notice, mark) = manager.wait(0, "status", |notice| notice.value("STATUS").is_some());
+    let status = notice.value("STATUS").unwrap();
+    assert!(status.starts_with("not started: ") && status.contains("nonsense"), "{status}");
+    assert!(notice.value("READY").is_none() && manager.since(mark).is_empty());
 }
 
 #[test]
