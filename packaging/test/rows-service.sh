@@ -99,8 +99,7 @@ unharmed() {
 # After a row that failed, or that changed the unit: the service as 'configure' left it.
 restore() {
     stop_clients
-    rm -rf "$root"/etc/systemd/system/bowline.service.d "$root"/etc/systemd/system/bowline-https.socket \
-        "$root"/etc/systemd/system/*.requires/bowline-https.socket
+    rm -rf "$root"/etc/systemd/system/bowline.service.d "$root"/etc/systemd/system/{,*/}bowline-https.socket
     inside pkill -CONT -x bowline || true
     inside systemctl daemon-reload
     write_configuration
@@ -226,7 +225,7 @@ unreadable_key() {
     chmod 600 "$tls/site.pem"
     not inside systemctl reload bowline
     inside journalctl -u bowline -n 30 -o cat | tee "$work/journal"
-    grep -q '/etc/bowline/tls/site.pem.*bowline\|bowline.*/etc/bowline/tls/site.pem' "$work/journal"
+    grep -q "cannot read '/etc/bowline/tls/site.pem': Permission denied for user bowline" "$work/journal"
     [[ $(served_fingerprint) == "$before" ]]
     certificate
     inside systemctl reload bowline

@@ -42,8 +42,15 @@ hup_by_pid_file() {
     unharmed "$(finish load)"
 }
 
+# The old worker lives until its connections end: longer than the row.
+drain_slowly() {
+    hard_stop_after=60s write_configuration
+    inside systemctl reload bowline
+}
+
 upgrade() {
     local before
+    drain_slowly
     before=$(property MainPID)
     client load load "$port" --clients 4
     client long long "$port"
@@ -52,7 +59,6 @@ upgrade() {
     inside systemctl reload bowline
     serves
     sleep 1
-    # The connection of the old worker is alive; it has less than hard-stop-after left.
     unharmed "$(finish long)"
     unharmed "$(finish load)"
     [[ $(property MainPID) == "$before" ]]
@@ -63,6 +69,8 @@ upgrade() {
     done
     inside grep -q newer /usr/sbin/bowline
     inside dpkg -i --force-confold --force-downgrade /root/bowline.deb
+    write_configuration
+    inside systemctl reload bowline
 }
 
 worker_is_not() {
@@ -71,6 +79,7 @@ worker_is_not() {
 
 usr2() {
     local before
+    drain_slowly
     before=$(worker)
     client load load "$port" --clients 4
     client long long "$port"
@@ -81,6 +90,8 @@ usr2() {
     unharmed "$(finish long)"
     within 10 worker_is_not "$before"
     unharmed "$(finish load)"
+    write_configuration
+    inside systemctl reload bowline
 }
 
 restart() {

@@ -126,7 +126,7 @@ fn shells_understand_the_scripts_and_the_completion() {
     }
 }
 
-/// systemd kills what has not ended by its own time; Bowline cuts connections before.
+/// As shipped, a stop is over before systemd loses patience, whatever becomes of the requests for more time.
 #[test]
 fn connections_are_given_less_time_than_systemd_gives_the_service() {
     let configuration = read("conf/bowline.cfg");
