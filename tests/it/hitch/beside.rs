@@ -3,10 +3,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use rustls::pki_types::CertificateDer;
 
 use super::super::support::client::{Client, Version};
+use super::super::support::openssl::SClient;
 use super::super::support::peers::{Server, skipped};
 use super::super::support::{Bowline, DEADLINE, Identity, Leaf, Site, both_versions, eventually, pki};
 use super::{config, serve};
@@ -182,4 +184,54 @@ both_versions! {
             }
         }
     }
+}
+
+/// `openssl` with these words, in the directory of the site; `+` stands for a blank within a word.
+fn openssl(site: &Site, words: &str) {
+    let words = words.split(' ').map(|word| word.replace('+', " "));
+    let output = Command::new("openssl").current_dir(site.dir()).args(words).output().expect("openssl runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Whether `openssl s_client` reaches the backend with this certificate.
+fn lets_openssl_in(site: &Site, address: SocketAddr, version: &str, name: &str) -> bool {
+    let [certificate, key] = ["crt", "key"].map(|extension| site.path(&format!("{name}.{extension}")));
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+    let mut client = SClient::connect(address, &[version, "-quiet", "-cert", certificate, "-key", key]);
+    client.type_line("?");
+    client.wait();
+    client.log.text().lines().any(|line| line.ends_with("hi"))
+}
+
+#[test]
+fn certificates_of_home_made_authorities_are_taken_as_hitch_takes_them() {
+    if skipped() {
+        return;
+    }
+    let site = Site::new();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for name in ["home", "listed", "unlisted"] {
+        let words = format!("req -x509 {key} -keyout {name}.key -out {name}.crt -days 30 -subj /CN={name}");
+        openssl(&site, &words);
+    }
+    for (name, authority) in [("old", "home"), ("below", "listed"), ("foreign", "unlisted")] {
+        openssl(&site, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        // Without extensions OpenSSL 3.0 makes version 1 of it.
+        let sign = format!("x509 -req -in {name}.csr -CA {authority}.crt -CAkey {authority}.key -CAcreateserial");
+        openssl(&site, &format!("{sign} -days 30 -out {name}.crt"));
+    }
+    let listed = ["home.crt", "listed.crt"].map(|name| std::fs::read_to_string(site.path(name)).expect("PEM"));
+    site.write("home-and-listed.pem", listed.concat());
+    let settings = "client-verify = required\nclient-verify-ca = \"{dir}/home-and-listed.pem\"";
+    let pair = Pair::start(site, settings);
+    let mut let_in = Vec::new();
+    for name in ["old", "listed", "unlisted", "below", "foreign"] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let [hitch, bowline] = [pair.hitch.address(), pair.bowline.main()]
+                .map(|address| lets_openssl_in(&pair.bowline.site, address, version, name));
+            assert_eq!(bowline, hitch, "{name} with {version}");
+            let_in.extend(hitch.then_some(name));
+        }
+    }
+    assert_eq!(let_in, ["old", "old", "listed", "listed", "below", "below"]);
 }
