@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod completion;
 mod condition;
+mod ctl;
 mod hitch;
 mod manual;
 mod options;
@@ -11,7 +12,7 @@ mod overview;
 mod panic;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use arguments::{Arguments, Task};
@@ -34,6 +35,9 @@ pub fn main() -> ExitCode {
         return worker::run();
     }
     let name = std::env::args_os().next().unwrap_or_default();
+    if let Some(words) = ctl::words(&words) {
+        return ctl::run(words);
+    }
     if let Some(words) = hitch::words(&name, &words) {
         return hitch::run(words);
     }
@@ -69,29 +73,31 @@ fn perform(arguments: Arguments) -> ExitCode {
         Task::Completion => print(&completion::bash()),
         Task::Condition => condition::run(&arguments.condition),
         Task::Demo { port } => demo::run(port),
-        Task::Check | Task::Serve => match request(&arguments) {
-            Ok(request) if arguments.task == Task::Check => check::run(&request, &arguments),
-            Ok(request) => {
-                let Ok(master_socket) = arguments.master_socket.as_deref().map(master_socket).transpose() else {
-                    return ExitCode::FAILURE;
-                };
-                master::run(Options {
-                    request,
-                    background: arguments.background,
-                    pidfile: arguments.pidfile,
-                    maxconn: arguments.maxconn,
-                    master_socket,
-                    warnings_fail: arguments.warnings_fail,
-                    started_in,
-                    check: std::iter::once("-c".into()).chain(std::env::args_os().skip(1)).collect(),
-                    listen_report: None,
-                })
-            }
-            Err(error) => {
-                eprintln!("bowline: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Task::Check | Task::Serve => check_or_serve(arguments, started_in),
+    }
+}
+
+fn check_or_serve(arguments: Arguments, started_in: PathBuf) -> ExitCode {
+    let Ok(master_socket) = arguments.master_socket.as_deref().map(master_socket).transpose() else {
+        return ExitCode::FAILURE;
+    };
+    match request(&arguments) {
+        Ok(request) if arguments.task == Task::Check => check::run(&request, &arguments),
+        Ok(request) => master::run(Options {
+            request,
+            background: arguments.background,
+            pidfile: arguments.pidfile,
+            maxconn: arguments.maxconn,
+            master_socket,
+            warnings_fail: arguments.warnings_fail,
+            started_in,
+            check: std::iter::once("-c".into()).chain(std::env::args_os().skip(1)).collect(),
+            listen_report: None,
+        }),
+        Err(error) => {
+            eprintln!("bowline: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -48,6 +48,13 @@ pub enum ToWorker {
     Logs(Vec<LogKey>),
     /// What has happened to the service so far.
     History(History),
+    /// What has become of a reload that a client of a control socket asked for.
+    Reloaded {
+        /// Who asked, as in [`ToMaster::Reload`].
+        request: u64,
+        /// How it went.
+        outcome: Outcome,
+    },
 }
 
 /// What has happened to the service since the master was started, for those who watch it.
@@ -63,6 +70,24 @@ pub struct History {
     pub last_adopted: bool,
     /// When a configuration was last adopted, in seconds since 1970.
     pub last_adopted_at: u64,
+}
+
+/// The outcome of a reload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// It is in force; if not, everything is as it was.
+    pub success: bool,
+    /// What changed, or why not.
+    pub lines: Vec<String>,
+    /// It will have come to pass when another worker takes over, which is about to happen.
+    pub at_takeover: bool,
+}
+
+impl Outcome {
+    /// Nothing has changed.
+    pub fn refused(reason: &str) -> Self {
+        Self { success: false, lines: vec![format!("error: {reason}")], at_takeover: false }
+    }
 }
 
 /// What a worker is to become.
@@ -177,6 +202,11 @@ pub enum ToMaster {
         generation: u64,
         /// Why.
         report: Vec<ReportLine>,
+    },
+    /// A client of a control socket asks for a reload and waits for [`ToWorker::Reloaded`].
+    Reload {
+        /// Unique in this worker.
+        request: u64,
     },
 }
 
@@ -358,6 +388,30 @@ impl Channel {
             }
         }
         Ok(true)
+    }
+}
+
+/// The sending side of a channel whose socket blocks, for several threads.
+#[derive(Clone, Debug)]
+pub struct Outbox(Arc<Mutex<Channel>>);
+
+impl Outbox {
+    /// For the other end of this channel's socket.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn of(channel: &Channel) -> io::Result<Self> {
+        Ok(Self(Arc::new(Mutex::new(Channel::new(channel.stream.try_clone()?)))))
+    }
+
+    /// Sends a message, whole.
+    ///
+    /// # Errors
+    /// It is too large, or the other process is gone.
+    pub fn send<M: Serialize>(&self, message: &M) -> io::Result<()> {
+        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        channel.queue(message, &[])?;
+        channel.flush().map(drop)
     }
 }
 

@@ -50,6 +50,10 @@ pub struct Snapshot {
     /// `tune.maxpollevents`.
     pub events: Option<usize>,
     binds: HashMap<ListenerKey, Arc<Bind>>,
+    /// In file order.
+    frontends: Vec<Arc<Frontend>>,
+    /// In file order.
+    backends: Vec<Arc<Backend>>,
     maxconn: u32,
     rates: ProcessRates,
 }
@@ -88,6 +92,8 @@ pub struct Bind {
 pub struct Frontend {
     /// Section name.
     pub name: String,
+    /// Number of the section, as HAProxy counts them: from 2, in file order.
+    pub number: u32,
     /// Traffic log.
     pub log: Arc<Targets>,
     /// `option tcplog`.
@@ -111,8 +117,12 @@ pub struct Frontend {
 pub struct Backend {
     /// Section name.
     pub name: String,
+    /// Number of the section; see [`Frontend::number`].
+    pub number: u32,
     /// Name of its server.
     pub server: String,
+    /// Where that is; `None`: it is disabled, or its name has no address and `init-addr` allows that.
+    pub target: Option<Target>,
     /// How sockets to it are made.
     pub socket: ServerSocket,
     /// Counters of the backend.
@@ -135,9 +145,26 @@ impl Snapshot {
         (by_file.len(), by_file.values().min().copied())
     }
 
-    /// Every `bind` line, once for each of its addresses.
+    /// The `bind` lines of a frontend, address by address.
+    pub fn binds_of(&self, frontend: &Frontend) -> Vec<&Arc<Bind>> {
+        let mut binds: Vec<_> = self.binds.values().filter(|bind| bind.frontend.number == frontend.number).collect();
+        binds.sort_by_key(|bind| bind.number);
+        binds
+    }
+
+    /// Every `bind` line, address by address, in file order.
     pub fn binds(&self) -> impl Iterator<Item = &Arc<Bind>> {
-        self.binds.values()
+        self.frontends.iter().flat_map(|frontend| self.binds_of(frontend))
+    }
+
+    /// Every frontend, in file order.
+    pub fn frontends(&self) -> &[Arc<Frontend>] {
+        &self.frontends
+    }
+
+    /// Every backend that has a server, in file order.
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
     }
 
     /// Most connections of the process.
@@ -207,12 +234,16 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
     };
     let mut report = Vec::new();
     let mut binds = HashMap::new();
+    let numbers = numbers(&model, &material.sources);
+    let backends = given.backends(&numbers, &mut diagnostics);
+    let mut frontends = Vec::new();
     for frontend in &model.frontends {
         let keys = frontend.binds.iter().flat_map(|bind| &bind.addresses).map(|address| &address.value);
         let before = previous.and_then(|previous| keys.filter_map(|key| previous.bind(key)).next());
         let before = before.map(|bind| &bind.frontend).filter(|before| before.name == frontend.name);
         let shared_frontend = Arc::new(Frontend {
             name: frontend.name.clone(),
+            number: numbers.get(&*frontend.name).copied().unwrap_or_default(),
             log: given.targets(&frontend.logs, frontend.log_tag.as_deref()),
             dontlog_normal: frontend.dontlog_normal,
             log_separate_errors: frontend.log_separate_errors,
@@ -240,21 +271,10 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
             ));
             continue;
         };
-        let target = match target(server, material) {
-            _ if server.disabled => None,
-            Ok(target) => target,
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                continue;
-            }
+        let Some(shared_backend) = backends.iter().find(|built| built.name == backend.name) else {
+            // Why its server has no address has been said.
+            continue;
         };
-        let shared_backend = Arc::new(Backend {
-            name: backend.name.clone(),
-            server: server.name.clone(),
-            socket: ServerSocket { options: server.tcp.clone(), source: server.source.clone() },
-            counters: shared.stats.backend(&backend.name),
-            server_counters: shared.stats.server(&backend.name, &server.name),
-        });
         let mut number = 0;
         for bind in &frontend.binds {
             let tls = match tls(bind, frontend, &given, &mut store, &mut diagnostics) {
@@ -277,7 +297,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
                     server_fin: backend.timeout_server_fin,
                     tunnel: backend.timeout_tunnel,
                 },
-                target: target.clone(),
+                target: shared_backend.target.clone(),
                 port_offset: server.port_offset,
                 retries: backend.retries,
                 abort_on_close: backend.abort_on_close,
@@ -298,7 +318,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
                     name: bind.name.clone().unwrap_or_else(|| number.to_string()),
                     number,
                     route: Arc::clone(&route),
-                    backend: Arc::clone(&shared_backend),
+                    backend: Arc::clone(shared_backend),
                     open: open.unwrap_or_default(),
                     maxconn: bind.maxconn,
                     rates: bind_rates.clone(),
@@ -307,6 +327,7 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
                 binds.insert(key.clone(), built);
             }
         }
+        frontends.push(shared_frontend);
     }
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -323,10 +344,23 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
         accepts: model.process.accepts.map(|number| number as usize),
         events: model.process.events.map(|number| number as usize),
         binds,
+        frontends,
+        backends,
         maxconn: material.maxconn,
         rates,
     };
     Ok(Built { snapshot, diagnostics, report })
+}
+
+/// The number of every section, by its name. A `listen` is one section.
+fn numbers<'a>(model: &'a Model, sources: &[(String, Vec<u8>)]) -> HashMap<&'a str, u32> {
+    let place = |at: &Location| (sources.iter().position(|(name, _)| **name == *at.file), at.line);
+    let frontends = model.frontends.iter().map(|frontend| (place(&frontend.at), frontend.name.as_str()));
+    let backends = model.backends.iter().map(|backend| (place(&backend.at), backend.name.as_str()));
+    let mut sections: Vec<_> = frontends.chain(backends).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    sections.into_iter().zip(2..).map(|((_, name), number)| (name, number)).collect()
 }
 
 /// What a snapshot is built from.
@@ -338,6 +372,32 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
+    /// Every backend that has a server. One without is an error only if it is used.
+    fn backends(&self, numbers: &HashMap<&str, u32>, diagnostics: &mut Vec<Diagnostic>) -> Vec<Arc<Backend>> {
+        let mut backends = Vec::new();
+        for backend in &self.model.backends {
+            let Some(server) = backend.servers.first() else { continue };
+            let target = match target(server, self.material) {
+                _ if server.disabled => None,
+                Ok(target) => target,
+                Err(diagnostic) => {
+                    diagnostics.push(*diagnostic);
+                    continue;
+                }
+            };
+            backends.push(Arc::new(Backend {
+                name: backend.name.clone(),
+                number: numbers.get(&*backend.name).copied().unwrap_or_default(),
+                server: server.name.clone(),
+                target,
+                socket: ServerSocket { options: server.tcp.clone(), source: server.source.clone() },
+                counters: self.shared.stats.backend(&backend.name),
+                server_counters: self.shared.stats.server(&backend.name, &server.name),
+            }));
+        }
+        backends
+    }
+
     /// `log` lines, compiled. `tag` is that of the section, if it has one.
     fn targets(&self, logs: &[LogTarget], tag: Option<&str>) -> Arc<Targets> {
         let process = &self.model.process;

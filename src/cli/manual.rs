@@ -1,6 +1,7 @@
 //! `--manual`: the manual pages. What is in a table comes from the table; the rest stands here.
 
 mod configuration;
+mod control;
 mod hitch;
 mod program;
 mod roff;
@@ -42,6 +43,13 @@ static PAGES: &[Page] = &[
         title: "File formats",
         about: "the configuration of bowline",
         body: configuration::body,
+    },
+    Page {
+        name: "bowline-ctl",
+        section: 1,
+        title: "User commands",
+        about: "give commands to a running bowline",
+        body: control::body,
     },
     Page {
         name: "bowline-hitch",

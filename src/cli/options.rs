@@ -108,6 +108,13 @@ pub(super) static SUBCOMMANDS: &[Subcommand] = &[
         options: &["--config=", "--dump", "--test", "--help", "--version"],
     },
     Subcommand {
+        name: "ctl",
+        usage: "[-s SOCKET] [-t SECONDS] COMMAND...",
+        summary: "give a command to the running service: show sess, reload, help",
+        detail: "Gives a command to a running service through one of its control sockets and prints the answer: see 'bowline-ctl'(1).",
+        options: &["-s", "-t", "--help"],
+    },
+    Subcommand {
         name: "demo",
         usage: "[--port N]",
         summary: "try it: certificates, an echo backend and a listener",

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::session::{Mode, Session};
+use super::session::{Mode, Session, Severity};
+use super::{connections, reload, ssl, stat};
 use crate::conf::model::{Level, Purpose};
 
 /// One command.
@@ -34,8 +35,13 @@ const fn row(name: &'static str, usage: &'static str, level: Level, action: Acti
     Command { name, usage, level, doc, action }
 }
 
+/// About commands that HAProxy has and that will come.
+const NOT_YET: &str = "Not implemented yet: a backend has one server, which cannot be taken out but by a reload.";
+
 /// Every command, in alphabetical order.
 pub static COMMANDS: &[Command] = &[
+    row("disable server", "<backend>/<server>", Level::Admin, not_yet, NOT_YET),
+    row("enable server", "<backend>/<server>", Level::Admin, not_yet, NOT_YET),
     row("help", "[<command>]", Level::User, help, "List the commands, or those that begin with the words."),
     row(
         "operator",
@@ -56,14 +62,88 @@ pub static COMMANDS: &[Command] = &[
     ),
     row("quit", "", Level::User, |_, _, _| Ok(Then::End), "End the session."),
     row(
+        "reload",
+        "",
+        Level::Operator,
+        reload::reload,
+        "Read the configuration and all files again, and wait. The answer is Success=1 and what changed, or Success=0 and every \
+         error; then everything stays as it was.",
+    ),
+    row("set server", "<backend>/<server> <setting> <value>", Level::Admin, not_yet, NOT_YET),
+    row(
+        "set severity-output",
+        "none|number|string",
+        Level::User,
+        set_severity,
+        "Mark answers that tell of an error: with [3]: or [err]: in front, for programs.",
+    ),
+    row(
         "set timeout cli",
         "<time>",
         Level::User,
         set_timeout,
         "How long this session may be silent: 30s, 5m; seconds without unit.",
     ),
+    row("show backend", "", Level::User, stat::show_backend, "List the backends."),
     row("show cli level", "", Level::User, show_level, "Say which level this session has."),
     row("show cli sockets", "", Level::Operator, show_sockets, "List the control sockets and their levels."),
+    row(
+        "show info",
+        "",
+        Level::User,
+        stat::show_info,
+        "Tell about the process: version, uptime, limits, connections, reloads. A line each.",
+    ),
+    row(
+        "show servers state",
+        "[<backend>]",
+        Level::User,
+        stat::show_servers,
+        "List the servers in the form of HAProxy's state file. Servers are not checked: each is up.",
+    ),
+    row(
+        "show sess",
+        "[<id>|all]",
+        Level::Operator,
+        connections::show,
+        "List the connections, a line each: identity, age, bytes; with an id, or all, everything that is known.",
+    ),
+    row(
+        "show ssl ca-file",
+        "[<file>]",
+        Level::Operator,
+        ssl::authorities,
+        "List the files with the CAs of clients, or tell all about the certificates in one of them.",
+    ),
+    row(
+        "show ssl cert",
+        "[<file>]",
+        Level::Operator,
+        ssl::certificates,
+        "List the files with certificates, or tell all about the one in a file: names, dates, fingerprints.",
+    ),
+    row(
+        "show ssl crl-file",
+        "[<file>]",
+        Level::Operator,
+        ssl::revocation_lists,
+        "List the files with revocation lists, or tell who issued those in a file and when they expire.",
+    ),
+    row(
+        "show ssl sni",
+        "[-f <frontend>]",
+        Level::Operator,
+        ssl::server_names,
+        "List the names that clients may ask for, with the certificates for them.",
+    ),
+    row(
+        "show stat",
+        "[{<iid>|<proxy>} <type> <sid>]",
+        Level::User,
+        stat::show_stat,
+        "List counters as CSV, a row for each frontend, server and backend. Types are 1 for frontends, 2 for backends, 4 for \
+         servers, 8 for listeners, or a sum of them; -1 is all but listeners.",
+    ),
     row(
         "show version",
         "",
@@ -73,6 +153,34 @@ pub static COMMANDS: &[Command] = &[
             Ok(Then::Stay)
         },
         "Say the version of the program that runs.",
+    ),
+    row(
+        "shutdown session",
+        "<id>",
+        Level::Admin,
+        connections::shutdown_one,
+        "Cut this connection; 'show sess' tells the ids.",
+    ),
+    row(
+        "shutdown sessions cert",
+        "<sha256>",
+        Level::Admin,
+        connections::shutdown_certificate,
+        "Cut every connection whose client has shown this certificate; the fingerprint is in hexadecimal digits.",
+    ),
+    row(
+        "shutdown sessions server",
+        "<backend>/<server>",
+        Level::Admin,
+        connections::shutdown_server,
+        "Cut every connection to this server.",
+    ),
+    row(
+        "shutdown sessions subject",
+        "<name>",
+        Level::Admin,
+        connections::shutdown_subject,
+        "Cut every connection whose client's certificate has exactly this subject, such as /O=Example/CN=alice.",
     ),
     row(
         "user",
@@ -89,12 +197,10 @@ pub static COMMANDS: &[Command] = &[
 /// Does what the words say.
 pub(super) fn perform(session: &mut Session<'_>, words: &[String], out: &mut dyn Write) -> io::Result<Then> {
     let Some((command, arguments)) = find(words) else {
-        unknown(session.level, words, out)?;
-        return Ok(Then::Stay);
+        return unknown(session, words, out);
     };
     if session.level < command.level {
-        writeln!(out, "Permission denied")?;
-        return Ok(Then::Stay);
+        return session.fail(out, "Permission denied");
     }
     (command.action)(session, arguments, out)
 }
@@ -125,17 +231,25 @@ fn list(commands: impl Iterator<Item = &'static Command>, out: &mut dyn Write) -
     Ok(())
 }
 
-fn unknown(level: Level, words: &[String], out: &mut dyn Write) -> io::Result<()> {
-    let near = |words: &[String]| !words.is_empty() && matching(level, words).next().is_some();
-    let basics = |command: &&Command| matches!(command.name, "help" | "prompt" | "quit");
-    match (0..=words.len()).rev().map(|length| &words[..length]).find(|words| near(words)) {
+fn unknown(session: &Session<'_>, words: &[String], out: &mut dyn Write) -> io::Result<Then> {
+    let (headline, commands) = suggestions(session.level, words);
+    session.fail(out, headline)?;
+    list(commands.into_iter(), out)?;
+    Ok(Then::Stay)
+}
+
+/// What may have been meant: the commands that begin with as many of the words as any does, else all.
+fn suggestions(level: Level, words: &[String]) -> (&'static str, Vec<&'static Command>) {
+    let near = |words: &&[String]| matching(level, words).next().is_some();
+    let basics = COMMANDS.iter().filter(|command| matches!(command.name, "help" | "prompt" | "quit"));
+    match (1..=words.len()).rev().map(|length| &words[..length]).find(near) {
         Some(words) => {
-            writeln!(out, "Unknown command, but maybe one of the following ones is a better match:")?;
-            list(matching(level, words).chain(COMMANDS.iter().filter(basics)), out)
+            let text = "Unknown command, but maybe one of the following ones is a better match:";
+            (text, matching(level, words).chain(basics).collect())
         }
         None => {
-            writeln!(out, "Unknown command. Please enter one of the following commands only:")?;
-            list(matching(level, &[]), out)
+            let text = "Unknown command. Please enter one of the following commands only:";
+            (text, matching(level, &[]).collect())
         }
     }
 }
@@ -151,10 +265,7 @@ fn prompt(session: &mut Session<'_>, words: &[String], out: &mut dyn Write) -> i
         (None, Mode::Prompt) | (Some("n"), _) => Mode::OneShot,
         (None, _) | (Some("p"), _) => Mode::Prompt,
         (Some("i"), _) => Mode::Interactive,
-        (Some(_), mode) => {
-            writeln!(out, "'prompt' takes n, i or p.")?;
-            mode
-        }
+        (Some(_), _) => return session.fail(out, "'prompt' takes n, i or p."),
     };
     Ok(Then::Stay)
 }
@@ -174,9 +285,23 @@ fn set_timeout(session: &mut Session<'_>, words: &[String], out: &mut dyn Write)
     };
     match words.first().and_then(|word| parse(word)) {
         Some(timeout) => session.set_timeout(timeout)?,
-        None => writeln!(out, "A time from 1s to 24h is expected.")?,
+        None => return session.fail(out, "A time from 1s to 24h is expected."),
     }
     Ok(Then::Stay)
+}
+
+fn set_severity(session: &mut Session<'_>, words: &[String], out: &mut dyn Write) -> io::Result<Then> {
+    session.severity = match words.first().map(String::as_str) {
+        Some("none") => Severity::None,
+        Some("number") => Severity::Number,
+        Some("string") => Severity::String,
+        _ => return session.fail(out, "One of 'none', 'number', 'string' is required as an argument."),
+    };
+    Ok(Then::Stay)
+}
+
+fn not_yet(session: &mut Session<'_>, _: &[String], out: &mut dyn Write) -> io::Result<Then> {
+    session.fail(out, NOT_YET)
 }
 
 fn show_level(session: &mut Session<'_>, _: &[String], out: &mut dyn Write) -> io::Result<Then> {
@@ -224,18 +349,17 @@ mod tests {
     #[test]
     fn an_unknown_word_gets_what_is_near() {
         let answer = |level, text| {
-            let mut out = Vec::new();
-            unknown(level, &words(text), &mut out).unwrap();
-            String::from_utf8(out).unwrap()
+            let (headline, commands) = suggestions(level, &words(text));
+            (headline, commands.iter().map(|command| command.name).collect::<Vec<_>>())
         };
-        let near = answer(Level::Admin, "show cli nonsense");
-        assert!(near.starts_with("Unknown command, but maybe"), "{near}");
-        assert!(
-            near.contains("  show cli level ") && near.contains("  quit ") && !near.contains("show version"),
-            "{near}"
-        );
-        let all = answer(Level::Admin, "xyz");
-        assert!(all.starts_with("Unknown command. Please enter") && all.contains("  show cli sockets "), "{all}");
-        assert!(!answer(Level::User, "xyz").contains("show cli sockets"), "what is not permitted is not offered");
+        let (headline, near) = answer(Level::Admin, "show cli nonsense");
+        assert!(headline.starts_with("Unknown command, but maybe"), "{headline}");
+        assert_eq!(near, ["show cli level", "show cli sockets", "help", "prompt", "quit"]);
+        assert!(answer(Level::Admin, "shutdown sess").1.contains(&"shutdown session"), "a word may be cut short");
+        let (headline, all) = answer(Level::Admin, "xyz");
+        assert!(headline.starts_with("Unknown command. Please enter"), "{headline}");
+        assert_eq!(all.len(), COMMANDS.len());
+        assert!(!answer(Level::User, "xyz").1.contains(&"show cli sockets"), "what is not permitted is not offered");
+        assert_eq!(answer(Level::User, "").1, answer(Level::User, "xyz").1);
     }
 }

@@ -6,9 +6,13 @@
 //! No event loop ever waits for any of this.
 
 pub mod command;
+mod connections;
 mod gather;
 mod http;
+mod reload;
 mod session;
+mod ssl;
+mod stat;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +26,7 @@ use socket2::Socket;
 
 use crate::conf::model::Purpose;
 use crate::event_loop::Handle;
-use crate::ipc::Admin;
+use crate::ipc::{Admin, Outbox, Outcome};
 use crate::log::Queue;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -31,6 +35,10 @@ use crate::tls::tickets::TicketKeys;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long it may take until no more clients are taken.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How often an ending worker looks whether all is answered.
+const FINISH_CHECK: Duration = Duration::from_millis(5);
 /// Stack of a client's thread. What it does is shallow; long answers go out in pieces.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -40,11 +48,14 @@ pub struct Site {
     pub stats: Arc<Stats>,
     /// The event loops.
     pub loops: Arc<[Handle]>,
+    /// Clients whose commands are being answered.
+    at_work: AtomicU32,
     /// When the worker was started.
     pub since: Instant,
     /// What only metrics are made of.
     pub sources: Sources,
     snapshot: Mutex<Arc<Snapshot>>,
+    master: reload::Master,
     /// What is open, for `show cli sockets`.
     sockets: Mutex<Vec<Admin>>,
 }
@@ -88,7 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The running thread `control`.
 pub struct Control {
     site: Arc<Site>,
-    listeners: mpsc::Sender<Vec<(Admin, OwnedFd)>>,
+    listeners: mpsc::Sender<Adopt>,
     waker: UnixStream,
 }
 
@@ -102,13 +113,16 @@ impl Control {
         loops: Arc<[Handle]>,
         sources: Sources,
         snapshot: Arc<Snapshot>,
+        outbox: Outbox,
     ) -> io::Result<Self> {
         let site = Arc::new(Site {
             stats,
             loops,
+            at_work: AtomicU32::new(0),
             since: Instant::now(),
             sources,
             snapshot: Mutex::new(snapshot),
+            master: reload::Master::new(outbox),
             sockets: Mutex::default(),
         });
         let (listeners, inbox) = mpsc::channel();
@@ -128,21 +142,67 @@ impl Control {
         self.listen(listeners);
     }
 
-    /// Takes no more clients.
-    pub fn close(&self) {
-        self.listen(Vec::new());
+    /// The master has answered to a reload.
+    pub fn handle_reloaded(&self, request: u64, outcome: Outcome) {
+        self.site.master.handle(request, outcome);
     }
 
-    fn listen(&self, listeners: Vec<(Admin, OwnedFd)>) {
-        if self.listeners.send(listeners).is_ok() {
+    /// The master answers no more.
+    pub fn hang_up(&self) {
+        self.site.master.hang_up();
+    }
+
+    /// Waits until every command that was given is answered, for `limit` at most.
+    pub fn finish(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.site.at_work.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            std::thread::park_timeout(FINISH_CHECK);
+        }
+    }
+
+    /// Takes no more clients: whoever connects from now on meets another worker, or nobody.
+    pub fn close(&self) {
+        let closed = self.listen(Vec::new());
+        // The thread waits for nothing else than clients.
+        let _ = closed.recv_timeout(CLOSING);
+    }
+
+    /// Hands over listeners; the channel is closed when they are the ones that there are.
+    fn listen(&self, listeners: Vec<(Admin, OwnedFd)>) -> mpsc::Receiver<()> {
+        let (done, adopted) = mpsc::channel();
+        if self.listeners.send(Adopt { listeners, _done: done }).is_ok() {
             wake(&self.waker);
         }
+        adopted
+    }
+}
+
+/// A client whose commands are being answered.
+struct AtWork<'a>(&'a AtomicU32);
+
+impl<'a> AtWork<'a> {
+    fn new(site: &'a Site) -> Self {
+        site.at_work.fetch_add(1, Ordering::SeqCst);
+        Self(&site.at_work)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// A full pipe wakes as well.
 fn wake(waker: &UnixStream) {
     let _ = io::Write::write(&mut &*waker, &[0]);
+}
+
+/// Listeners in the place of those that there are.
+struct Adopt {
+    listeners: Vec<(Admin, OwnedFd)>,
+    /// Dropped when they are.
+    _done: mpsc::Sender<()>,
 }
 
 /// A listening socket, and how many clients came through it and are still there.
@@ -160,7 +220,7 @@ impl Listener {
 
 struct Acceptor {
     site: Arc<Site>,
-    inbox: mpsc::Receiver<Vec<(Admin, OwnedFd)>>,
+    inbox: mpsc::Receiver<Adopt>,
     woken: UnixStream,
     waker: UnixStream,
     listeners: Vec<Listener>,
@@ -190,8 +250,8 @@ impl Acceptor {
                     failed |= !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
                 }
             }
-            if let Some(listeners) = self.inbox.try_iter().last() {
-                self.adopt(listeners);
+            if let Some(adopt) = self.inbox.try_iter().last() {
+                self.adopt(adopt.listeners);
             }
             if failed {
                 std::thread::park_timeout(ACCEPT_PAUSE);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use super::Site;
 use super::command::{self, Then};
+use super::{AtWork, Site};
 use crate::conf::model::Level;
 
 /// Longest line with its commands.
@@ -26,7 +26,8 @@ pub(super) struct Session<'a> {
     pub(super) site: &'a Site,
     pub(super) level: Level,
     pub(super) mode: Mode,
-    socket: &'a Socket,
+    pub(super) severity: Severity,
+    pub(super) socket: &'a Socket,
 }
 
 /// How a session goes on after its first commands (`prompt`).
@@ -50,7 +51,29 @@ impl Mode {
     }
 }
 
+/// How what went wrong is marked (`set severity-output`); level 3 is an error (RFC 5424, 6.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// Not at all.
+    None,
+    /// `[3]: `
+    Number,
+    /// `[err]: `
+    String,
+}
+
 impl Session<'_> {
+    /// Says what is wrong with a command.
+    pub(super) fn fail(&self, out: &mut dyn Write, text: &str) -> io::Result<Then> {
+        let mark = match self.severity {
+            Severity::None => "",
+            Severity::Number => "[3]: ",
+            Severity::String => "[err]: ",
+        };
+        writeln!(out, "{mark}{text}")?;
+        Ok(Then::Stay)
+    }
+
     /// How long this client may be silent.
     pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.socket.set_read_timeout(Some(timeout))?;
@@ -60,7 +83,7 @@ impl Session<'_> {
 
 /// Serves a client until it ends, breaks the rules or is silent for too long.
 pub(super) fn serve(socket: &Socket, level: Level, site: &Site) {
-    let mut session = Session { site, level, mode: Mode::OneShot, socket };
+    let mut session = Session { site, level, mode: Mode::OneShot, severity: Severity::None, socket };
     let mut out = BufWriter::with_capacity(STEP_BYTES, socket);
     let ended = session.run(socket, &mut out).and_then(|()| out.flush());
     // What a broken client has not taken is not offered again.
@@ -79,6 +102,7 @@ impl Session<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read?,
             };
+            let _at_work = AtWork::new(self.site);
             line.extend_from_slice(&piece[..read]);
             let mut answered = false;
             while let Some(end) = line.iter().position(|&byte| byte == b'\n') {
@@ -86,7 +110,7 @@ impl Session<'_> {
                 if end > LINE_BYTES {
                     return self.too_long(&mut input, out);
                 }
-                let Then::Stay = self.line(&line[..end], out)? else { return Ok(()) };
+                let Then::Stay = self.line(&line[..end], out)? else { return out.flush() };
                 line = rest;
                 answered = true;
             }
@@ -95,7 +119,7 @@ impl Session<'_> {
                 if !line.is_empty() {
                     self.line(&line, out)?;
                 }
-                return Ok(());
+                return out.flush();
             }
             if line.len() > LINE_BYTES {
                 return self.too_long(&mut input, out);
@@ -163,6 +187,8 @@ fn words(command: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -176,5 +202,21 @@ mod tests {
         assert_eq!(split(""), [Vec::<String>::new()]);
         assert_eq!(split("quit;"), [vec!["quit"], vec![]]);
         assert_eq!(split("a\\"), [vec!["a"]]);
+    }
+
+    proptest! {
+        /// What was escaped word by word comes out again, whatever it is.
+        #[test]
+        fn escaped_words_are_one_command(given in proptest::collection::vec("[^\n]{1,20}", 1..5)) {
+            let escaped = given.iter().map(|word| word.chars().flat_map(|one| ['\\', one]).collect::<String>());
+            let line = escaped.collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(commands(&line).map(words).collect::<Vec<_>>(), [given]);
+        }
+
+        #[test]
+        fn no_line_is_too_odd(line in "\\PC{0,200}") {
+            let longest = commands(&line).flat_map(words).map(|word| word.len()).max().unwrap_or(0);
+            prop_assert!(longest <= line.len());
+        }
     }
 }

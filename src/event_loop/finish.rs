@@ -224,7 +224,7 @@ fn record_line(slot: &Slot, reason: &CloseReason, stats: &Stats, now: Instant, l
 }
 
 /// The client's address: what a PROXY header announced, else the socket's.
-fn client(slot: &Slot) -> ClientAddress {
+pub(super) fn client(slot: &Slot) -> ClientAddress {
     let announced = slot.connection.received().and_then(|received| match received.source {
         Some(Endpoint::Inet(address)) => Some(address),
         _ => None,

@@ -6,6 +6,7 @@
 
 mod accept;
 mod finish;
+mod inspect;
 mod listener;
 mod slots;
 mod stream;
@@ -23,8 +24,10 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::{Events, Poll, Token, Waker};
 
 use self::accept::ACCEPT_PAUSE;
+pub use self::inspect::{Page, Seen};
 use self::listener::Listener;
-use self::slots::{Key, Slot, Slots};
+pub use self::slots::Key;
+use self::slots::{Slot, Slots};
 use self::stream::Sockets;
 use crate::log::Queue;
 use crate::material::ListenerKey;
@@ -55,6 +58,22 @@ pub enum Command {
         opened: Vec<(ListenerKey, OwnedFd)>,
         /// Told when it is done, the queues of removed listeners taken in.
         done: mpsc::Sender<()>,
+    },
+    /// Tell of connections.
+    Page {
+        /// Where the page begins; 0: the first.
+        from: u32,
+        /// Just the connection with this id.
+        only: Option<u128>,
+        /// Gets the page.
+        answer: mpsc::Sender<Page>,
+    },
+    /// End these connections.
+    Kill {
+        /// As they stood on a page.
+        keys: Vec<Key>,
+        /// Gets how many were still there.
+        answer: mpsc::Sender<usize>,
     },
     /// Accept no more, finish what runs, end.
     Drain {
@@ -404,6 +423,13 @@ impl Loop {
                     self.adopt(snapshot, opened);
                     // The worker may have stopped waiting.
                     let _ = done.send(());
+                }
+                // Whoever has asked may not wait any longer.
+                Command::Page { from, only, answer } => {
+                    let _ = answer.send(self.page(from, only));
+                }
+                Command::Kill { keys, answer } => {
+                    let _ = answer.send(self.kill(&keys));
                 }
                 Command::Drain { deadline } => {
                     self.close_listeners(|_| true);

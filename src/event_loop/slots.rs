@@ -50,7 +50,7 @@ impl Slot {
 
 /// A place in [`Slots`], and its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub struct Key {
     index: u32,
     generation: u32,
 }
@@ -139,7 +139,15 @@ impl Slots {
 
     /// Every connection's key.
     pub(super) fn keys(&self) -> Vec<Key> {
-        let occupied = self.places.iter().zip(0..).filter(|(place, _)| place.slot.is_some());
-        occupied.map(|(place, index)| Key { index, generation: place.generation }).collect()
+        self.keys_from(0, self.places.len()).0
+    }
+
+    /// The keys in `count` places from the given one on, and the place behind them, if there is one.
+    pub(super) fn keys_from(&self, from: u32, count: usize) -> (Vec<Key>, Option<u32>) {
+        let from = (from as usize).min(self.places.len());
+        let end = from.saturating_add(count).min(self.places.len());
+        let places = self.places[from..end].iter().zip(from as u32..).filter(|(place, _)| place.slot.is_some());
+        let keys = places.map(|(place, index)| Key { index, generation: place.generation }).collect();
+        (keys, (end < self.places.len()).then_some(end as u32))
     }
 }

@@ -1,7 +1,7 @@
 //! The traffic lines, in HAProxy's words and order (HAProxy manual, 8.2), so that what reads HAProxy's log reads ours.
 //! Everything here is a plain value: no socket, no clock, no event loop.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -21,13 +21,13 @@ pub enum ClientAddress {
     },
 }
 
-impl ClientAddress {
-    fn push(self, out: &mut String) {
-        // IPv6 without brackets, as HAProxy does.
-        let _ = match self {
-            Self::Inet(address) => write!(out, "{}:{}", address.ip(), address.port()),
-            Self::Unix { listener } => write!(out, "unix:{listener}"),
-        };
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // IPv6 without brackets, as HAProxy does.
+            Self::Inet(address) => write!(f, "{}:{}", address.ip(), address.port()),
+            Self::Unix { listener } => write!(f, "unix:{listener}"),
+        }
     }
 }
 
@@ -116,12 +116,12 @@ impl ConnectLine<'_> {
         out.push_str("Connect ");
         if let (ClientAddress::Inet(_), Some(local)) = (self.client, self.local) {
             out.push_str("from ");
-            self.client.push(out);
+            let _ = write!(out, "{}", self.client);
             out.push_str(" to ");
-            ClientAddress::Inet(local).push(out);
+            let _ = write!(out, "{}", ClientAddress::Inet(local));
         } else {
             out.push_str("to ");
-            self.client.push(out);
+            let _ = write!(out, "{}", self.client);
         }
         let _ = write!(out, " ({}/TCP)", self.frontend);
     }
@@ -258,7 +258,7 @@ impl FailureRecord<'_> {
 }
 
 fn push_start(out: &mut String, client: ClientAddress, accepted_at: SystemTime) {
-    client.push(out);
+    let _ = write!(out, "{client}");
     out.push_str(" [");
     Local::new(accepted_at).push_accept_date(out);
     out.push_str("] ");

@@ -29,6 +29,13 @@ pub fn stamp(at: SystemTime) -> String {
     format!("{} {:02}:{:02}:{:02}", c.date(), c.hour(), c.minute(), c.second())
 }
 
+/// HAProxy's `%t` in the system's zone: `22/Nov/2026:08:18:05.235`.
+pub fn accept_date(at: SystemTime) -> String {
+    let mut date = String::new();
+    Local::new(at).push_accept_date(&mut date);
+    date
+}
+
 /// A moment on the wall clock.
 pub(super) struct Local {
     civil: DateTime,

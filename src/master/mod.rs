@@ -15,6 +15,7 @@ mod notify;
 mod offer;
 mod service;
 mod signals;
+mod waiting;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -34,6 +34,7 @@ use super::logging::Logging;
 use super::notify::Notify;
 use super::offer::{Candidate, Configuration};
 use super::signals::{Signal, Signals};
+use super::waiting::Waiting;
 use crate::ipc::{History, ToWorker};
 use crate::sys::{Inherited, reason};
 
@@ -71,6 +72,8 @@ pub(super) struct Service {
     /// What comes when nothing else is going on.
     wish: Option<Wish>,
     refresh: Refresh,
+    /// Who waits for the outcome.
+    waiting: Waiting,
     draining: Option<Draining>,
     /// It has served, in this program or in the one that executed it. From then on no error ends it.
     is_up: bool,
@@ -111,6 +114,7 @@ impl Service {
             rehearsal: None,
             wish: None,
             refresh: Refresh::default(),
+            waiting: Waiting::default(),
             draining: None,
             is_up: false,
             promise: Some(promise),

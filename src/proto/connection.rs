@@ -197,6 +197,8 @@ pub struct Connection {
     records: usize,
     id: u128,
     session: Option<Box<TlsSession>>,
+    /// Kept so that the client can be found by it; what else is told about it is derived.
+    certificate: Option<Box<[u8]>>,
     received: Option<Box<Received>>,
     outcome: Option<CloseReason>,
     report: Report,
@@ -231,6 +233,7 @@ impl Connection {
             records: 0,
             id,
             session: None,
+            certificate: None,
             received: None,
             outcome: None,
             report: Report {
@@ -259,6 +262,34 @@ impl Connection {
         if self.is_handshaking() && self.policy.is_some() {
             self.policy = Some(Arc::clone(policy));
         }
+    }
+
+    /// PP2_TYPE_UNIQUE_ID.
+    pub fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// What it is about, in a word.
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::ProxyHeader => "proxy-header",
+            Phase::Greeting { .. } => "client-hello",
+            Phase::Handshake => "handshake",
+            Phase::Dialling { .. } => "connect",
+            Phase::Relay => "relay",
+            Phase::Closing { .. } => "closing",
+            Phase::Closed => "closed",
+        }
+    }
+
+    /// Bytes that wait for the server, and for the client.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.to_backend.pending(), self.to_client.pending())
+    }
+
+    /// The client's certificate (DER), if it was verified and the client let in by it.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// What was negotiated.

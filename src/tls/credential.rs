@@ -93,6 +93,11 @@ impl Credential {
         }
     }
 
+    /// The certificates, leaf first.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
     /// Its key.
     pub(super) fn key(&self) -> &Arc<dyn SigningKey> {
         &self.certified.key

@@ -42,6 +42,7 @@ mod der;
 pub mod engine;
 mod exceptions;
 pub mod identity;
+pub mod inventory;
 mod names;
 mod ocsp;
 mod overview;

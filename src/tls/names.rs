@@ -80,6 +80,11 @@ impl Candidates {
         self.ec.or(self.rsa).or(self.other)
     }
 
+    /// Those that there are.
+    fn all(self) -> impl Iterator<Item = usize> {
+        [self.ec, self.rsa, self.other].into_iter().flatten()
+    }
+
     /// Each kind from `self`, else from `fallback`.
     fn or(self, fallback: Self) -> Self {
         Self { ec: self.ec.or(fallback.ec), rsa: self.rsa.or(fallback.rsa), other: self.other.or(fallback.other) }
@@ -179,6 +184,27 @@ impl SniTable {
     /// All certificates in the order of the configuration.
     pub(super) fn credentials(&self) -> &[Arc<Credential>] {
         &self.credentials
+    }
+
+    /// Every name in order, with each certificate that may be chosen for it and the names that are excluded from a wildcard;
+    /// `*` stands for clients that ask for another name or none.
+    pub(super) fn listed(&self) -> Vec<(String, &Credential, &[String])> {
+        let mut listed: Vec<(String, usize)> = Vec::new();
+        for (name, candidates) in &self.exact {
+            listed.extend(candidates.all().map(|index| (name.to_string(), index)));
+        }
+        for (parent, indices) in &self.wildcard {
+            listed.extend(indices.iter().map(|index| (format!("*{parent}"), *index)));
+        }
+        if self.policy != SniPolicy::Strict {
+            listed.extend(self.default.all().map(|index| ("*".to_owned(), index)));
+        }
+        listed.sort();
+        let row = |(name, index): (String, usize)| {
+            let excluded = if name.starts_with('*') { &self.excluded[index][..] } else { &[] };
+            (name, &*self.credentials[index], excluded)
+        };
+        listed.into_iter().map(row).collect()
     }
 
     /// The certificate for this client. `None`: the policy has no default for it, or there is no certificate at all; alert

@@ -94,6 +94,16 @@ impl TlsPolicy {
         store.remember(self.names.credentials());
     }
 
+    /// Certificates by name.
+    pub(super) fn names(&self) -> &SniTable {
+        &self.names
+    }
+
+    /// Whom the settings believe about clients.
+    pub(super) fn trusts(&self) -> impl Iterator<Item = &Trust> {
+        self.entries.iter().filter_map(|entry| entry.client.verifier()).map(|verifier| verifier.trust())
+    }
+
     /// Every file that ends on a day, and that day. A file of several stands there several times.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry<'_>> {
         let certificates = self.names.credentials().iter().map(|credential| Expiry {

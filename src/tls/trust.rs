@@ -17,6 +17,7 @@ use x509_parser::time::ASN1Time;
 
 use super::credential::{parse_pem, unreadable};
 use super::der::{EXPLICIT_0, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, element, is_signed_by};
+use super::inventory::{Authority, RevocationList, openssl_time};
 use super::policy::{Expiring, Expiry};
 use super::x509::{self, Certificate};
 use crate::conf::diagnostic::Diagnostic;
@@ -63,6 +64,8 @@ struct Crl {
     scope: Option<Vec<u8>>,
     this_update: UnixTime,
     next_update: UnixTime,
+    /// Certificates that it names.
+    revoked: usize,
 }
 
 impl Trust {
@@ -277,6 +280,22 @@ impl Trust {
         });
         let crl_file = self.crl_file.as_deref().unwrap_or(Path::new(""));
         cas.chain(self.crls.iter().map(move |crl| Expiry { of: Expiring::Crl, path: crl_file, at: crl.next_update }))
+    }
+
+    /// The CAs.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = Authority<'_>> {
+        self.anchors.iter().map(|anchor| Authority { path: &anchor.path, der: &anchor.der })
+    }
+
+    /// The revocation lists.
+    pub(super) fn revocation_lists(&self) -> impl Iterator<Item = RevocationList<'_>> {
+        let path = self.crl_file.as_deref().unwrap_or(Path::new(""));
+        self.crls.iter().map(move |crl| RevocationList {
+            path,
+            issuer: &crl.issuer,
+            validity: (openssl_time(crl.this_update), openssl_time(crl.next_update)),
+            revoked: crl.revoked,
+        })
     }
 
     /// Lines for the log.
@@ -506,7 +525,10 @@ impl Crl {
         let (issuer, times) = element(after, SEQUENCE)?;
         let (times, this_update) = ASN1Time::from_der(times).ok()?;
         let (mut tail, next_update) = ASN1Time::from_der(times).ok()?;
-        if let Some((_revoked, after)) = element(tail, SEQUENCE) {
+        let mut revoked = 0;
+        if let Some((entries, after)) = element(tail, SEQUENCE) {
+            revoked =
+                std::iter::successors(element(entries.content, SEQUENCE), |(_, rest)| element(rest, SEQUENCE)).count();
             tail = after;
         }
         let scope = match element(tail, EXPLICIT_0) {
@@ -517,7 +539,7 @@ impl Crl {
         let issuer = x509::printed_raw_name(&raw_issuer);
         let (this_update, next_update) = (x509::unix_time(this_update), x509::unix_time(next_update));
         let digest = x509::sha256(&der);
-        complete.then_some(Self { der, digest, raw_issuer, issuer, scope, this_update, next_update })
+        complete.then_some(Self { der, digest, raw_issuer, issuer, scope, this_update, next_update, revoked })
     }
 }
 

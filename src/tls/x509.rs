@@ -218,6 +218,26 @@ impl<'a> Certificate<'a> {
         self.der
     }
 
+    /// The alternative names for a message, in OpenSSL's words: `DNS:a.example, IP Address:192.0.2.1`; escaped.
+    pub(super) fn printed_alternatives(&self) -> String {
+        let names = self.extension("2.5.29.17").and_then(|value| SubjectAlternativeName::from_der(value).ok());
+        let Some((_, names)) = names else {
+            return String::new();
+        };
+        let printed = names.general_names.iter().map(|name| match name {
+            GeneralName::DNSName(name) => format!("DNS:{name}"),
+            GeneralName::RFC822Name(name) => format!("email:{name}"),
+            GeneralName::URI(name) => format!("URI:{name}"),
+            GeneralName::IPAddress([a, b, c, d]) => format!("IP Address:{}", std::net::Ipv4Addr::new(*a, *b, *c, *d)),
+            GeneralName::IPAddress(bytes) => match <[u8; 16]>::try_from(*bytes) {
+                Ok(address) => format!("IP Address:{}", std::net::Ipv6Addr::from(address)),
+                Err(_) => "IP Address:<invalid>".to_owned(),
+            },
+            _ => "othername:<unsupported>".to_owned(),
+        });
+        escape(printed.collect::<Vec<_>>().join(", ").as_bytes(), PRINTED_ALTERNATIVES_MAX)
+    }
+
     pub(super) fn raw_subject(&self) -> &'a [u8] {
         self.x509.tbs_certificate.subject.as_raw()
     }
@@ -250,6 +270,8 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// Most of the alternative names in a message, in bytes.
+const PRINTED_ALTERNATIVES_MAX: usize = 8192;
 /// Longest name in a message, in bytes.
 const PRINTED_NAME_MAX: usize = 256;
 
@@ -305,7 +327,8 @@ pub(super) fn unix_time(time: ASN1Time) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash

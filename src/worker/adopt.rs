@@ -55,7 +55,7 @@ impl Worker {
                 ToMaster::Adopted { generation, report, certificates }
             }
         };
-        self.send(&answer)
+        self.outbox.send(&answer)
     }
 
     fn prepare(&mut self, adopt: &Adopt, descriptors: Vec<OwnedFd>) -> Result<Prepared, Vec<ReportLine>> {
@@ -121,7 +121,8 @@ impl Worker {
             started: SystemTime::now() - self.started.elapsed(),
             ending: self.ending.clone(),
         };
-        self.control = Some(Control::start(self.stats.clone(), loops.clone(), sources, snapshot.clone())?);
+        self.control =
+            Some(Control::start(self.stats.clone(), loops.clone(), sources, snapshot.clone(), self.outbox.clone())?);
         self.loops = loops;
         self.logging = Some((queue, writer));
         Ok(())

@@ -15,6 +15,8 @@ use crate::ipc::{Incoming, ToWorker};
 
 /// How long the loops may take to close everything when told to stop now.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
+/// How long the last answers to the clients of control sockets may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How often an ending worker looks whether its loops have ended.
 const END_CHECK: Duration = Duration::from_millis(20);
 
@@ -38,6 +40,7 @@ impl Worker {
                 if let Some(control) = &self.control {
                     control.close();
                 }
+                self.hang_up();
                 log::info!(
                     "another worker takes over or the master is gone; finishing {} connections",
                     self.connections()
@@ -88,11 +91,27 @@ impl Worker {
                     let deadline = limit.map(|limit| Instant::now() + limit);
                     self.send_to_loops(|| Command::Drain { deadline });
                 }
+                Ok(Incoming::Message(ToWorker::Reloaded { request, outcome }, _)) => {
+                    self.handle_reloaded(request, outcome)
+                }
                 Ok(Incoming::Message(..) | Incoming::Nothing) => {}
-                Ok(Incoming::Closed) | Err(_) => listening = false,
+                Ok(Incoming::Closed) | Err(_) => {
+                    listening = false;
+                    self.hang_up();
+                }
             }
         }
+        if let Some(control) = &self.control {
+            control.finish(LAST_ANSWERS);
+        }
         Ok(())
+    }
+
+    /// Nobody answers to reloads any more.
+    fn hang_up(&self) {
+        if let Some(control) = &self.control {
+            control.hang_up();
+        }
     }
 }
 

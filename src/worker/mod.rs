@@ -24,7 +24,7 @@ use self::watchdog::Pulse;
 use crate::conf::model::Chroot;
 use crate::control::Control;
 use crate::event_loop::Handle;
-use crate::ipc::{Channel, Incoming, Start, ToMaster, ToWorker};
+use crate::ipc::{Channel, Incoming, Outbox, Outcome, Start, ToMaster, ToWorker};
 use crate::log::{Queue, Writer, logger, time};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -57,7 +57,10 @@ pub fn run() -> ExitCode {
 }
 
 struct Worker {
+    /// What the master says.
     channel: Channel,
+    /// What it is told, by the clients of control sockets too.
+    outbox: Outbox,
     /// Its process; it keeps its number when it is upgraded.
     master: Pid,
     loop_count: u16,
@@ -105,7 +108,8 @@ impl Worker {
         time::init();
         let usage = Arc::new(Usage::open());
         let sandbox = confine(Ids { uid, gid }, chroot.as_ref())?;
-        let mut worker = Self {
+        let worker = Self {
+            outbox: Outbox::of(&channel)?,
             channel,
             master,
             loop_count: loops,
@@ -123,13 +127,8 @@ impl Worker {
             hard_stop_after: None,
             pulse,
         };
-        worker.send(&ToMaster::Started { sandbox })?;
+        worker.outbox.send(&ToMaster::Started { sandbox })?;
         Ok(worker)
-    }
-
-    fn send(&mut self, message: &ToMaster) -> io::Result<()> {
-        self.channel.queue(message, &[])?;
-        self.channel.flush().map(drop)
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -170,9 +169,16 @@ impl Worker {
                     keys.into_iter().zip(descriptors).for_each(|(key, descriptor)| queue.inherit(key, descriptor));
                 }
             }
+            ToWorker::Reloaded { request, outcome } => self.handle_reloaded(request, outcome),
             ToWorker::Start(_) | ToWorker::Adopt(_) => return Err(io::Error::other("unexpected message")),
         }
         Ok(None)
+    }
+
+    fn handle_reloaded(&self, request: u64, outcome: Outcome) {
+        if let Some(control) = &self.control {
+            control.handle_reloaded(request, outcome);
+        }
     }
 }
 

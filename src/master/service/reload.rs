@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Service;
 use super::supervise::Seat;
+use crate::ipc::{Outcome, ToWorker};
 use crate::master::child::Offered;
 use crate::master::listeners::{self, Wanted};
 use crate::master::material::{Collected, collect};
 use crate::master::offer::{self, Candidate, Configuration};
 use crate::master::plan::{self, Plan};
-use crate::master::{listener_name, logging, refuse_start};
+use crate::master::{listener_name, logging, refuse_start, waiting};
 use crate::report::{self, ReportLevel, ReportLine, Summary};
 use crate::sys::limits::Raise;
 use crate::sys::privileges::Ids;
@@ -39,6 +40,24 @@ impl Service {
         self.ask(Wish::Reload);
     }
 
+    /// A client of a control socket asks, and waits.
+    pub(super) fn handle_reload_request(&mut self, request: u64) {
+        if self.draining.is_some() {
+            self.answer(&[request], &Outcome::refused("the service is stopping"));
+        } else if self.waiting.add(request) {
+            self.reload_or_upgrade();
+        } else {
+            self.answer(&[request], &Outcome::refused("too many reloads are waited for"));
+        }
+    }
+
+    /// Tells those who wait for a reload.
+    pub(super) fn answer(&mut self, requests: &[u64], outcome: &Outcome) {
+        for &request in requests {
+            self.send(&ToWorker::Reloaded { request, outcome: outcome.clone() });
+        }
+    }
+
     /// One thing at a time; what is asked for meanwhile comes afterwards, once.
     pub(super) fn ask(&mut self, wish: Wish) {
         self.wish = self.wish.max(Some(wish));
@@ -52,6 +71,9 @@ impl Service {
     pub(super) fn start_next(&mut self) {
         if self.is_changing() || self.draining.is_some() {
             return;
+        }
+        if self.wish.is_some() {
+            self.waiting.begin();
         }
         match self.wish.take() {
             None => {}
@@ -220,7 +242,7 @@ impl Service {
         self.candidate.as_ref().is_some_and(|candidate| candidate.configuration.material.generation == generation)
     }
 
-    pub(super) fn handle_adopted(&mut self, generation: u64, mut answer: Vec<ReportLine>) {
+    pub(super) fn handle_adopted(&mut self, seat: Seat, generation: u64, mut answer: Vec<ReportLine>) {
         let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
         if let Some(Candidate { mut configuration, opened }) = adopted {
             if self.is_up {
@@ -234,18 +256,30 @@ impl Service {
             }
             let (added, closed) = self.listeners.commit(&configuration.wanted, opened);
             closed.iter().filter_map(listener_name::encode).for_each(|name| self.notify.forget(&name));
-            added.iter().for_each(|key| log::info!("listening on {key}"));
-            closed.iter().for_each(|key| log::info!("no longer listening on {key}"));
+            let added = added.iter().map(|key| format!("listening on {key}"));
+            let closed = closed.iter().map(|key| format!("no longer listening on {key}"));
+            let changes: Vec<String> = added.chain(closed).collect();
+            changes.iter().for_each(|change| log::info!("{change}"));
             self.in_force = Some(configuration);
             self.history.reloads_adopted += 1;
             self.history.last_adopted = true;
             self.history.last_adopted_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.tell_history();
+            let mut lines = waiting::lines(&report);
+            lines.extend(changes);
+            lines.push(format!("generation {generation} is in force"));
+            // Those who wait are clients of the worker that is replaced. Who asks again is to meet the one that comes.
+            let at_takeover = seat == Seat::Successor;
+            let requests = self.waiting.finish();
+            self.answer(&requests, &Outcome { success: true, lines, at_takeover });
         }
         if let Some(in_force) = &self.in_force {
             self.refresh.adopt(&in_force.model, Instant::now());
         }
         log::info!("worker adopted generation {generation}");
+        if seat == Seat::Successor {
+            self.succeed();
+        }
         if let Some(promise) = self.promise.take() {
             self.come_up(promise);
         }
@@ -290,13 +324,18 @@ impl Service {
     pub(super) fn refuse(&mut self, report: &[ReportLine]) {
         report.iter().for_each(ReportLine::log);
         let (summary, generation) = (Summary::of(report), self.generation());
-        log::error!("reload refused ({summary}); generation {generation} stays in force");
+        let outcome = format!("reload refused ({summary}); generation {generation} stays in force");
+        log::error!("{outcome}");
+        let mut lines = waiting::lines(report);
+        lines.push(outcome);
         (self.candidate, self.successor) = (None, None);
         self.note_reload(Some(report));
         self.show_ready();
         self.history.reloads_refused += 1;
         self.history.last_adopted = false;
         self.tell_history();
+        let requests = self.waiting.finish();
+        self.answer(&requests, &Outcome { success: false, lines, at_takeover: false });
         self.start_next();
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{LAST_MOMENTS, Service};
-use crate::ipc::ToWorker;
+use crate::ipc::{Outcome, ToWorker};
 
 /// What is left to those who still finish when the end is asked for again.
 const HURRY: Duration = Duration::from_secs(2);
@@ -25,6 +25,8 @@ impl Service {
     pub(super) fn drain(&mut self) {
         log::info!("stopping: no new connections");
         self.listeners.close_to_clients();
+        let requests = self.waiting.give_up();
+        self.answer(&requests, &Outcome::refused("the service is stopping"));
         (self.candidate, self.collecting, self.rehearsal, self.restart_at) = (None, None, None, None);
         (self.successor, self.wish) = (None, None);
         match self.worker.take() {

@@ -152,13 +152,13 @@ impl Service {
     }
 
     fn handle_message(&mut self, seat: Seat, message: ToMaster) {
-        if self.draining.is_some() {
-            return;
-        }
+        let draining = self.draining.is_some();
         let Some(worker) = self.seat(seat).as_mut() else {
             return;
         };
         match message {
+            ToMaster::Reload { request } => self.handle_reload_request(request),
+            _ if draining => {}
             ToMaster::Started { sandbox } => {
                 worker.started = true;
                 let uid = worker.plan.as_ref().map_or(0, |plan| plan.ids.uid);
@@ -175,10 +175,7 @@ impl Service {
                 worker.offered = None;
                 worker.serving = true;
                 self.note_certificates(certificates);
-                if seat == Seat::Successor {
-                    self.succeed();
-                }
-                self.handle_adopted(generation, report);
+                self.handle_adopted(seat, generation, report);
             }
             ToMaster::Refused { generation, report } => {
                 worker.offered = None;
@@ -210,6 +207,10 @@ impl Service {
             return;
         };
         let (pid, lived) = (worker.pid(), worker.since.elapsed());
+        if seat == Seat::Worker {
+            // Its clients are gone with it.
+            self.waiting.give_up();
+        }
         if self.draining.is_some() {
             log::info!("worker {pid} {}", describe(status));
             return;

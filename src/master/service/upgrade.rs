@@ -18,6 +18,7 @@ use nix::unistd::{Pid, execve};
 
 use super::reload::Wish;
 use super::{FIRST_ANSWER, Service};
+use crate::ipc::Outcome;
 use crate::master::child::{Process, Worker, describe};
 use crate::master::daemon::PidFile;
 use crate::master::handover::{self, State};
@@ -145,6 +146,8 @@ impl Service {
     /// Becomes the new program. Returns why it did not; everything is as before then.
     fn execute(&mut self, program: &Path) -> io::Error {
         log::info!("upgrading: executing {}", program.display());
+        let lines = vec!["another program has taken over".to_owned()];
+        self.answer(&self.waiting.running(), &Outcome { success: true, lines, at_takeover: true });
         let (serving, unready): (Vec<&Worker>, Vec<&Worker>) = self.worker.iter().partition(|worker| worker.serving);
         let state = State {
             generation: self.generation(),

@@ -11,7 +11,7 @@ use crate::proto::close::{self, CloseReason, ConnectionFailure};
 use crate::proto::proxy_out::{self, Endpoint, Endpoints, Header};
 use crate::proto::route::Route;
 use crate::proto::wire::{Ready, Side, Target, Wire};
-use crate::tls::identity::Verdict;
+use crate::tls::identity::{Client, Verdict};
 
 /// First and longest pause before a unix socket whose queue is full is dialled again.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
@@ -28,6 +28,9 @@ impl Connection {
             Ok(established) => {
                 self.report.client_verify = established.verdict.client().label();
                 self.session = Some(Box::new(established.session));
+                if let Client::Verified { leaf, .. } = established.verdict.client() {
+                    self.certificate = Some(leaf.as_ref().into());
+                }
                 self.start_dialling(now, established.verdict, scratch, wire);
             }
             Err(failure) => self.refuse(now, scratch, wire, ConnectionFailure::tls(failure, &[])),
