@@ -213,6 +213,8 @@ struct Negotiation {
     ticket_refused: Option<TicketRefusal>,
     /// Set as soon as a resumed session's stored chain has been judged.
     resumed: Option<Verdict>,
+    /// How much of what is not consumed yet rustls has seen, and may have changed.
+    seen: usize,
 }
 
 /// Everything a finished handshake proved and negotiated.
@@ -262,13 +264,13 @@ impl Engine {
             first_authentication: None,
             ticket_refused: None,
             resumed: None,
+            seen: 0,
         });
         // For a second try: rustls decrypts and joins in place.
         let original = input.to_vec();
         let start = output.len();
-        // Nothing that comes with a ClientHello is plaintext: early data is refused.
         let mut progress = Progress::default();
-        match negotiation.step(input, now, &mut [], output, &mut progress) {
+        match negotiation.step(input, now, output, &mut progress) {
             // The next ClientHello may bring a ticket, and could not be answered anew if that were refused.
             Ok(()) if negotiation.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
             Err(Stop::TicketRefused(_)) => negotiation.ticket_refused = Some(TicketRefusal::ClientCertificate),
@@ -278,15 +280,17 @@ impl Engine {
         output.truncate(start);
         input.copy_from_slice(&original);
         negotiation.connection = fresh(false)?;
+        negotiation.seen = 0;
         let mut progress = Progress::default();
-        negotiation.step(input, now, &mut [], output, &mut progress).map_err(Stop::into_failure)?;
+        negotiation.step(input, now, output, &mut progress).map_err(Stop::into_failure)?;
         Ok((Self(Stage::Handshake(negotiation)), progress))
     }
 
     /// Processes received records.
     ///
     /// Plaintext goes to the front of `plain`, which is as long as `input`; what must be sent to the client (handshake, tickets,
-    /// alerts) is appended to `output`, and `progress`, which starts at its default, says how far it has come.
+    /// alerts) is appended to `output`, and `progress`, which starts at its default, says how far it has come. That is the end of
+    /// the handshake at most: what is behind it is for another call, after [`Self::establish`].
     ///
     /// # Errors
     /// The connection must not be used any more. The alert is in `output`; what came before the error is in `progress`.
@@ -299,9 +303,7 @@ impl Engine {
         progress: &mut Progress,
     ) -> Result<(), Box<Failure>> {
         match &mut self.0 {
-            Stage::Handshake(negotiation) => {
-                negotiation.step(input, now, plain, output, progress).map_err(Stop::into_failure)
-            }
+            Stage::Handshake(negotiation) => negotiation.step(input, now, output, progress).map_err(Stop::into_failure),
             Stage::Traffic(traffic) => traffic.receive(input, plain, output, progress).map_err(|fault| {
                 let mut failure = Failure::of(&fault.error);
                 if let Some(alert) = fault.alert {
@@ -375,46 +377,28 @@ impl Engine {
 }
 
 impl Negotiation {
-    fn step(
-        &mut self,
-        input: &mut [u8],
-        now: Now,
-        plain: &mut [u8],
-        output: &mut Outgoing,
-        progress: &mut Progress,
-    ) -> Result<(), Stop> {
+    /// Gives rustls one record after the other, and none behind the last one of the handshake: what it had received and answered
+    /// beyond that, new keys for instance, would be lost when its keys are taken over.
+    fn step(&mut self, input: &mut [u8], now: Now, output: &mut Outgoing, progress: &mut Progress) -> Result<(), Stop> {
+        let mut end = self.seen;
         loop {
             let scope = Scope::enter(now.instant, now.unix, self.first_authentication);
-            let UnbufferedStatus { mut discard, state } =
-                self.connection.process_tls_records(&mut input[progress.consumed..]);
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut input[progress.consumed..end]);
             self.ticket_refused = scope.refused().or(self.ticket_refused);
             self.first_authentication = scope.leave();
             let mut blocked = false;
             match state {
-                Ok(ConnectionState::ReadTraffic(mut records)) => {
-                    while let Some(record) = records.next_record() {
-                        match record {
-                            Ok(record) => {
-                                discard += record.discard;
-                                let end = progress.plaintext + record.payload.len();
-                                plain[progress.plaintext..end].copy_from_slice(record.payload);
-                                progress.plaintext = end;
-                                progress.records += usize::from(!record.payload.is_empty());
-                            }
-                            Err(error) => return Err(Stop::Failed(Failure::of(&error))),
-                        }
-                    }
-                }
                 Ok(ConnectionState::EncodeTlsData(mut record)) => {
                     output.append(|space| encode(&mut record, space));
                     self.judge_resumption(now.unix)?;
                 }
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
-                Ok(ConnectionState::PeerClosed) => progress.peer_closed = true,
-                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
-                    blocked = true;
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => blocked = true,
+                Ok(_) => {
+                    let words = "data or an end before the end of the handshake";
+                    return Err(Stop::Failed(Failure::words(HandshakeFailure::Protocol, words)));
                 }
-                Ok(_) => return Err(Stop::Failed(Failure::words(HandshakeFailure::Protocol, "unexpected early data"))),
                 Err(error) => {
                     let start = output.len();
                     self.append_alert(output);
@@ -432,7 +416,13 @@ impl Negotiation {
             }
             progress.consumed += discard;
             if blocked {
-                return Ok(());
+                match traffic::end_of_record(input, end).filter(|_| self.connection.is_handshaking()) {
+                    Some(next) => end = next,
+                    None => {
+                        self.seen = end - progress.consumed;
+                        return Ok(());
+                    }
+                }
             }
         }
     }

@@ -71,7 +71,7 @@ pub enum CrtKind {
     Plain,
     /// `default-crt`: certificates that are also for clients whose name no certificate has.
     Default,
-    /// `crt-list`: a file that names certificates, for [`super::crt_list::parse`].
+    /// `crt-list`: a file that names certificates, for [`crate::conf::crt_list::parse`].
     List,
 }
 

@@ -211,6 +211,12 @@ impl Connection {
             Ok(()) => {
                 if matches!(self.phase, Phase::Handshake) {
                     self.establish(now, scratch, wire);
+                    let rest = &mut bytes[progress.consumed..];
+                    if matches!(self.phase, Phase::Dialling(_) | Phase::Relay) && !rest.is_empty() {
+                        // It came in the same read as the end of the handshake, and no event will tell of it.
+                        let new = new.min(rest.len());
+                        return progress.consumed + self.decrypt(rest, new, now, scratch, wire);
+                    }
                 }
                 if progress.peer_closed {
                     self.close_notify_came();

@@ -297,6 +297,17 @@ impl Traffic {
     }
 }
 
+/// Where the record that begins at `start` ends, if it is whole. One that says it is longer than any may be ends with the
+/// input: rustls refuses it.
+pub(super) fn end_of_record(input: &[u8], start: usize) -> Option<usize> {
+    let [.., high, low] = *input.get(start..)?.first_chunk::<HEADER>()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > RECORD_PLAINTEXT + EXPANSION_MAX {
+        return Some(input.len());
+    }
+    Some(start + HEADER + length).filter(|end| *end <= input.len())
+}
+
 /// A record as it came.
 struct Record<'a> {
     header: [u8; HEADER],

@@ -133,10 +133,51 @@ fn keys_are_renewed_when_the_client_asks() {
     assert_eq!(pair.server.plaintext.len(), 100);
 }
 
+impl Stage {
+    /// The handshake is over, and its result not taken yet.
+    fn is_finished(&self) -> bool {
+        matches!(self, Self::Handshake(negotiation) if !negotiation.connection.is_handshaking())
+    }
+}
+
 fn traffic(pair: &mut Pair) -> &mut Traffic {
     match &mut pair.server.engine().0 {
         Stage::Traffic(traffic) => traffic,
         _ => panic!("the handshake's result was taken"),
+    }
+}
+
+/// What comes in one read with the end of the handshake belongs to what follows it, new keys and the answer to them too.
+#[test]
+fn the_end_of_the_handshake_is_not_the_end_of_what_came() {
+    let world = World::new();
+    for tickets in [true, false] {
+        for chunk in [usize::MAX, 1] {
+            let browser = world.client(VERSIONS[1], None);
+            let policy = world.build(&BindTls { tickets, ..world.bind(Verify::None) });
+            let mut pair = Pair::new(&browser, &policy, world.at(0));
+            let hello = sent_by(&mut pair.client);
+            pair.server.read(&hello, pair.now).unwrap();
+            let answer = pair.server.take_output();
+            pair.deliver(&answer);
+            pair.client.refresh_traffic_keys().unwrap();
+            std::io::Write::write_all(&mut pair.client.writer(), b"at once").unwrap();
+            pair.client.send_close_notify();
+            let wire = sent_by(&mut pair.client);
+            for piece in wire.chunks(chunk.min(wire.len())) {
+                pair.server.read(piece, pair.now).unwrap();
+                if pair.server.engine().0.is_finished() {
+                    pair.establish().unwrap();
+                    pair.server.read(&[], pair.now).unwrap();
+                }
+            }
+            assert_eq!(pair.server.plaintext, b"at once");
+            assert!(pair.server.peer_closed);
+            let sent = pair.server.encrypt(b"answer");
+            pair.deliver(&sent);
+            pair.client_result.clone().unwrap();
+            assert_eq!(pair.client_plaintext(), b"answer");
+        }
     }
 }
 
