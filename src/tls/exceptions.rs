@@ -151,13 +151,13 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Exceptions {
     tolerance: Tolerance,
-    /// Those of [`Trust::anchors`] in the same order; none if nothing is let pass.
+    /// [`Trust::signers`] in the same order; none if nothing is let pass.
     anchors: Vec<TrustAnchor<'static>>,
 }
 
 impl Exceptions {
     pub(super) fn new(tolerance: Tolerance, trust: &Trust) -> Self {
-        let wanted = trust.anchors().iter().filter(|_| !tolerance.is_empty());
+        let wanted = trust.signers().filter(|_| !tolerance.is_empty());
         // `Trust` has tried them before.
         let anchors = wanted.map(|anchor| anchor_from_trusted_cert(&anchor.der).map(|anchor| anchor.to_owned()));
         Self { tolerance, anchors: anchors.collect::<Result<_, _>>().unwrap_or_default() }
@@ -216,7 +216,7 @@ impl Exceptions {
             end_entity.verify_for_usage(algorithms, &self.anchors, intermediates, time, usage, None, None).ok()?;
         let number = self.anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()))?;
         let between: Vec<CertificateDer<'_>> = path.intermediate_certificates().map(|one| one.der()).collect();
-        let path = std::iter::once(leaf).chain(&between).chain([&trust.anchors()[number].der]);
+        let path = std::iter::once(leaf).chain(&between).chain([&trust.signers().nth(number)?.der]);
         let certificates: Option<Vec<_>> = path.map(|der| Certificate::parse(der)).collect();
         Some(Path(certificates?).faults(trust, now))
     }

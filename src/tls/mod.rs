@@ -31,6 +31,7 @@
 //! | W232 | a CA certificate has expired |
 //! | W233 | CRLs in `ca-file` |
 //! | W234 | too many CA names to send |
+//! | W235 | a certificate of `ca-file` that is neither a CA nor self-signed |
 //! | W240 | a CA has no CRL |
 //! | W241 | a CRL expires within 24 hours |
 //! | N240 | an older CRL of the same CA is not used |

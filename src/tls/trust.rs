@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{DistinguishedName, RootCertStore};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
+};
+use webpki::EndEntityCert;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
@@ -40,7 +44,7 @@ pub(super) struct Trust {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// A CA certificate of `ca-file` or `ca-verify-file`.
+/// A certificate of `ca-file` or `ca-verify-file`: a CA, or a client's own self-signed one.
 #[derive(Debug)]
 pub(super) struct Anchor {
     pub der: CertificateDer<'static>,
@@ -48,6 +52,9 @@ pub(super) struct Anchor {
     pub raw_subject: Vec<u8>,
     subject: String,
     not_after: UnixTime,
+    /// Without it, a certificate of the file stands for itself alone: webpki would believe whatever its key has signed.
+    may_sign: bool,
+    is_self_issued: bool,
     /// Clients are told its name.
     hinted: bool,
     /// One of the CRLs is signed by it.
@@ -107,15 +114,23 @@ impl Trust {
         let mut diagnostics = Vec::new();
         for anchor in &self.anchors {
             let (subject, path) = (&anchor.subject, anchor.path.display());
+            let kind = anchor.kind();
+            if !anchor.may_sign && !anchor.is_self_issued {
+                let message = format!("the certificate \"{subject}\" in '{path}' is neither a CA nor self-signed");
+                diagnostics.push(Diagnostic::warning("W235", ca_at, message).note("it lets nobody in"));
+                continue;
+            }
             if anchor.not_after < now {
                 let date = x509::date(anchor.not_after);
-                let message = format!("the CA \"{subject}\" in '{path}' has expired on {date}");
-                diagnostics
-                    .push(Diagnostic::warning("W232", ca_at, message).note("certificates that it issued are refused"));
+                let message = format!("the {kind} \"{subject}\" in '{path}' has expired on {date}");
+                let note =
+                    if anchor.may_sign { "certificates that it issued are refused" } else { "its owner is refused" };
+                diagnostics.push(Diagnostic::warning("W232", ca_at, message).note(note));
             }
             if self.crl_file.is_some() && !anchor.has_crl {
-                let message = format!("no CRL for the CA \"{subject}\" of '{path}' in '{}'", self.crl_path());
-                let note = "with 'crl-file', certificates that it issued are refused: revocation cannot be checked";
+                let message = format!("no CRL for the {kind} \"{subject}\" of '{path}' in '{}'", self.crl_path());
+                let whom = if anchor.may_sign { "certificates that it issued are" } else { "its owner is" };
+                let note = format!("with 'crl-file', {whom} refused: revocation cannot be checked");
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
         }
@@ -159,9 +174,14 @@ impl Trust {
         (length <= HINTS_MAX).then_some(names)
     }
 
-    /// The CAs, in the order of the files.
+    /// The certificates, in the order of the files.
     pub(super) fn anchors(&self) -> &[Anchor] {
         &self.anchors
+    }
+
+    /// Those of them that may sign others, in the same order: what a path may end in.
+    pub(super) fn signers(&self) -> impl Iterator<Item = &Anchor> {
+        self.anchors.iter().filter(|anchor| anchor.may_sign)
     }
 
     /// Is it self-signed, by its names, and not in the files?
@@ -212,12 +232,12 @@ impl Trust {
     /// anchors. A name decides, unless `ca-file` has another CA of that name that has not expired: then the signature.
     pub(super) fn expired_issuer(&self, chain: &[&CertificateDer<'_>], now: UnixTime) -> Option<&str> {
         let is_expired = |anchor: &Anchor| anchor.not_after < now;
-        if !self.anchors.iter().any(is_expired) {
+        if !self.signers().any(is_expired) {
             return None;
         }
         chain.iter().find_map(|der| {
             let certificate = Certificate::parse(der)?;
-            let named = self.anchors.iter().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
+            let named = self.signers().filter(|anchor| anchor.raw_subject == certificate.raw_issuer());
             let (expired, valid): (Vec<_>, Vec<_>) = named.partition(|anchor| is_expired(anchor));
             let has_signed = |anchor: &&Anchor| {
                 let key = Certificate::parse(&anchor.der).map(|ca| ca.key().raw.to_vec());
@@ -242,13 +262,17 @@ impl Trust {
         at: &Location,
         now: UnixTime,
     ) -> Result<Arc<dyn ClientCertVerifier>, Box<Diagnostic>> {
+        let is_live = |anchor: &&Anchor| anchor.not_after >= now;
+        if self.anchors.iter().filter(is_live).count() == 0 {
+            return Err(Box::new(Diagnostic::error("E231", at, "every CA in 'ca-file' has expired")));
+        }
         let mut roots = RootCertStore::empty();
-        for anchor in self.anchors.iter().filter(|anchor| anchor.not_after >= now) {
+        for anchor in self.signers().filter(is_live) {
             // A failure was reported by `load_anchors` before.
             let _ = roots.add(anchor.der.clone());
         }
         if roots.is_empty() {
-            return Err(Box::new(Diagnostic::error("E231", at, "every CA in 'ca-file' has expired")));
+            return Ok(Arc::new(NoRoots { hints: self.hints().unwrap_or_default(), algorithms: self.algorithms }));
         }
         let roots = Arc::new(roots);
         let all: Vec<_> = self.crls.iter().map(|crl| crl.der.clone()).collect();
@@ -321,6 +345,62 @@ impl Trust {
         all.extend(anchors.concat());
         all.extend(crls.concat());
         x509::sha256(&all)
+    }
+}
+
+impl Anchor {
+    /// For messages.
+    fn kind(&self) -> &'static str {
+        if self.may_sign { "CA" } else { "self-signed certificate" }
+    }
+}
+
+/// What stands in for webpki, which will not work without a root: nobody is known to it.
+#[derive(Debug)]
+struct NoRoots {
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for NoRoots {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let error = match EndEntityCert::try_from(end_entity) {
+            Ok(_) => CertificateError::UnknownIssuer,
+            Err(error @ webpki::Error::UnsupportedCertVersion) => CertificateError::Other(OtherError(Arc::new(error))),
+            Err(_) => CertificateError::BadEncoding,
+        };
+        Err(Error::InvalidCertificate(error))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -400,14 +480,21 @@ fn add_anchors(
         }
         let parsed = Certificate::parse(&der).map(|certificate| {
             let (_, not_after) = certificate.validity();
-            (certificate.raw_subject().to_vec(), certificate.printed_subject(), not_after)
+            Anchor {
+                der: der.clone(),
+                path: path.to_owned(),
+                raw_subject: certificate.raw_subject().to_vec(),
+                subject: certificate.printed_subject(),
+                not_after,
+                may_sign: certificate.may_sign_certificates(),
+                is_self_issued: certificate.is_self_issued(),
+                hinted,
+                has_crl: false,
+            }
         });
         // The store is the judge of what can anchor; one certificate costs nothing.
         match parsed.filter(|_| RootCertStore::empty().add(der.clone()).is_ok()) {
-            Some((raw_subject, subject, not_after)) => {
-                let path = path.to_owned();
-                anchors.push(Anchor { der, path, raw_subject, subject, not_after, hinted, has_crl: false });
-            }
+            Some(anchor) => anchors.push(anchor),
             None => {
                 let message = format!("certificate {} in '{}' is damaged or cannot be a CA", index + 1, path.display());
                 diagnostics.push(Diagnostic::error("E231", at, message));

@@ -109,6 +109,36 @@ fn a_self_signed_certificate_is_let_in_if_it_is_listed() {
     backend.assert_untouched_by(bowline);
 }
 
+#[test]
+fn a_listed_certificate_that_is_no_authority_lets_in_itself_alone() {
+    let (site, backend) = (Site::new(), Scripted::start());
+    home_made(&site);
+    let settings = "[req]\ndistinguished_name=d\nx509_extensions=x\n[d]\n[x]\nbasicConstraints=critical,CA:FALSE\n";
+    site.write("req.cnf", settings);
+    site.write("client.ext", "extendedKeyUsage=clientAuth\n");
+    openssl(
+        &site,
+        "req -x509 -config req.cnf -newkey rsa:2048 -nodes -keyout alice.key -out alice.pem -days 30 -subj /CN=alice",
+    );
+    openssl(&site, "req -newkey rsa:2048 -nodes -keyout admin.key -out admin.csr -subj /CN=admin");
+    openssl(
+        &site,
+        "x509 -req -in admin.csr -CA alice.pem -CAkey alice.key -extfile client.ext -set_serial 9 -days 30 -out admin.pem",
+    );
+    let bowline = start(site, "alice.pem", "", &backend);
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert_eq!(visit(&bowline, &backend, version, "alice"), "alice");
+        refused(&bowline, version, "admin", "alert unknown ca");
+    }
+    let more = "ssl crt {dir}/server.pem ca-file {dir}/alice.pem verify optional";
+    bowline.reconfigure(&Config::new().bind("main", more).server(backend.address(), ""));
+    bowline.reload();
+    for version in ["-tls1_2", "-tls1_3"] {
+        refused(&bowline, version, "admin", "alert unknown ca");
+    }
+    backend.assert_untouched_by(bowline);
+}
+
 both_versions! {
     fn an_ignored_error_is_told_to_the_backend_also_when_the_session_is_resumed(version) {
         let backend = Scripted::start();

@@ -93,7 +93,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         ca_file,
         "Certificates that client certificates must lead to; their names are sent as a hint. '@system-ca' are those that the \
          system believes about servers. A client certificate of version 1 must be signed by one of them directly; a \
-         self-signed one must be among them.",
+         self-signed one must be among them, and one that may not sign others, by OpenSSL's rules, lets in itself alone.",
     ),
     parameter(
         "ca-verify-file",

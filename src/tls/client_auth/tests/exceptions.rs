@@ -153,6 +153,91 @@ fn a_self_signed_certificate_is_let_in_if_it_is_in_the_file() {
     assert_eq!(reason(&with_crl, &[own_ca], now()), Reason::RevocationUnknown);
 }
 
+/// A self-signed certificate as a CA, to sign with it what it may not sign.
+fn as_ca(name: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Ca {
+    Ca::root_with(name, |params| {
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.key_usages = Vec::new();
+        change(params);
+    })
+}
+
+#[test]
+fn a_self_signed_certificate_of_the_file_signs_nothing() {
+    let explicit = as_ca("alice", |_| ());
+    let silent = as_ca("alice", |params| params.is_ca = rcgen::IsCa::NoCa);
+    let wrong_usage = as_ca("alice", |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    });
+    let real = Ca::root("Root");
+    for pin in [explicit, silent, wrong_usage] {
+        let admin = [pin.client("admin", |_| ()).der];
+        let below = pin.intermediate("Issuing");
+        let deep = [below.client("admin", |_| ()).der, below.der.clone()];
+        let with_pin = [admin[0].clone(), pin.der.clone()];
+        for file in [pin.pem.clone(), format!("{}{}", pin.pem, real.pem), format!("{}{}", real.pem, pin.pem)] {
+            for verify in [Verify::Required, Verify::Optional] {
+                let listed = policy(verify, &file, None);
+                for chain in [&admin[..], &deep, &with_pin] {
+                    let (refused, alert) = refusal(&listed, chain, now());
+                    assert_eq!((refused.reason, alert), (Reason::UnknownCa, AlertDescription::UnknownCA));
+                }
+            }
+            // Nor if some errors are ignored: this is none of them.
+            let ignoring = tolerant("3,10,12,23", "3,10,12,23", &file, None);
+            let expired = [pin.client("admin", valid(-2 * DAY, -DAY)).der];
+            for chain in [&admin[..], &deep, &with_pin, &expired] {
+                assert!(matches!(reason(&ignoring, chain, now()), Reason::UnknownCa | Reason::Expired));
+            }
+        }
+        let both = policy(Verify::Required, &format!("{}{}", pin.pem, real.pem), None);
+        assert_eq!(let_in(&both, std::slice::from_ref(&pin.der), now()), None);
+        assert_eq!(let_in(&both, &[real.client("bob", |_| ()).der], now()), None);
+        let alone = policy(Verify::Required, &pin.pem, None);
+        assert_eq!(let_in(&alone, std::slice::from_ref(&pin.der), now()), None);
+        assert_eq!(reason(&alone, std::slice::from_ref(&pin.der), at_second(4000 * DAY)), Reason::Expired);
+    }
+}
+
+#[test]
+fn an_ignored_error_is_found_through_the_right_ca() {
+    let (pin, real) = (as_ca("alice", |_| ()), Ca::root("Root"));
+    let file = format!("{}{}", pin.pem, real.pem);
+    let ignoring = tolerant("10", "", &file, None);
+    assert_eq!(let_in(&ignoring, &[real.client("bob", valid(-2 * DAY, -DAY)).der], now()), Some(10));
+    // The path is the one of the CA: with its list, not with the one of the certificate in front of it.
+    let with_crl = tolerant("10", "", &file, Some(&real.crl(&[9], -DAY, 2 * DAY)));
+    assert_eq!(let_in(&with_crl, &[real.client("bob", valid(-2 * DAY, -DAY)).der], now()), Some(10));
+}
+
+#[test]
+fn who_may_sign_is_openssls_answer() {
+    // Without basicConstraints, keyUsage decides (`X509_check_ca` answers 4).
+    let by_usage = as_ca("Old", |params| {
+        params.is_ca = rcgen::IsCa::NoCa;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        // rcgen writes keyUsage only beside another extension.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    assert_eq!(
+        let_in(&policy(Verify::Required, &by_usage.pem, None), &[by_usage.client("a", |_| ()).der], now()),
+        None
+    );
+    // A root of version 1 may (3).
+    let real = Ca::root("Root");
+    let old = as_version_1(&real.der, real.key());
+    assert_eq!(let_in(&policy(Verify::Required, &pem(&old), None), &[real.client("a", |_| ()).der], now()), None);
+    // One of version 1 that is no root may not: it is neither a CA nor somebody's own.
+    let below = real.intermediate("Issuing");
+    let old = as_version_1(&below.der, real.key());
+    let listed = files([("/t/ca.pem", pem(&old))]);
+    let (policy, diagnostics) = build(Verify::Required, false, &listed);
+    assert!(diagnostics.iter().any(|one| one.code == "W235"), "{diagnostics:?}");
+    let policy = policy.unwrap().entry(0).client().clone();
+    assert_eq!(reason(&policy, &[below.client("a", |_| ()).der], now()), Reason::UnknownCa);
+}
+
 #[test]
 fn a_self_signed_certificate_must_be_meant_for_clients() {
     let ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
