@@ -338,6 +338,23 @@ impl Channel {
         }
     }
 
+    /// Reads past something that has arrived, which need not be a message of this program. Descriptors that came with it are
+    /// closed by the kernel.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub fn discard(&mut self) -> io::Result<Incoming<()>> {
+        match (&self.stream).read(&mut [0; 16 << 10]) {
+            Ok(0) => Ok(Incoming::Closed),
+            Ok(_) => Ok(Incoming::Message((), Vec::new())),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(Incoming::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Incoming::Closed),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads on until a message is complete (`Some`) or the stream ends between messages (`None`).
     fn receive_step(&mut self) -> io::Result<Option<Header>> {
         let header = match self.header {

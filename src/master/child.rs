@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::plan::Plan;
-use crate::ipc::{Channel, Start, ToWorker, WORKER_ARGUMENT};
+use crate::ipc::{Channel, Incoming, Start, ToMaster, ToWorker, WORKER_ARGUMENT};
 
 /// What a worker's libraries may want to know; everything else of the environment stays in the master.
 const ENVIRONMENT_KEPT: [&str; 3] = ["JOURNAL_STREAM", "RUST_BACKTRACE", "TZ"];
@@ -84,7 +84,8 @@ pub(super) struct Worker {
     /// Its reports, if anybody wants to hear them, non-blocking.
     pub(super) beats: Option<UnixDatagram>,
     /// What it was started as. `None`: by the program before an upgrade. Then nothing is said to it, because the two
-    /// programs may speak differently; it serves until the socket is closed.
+    /// programs may speak differently, and whatever it says asks for a reload, as nothing else is left to ask for; it serves
+    /// until the socket is closed.
     pub(super) plan: Option<Plan>,
     /// When it was started.
     pub(super) since: Instant,
@@ -159,9 +160,28 @@ impl Worker {
         self.process.pid()
     }
 
-    /// Whether there is anything to say to it or to hear from it.
+    /// Whether there may be anything to hear from it.
     pub(super) fn speaks(&self) -> bool {
-        self.plan.is_some() && self.silent.is_none()
+        self.silent.is_none()
+    }
+
+    /// What it says next. Of a worker that may speak differently only that it says something.
+    ///
+    /// # Errors
+    /// As [`Channel::poll_receive`].
+    pub(super) fn hear(&mut self) -> io::Result<Incoming<Option<ToMaster>>> {
+        if self.plan.is_none() {
+            return Ok(match self.channel.discard()? {
+                Incoming::Message((), none) => Incoming::Message(None, none),
+                Incoming::Nothing => Incoming::Nothing,
+                Incoming::Closed => Incoming::Closed,
+            });
+        }
+        Ok(match self.channel.poll_receive()? {
+            Incoming::Message(message, descriptors) => Incoming::Message(Some(message), descriptors),
+            Incoming::Nothing => Incoming::Nothing,
+            Incoming::Closed => Incoming::Closed,
+        })
     }
 
     /// Closes the socket to it. A worker of this and of any other version takes that as the word to finish its connections and
@@ -214,6 +234,25 @@ mod tests {
         }
         assert_eq!(backoff.delay_after(LIVED_WELL), Duration::ZERO);
         assert_eq!(backoff.delay_after(Duration::ZERO), BACK_OFF_FIRST);
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "the worker waits for it")]
+    fn of_a_worker_of_another_program_is_heard_only_that_it_speaks() {
+        // Before there is a socket: it is not to hold the other end, not for a moment.
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut worker = Worker::left_by_another(Process::new(Pid::from_raw(child.id() as i32)), ours);
+        assert!(worker.speaks());
+        assert!(matches!(worker.hear().unwrap(), Incoming::Nothing));
+        for said in [&[0xff; 8][..], &[1, 2, 3]] {
+            io::Write::write_all(&mut (&theirs), said).unwrap();
+            assert!(matches!(worker.hear().unwrap(), Incoming::Message(None, _)));
+            assert!(matches!(worker.hear().unwrap(), Incoming::Nothing));
+        }
+        drop(theirs);
+        assert!(matches!(worker.hear().unwrap(), Incoming::Closed));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::support::bowline::{ADOPTED, alive, program};
 use super::support::client::{Client, Ending, Version};
+use super::support::control::ask;
 use super::support::{Bowline, Config, DEADLINE, Echo, Site, Tls, eventually};
 
 const TAKES_OVER: &str = "another worker takes over";
@@ -202,6 +203,23 @@ fn a_new_program_that_cannot_serve_leaves_the_old_worker_serving_until_it_can() 
     tls.echo(b"old");
     connected(&bowline).echo(b"new");
     drop(tls);
+    eventually("the end of the old worker", DEADLINE, || !alive(worker));
+}
+
+#[test]
+fn a_reload_that_is_asked_of_the_old_worker_reaches_the_new_program() {
+    let (_echo, bowline, config) = echoing("stats socket {dir}/admin.sock");
+    let worker = bowline.worker();
+    lie(&bowline);
+    bowline.reconfigure(&config.clone().frontend_line("nonsense"));
+    let mark = bowline.log.mark();
+    bowline.signal(Signal::SIGUSR2);
+    bowline.log.wait_after(mark, &["reload refused"]);
+
+    bowline.reconfigure(&config);
+    let answer = ask(&bowline.site.path("admin.sock"), "reload");
+    assert!(answer.starts_with("Success="), "{answer}");
+    bowline.log.wait_after(mark, &["worker adopted generation 2"]);
     eventually("the end of the old worker", DEADLINE, || !alive(worker));
 }
 

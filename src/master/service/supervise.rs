@@ -14,8 +14,12 @@ use nix::sys::wait::WaitStatus;
 use super::{FIRST_ANSWER, LAST_MOMENTS, SLOW_ANSWER, Service};
 use crate::ipc::{Incoming, ToMaster, ToWorker};
 use crate::master::child::{Process, Worker, describe};
+use crate::master::plan::Plan;
 use crate::report::{Escaped, ReportLevel, ReportLine};
 use crate::sys::reason;
+
+/// Most messages that are taken from a worker before everything else has its turn.
+const MESSAGES_AT_ONCE: usize = 64;
 
 /// Which of the two workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +137,15 @@ impl Service {
         }
         // Taking a message may give the seat to somebody else.
         let pid = worker.pid();
-        while let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.pid() == pid) {
-            match worker.channel.poll_receive::<ToMaster>() {
-                Ok(Incoming::Message(message, _)) => self.handle_message(seat, message),
+        // What is left wakes the main loop again: no worker may keep it from everything else.
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.pid() == pid) else {
+                return;
+            };
+            match worker.hear() {
+                Ok(Incoming::Message(Some(message), _)) => self.handle_message(seat, message),
+                // A client of its control socket. It hears that somebody else has taken over, once that has happened.
+                Ok(Incoming::Message(None, _)) => return self.reload_or_upgrade(),
                 Ok(Incoming::Nothing) => return,
                 Ok(Incoming::Closed) => {
                     worker.silent = Some(Instant::now());
@@ -217,8 +227,8 @@ impl Service {
         }
         // Its last words, if it had any, are still in the socket.
         while worker.speaks() {
-            match worker.channel.poll_receive::<ToMaster>() {
-                Ok(Incoming::Message(ToMaster::Refused { generation, report }, _)) if !self.is_up => {
+            match worker.hear() {
+                Ok(Incoming::Message(Some(ToMaster::Refused { generation, report }), _)) if !self.is_up => {
                     return self.handle_refused(seat, generation, report);
                 }
                 Ok(Incoming::Message(..)) => {}
@@ -226,7 +236,9 @@ impl Service {
             }
         }
         log::error!("worker {pid} {} after {} s", describe(status), lived.as_secs());
-        let died_of_it = worker.offered.is_some_and(|offered| self.is_candidate(offered.generation));
+        // One that never became ready was started for the candidate if it has its plan: it would not get further the next time.
+        let died_of_it = worker.offered.is_some_and(|offered| self.is_candidate(offered.generation))
+            || (!worker.serving && self.is_plan_of_candidate(worker.plan.as_ref()));
         if seat == Seat::Successor || (died_of_it && self.is_up) {
             let text = "the worker died of the new configuration";
             self.refuse(&[ReportLine::new(ReportLevel::Error, text)]);
@@ -238,6 +250,10 @@ impl Service {
                 self.schedule_restart(lived);
             }
         }
+    }
+
+    fn is_plan_of_candidate(&self, plan: Option<&Plan>) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| plan == Some(&candidate.configuration.plan))
     }
 
     /// The workers answer those who watch the service, and see only a part of it.

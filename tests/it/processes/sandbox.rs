@@ -163,6 +163,35 @@ fn who_may_not_change_the_root_directory_is_told_what_it_takes() {
 }
 
 #[test]
+fn a_root_directory_that_a_new_worker_cannot_enter_is_refused_also_while_none_serves() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    let closed = site.folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+    let running = site.start_command(as_daemon(&site, ",+sys_chroot"));
+    // Early deaths make the next start wait long enough for a reload.
+    for wait in [100, 200, 400, 800, 1600] {
+        nix::sys::signal::kill(running.worker(), nix::sys::signal::Signal::SIGKILL).unwrap();
+        running.wait_for_line(&format!("starting another worker in {wait} ms"));
+        if wait < 1600 {
+            eventually("a worker", || (workers_of(running.master()).len() == 1).then_some(()));
+        }
+    }
+    site.configure(&format!("chroot {}", closed.display()), "");
+    running.signal(nix::sys::signal::Signal::SIGHUP);
+    running.wait_for_line("reload refused");
+    running.wait_for_line("worker adopted generation 1\n");
+    running.connect();
+    site.configure("chroot auto", "");
+    running.signal(nix::sys::signal::Signal::SIGHUP);
+    running.wait_for_line("worker adopted generation 2\n");
+    running.connect();
+}
+
+#[test]
 fn the_log_has_the_time_of_the_place_though_the_zone_is_a_file() {
     if !Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
         return;
