@@ -200,10 +200,17 @@ fn tlvs<'a>(
     let mut tlvs = Vec::with_capacity(wanted.len());
     // TLV 0xE0 says who it is, and nothing beside it says that it was not verified.
     let verified = source.der().filter(|_| matches!(header.verdict.client(), Client::Verified { .. }));
+    // So do custom ones, where `verify` is not told beside them. Where it is they are HAProxy's.
+    let is_told = wanted.iter().any(|tlv| matches!(tlv, Tlv::Ssl(_)));
+    let of_custom = if matches!(header.verdict.client(), Client::Unverified { .. }) && !is_told {
+        &source.without_certificate()
+    } else {
+        source
+    };
     let mut crc = None;
     for tlv in wanted {
         let written = match tlv {
-            Tlv::Custom { id, format } => Some(value(*id, "a custom TLV", source.format(format))?),
+            Tlv::Custom { id, format } => Some(value(*id, "a custom TLV", of_custom.format(format))?),
             Tlv::Crc32c => {
                 crc = Some(tlvs.len());
                 Some(value(Type::CRC32C, "CRC32C", &[0; 4][..])?)

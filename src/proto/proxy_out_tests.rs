@@ -451,3 +451,25 @@ fn an_ignored_error_is_told_and_the_fingerprint_is_not() {
     }
     assert_eq!(refused(&wanted, &header(None, &unverified(leaf, false))), HeaderError::Identity);
 }
+
+#[test]
+fn custom_tlvs_name_whom_nothing_verified_only_beside_the_field_that_says_so() {
+    let session = session();
+    let leaf = certificate("admin");
+    let of = |verdict: &Verdict, more: &[Tlv]| {
+        let mut wanted = vec![custom(0xe1, Fetch::SslCSDn), custom(0xe2, Fetch::SslCDer), custom(0xe3, Fetch::SslFcSni)];
+        wanted.extend_from_slice(more);
+        let (_, _, _, tlvs) = read(&encoded(&v2(&wanted), &header(Some(&session), verdict)));
+        (tlvs[0].1.clone(), tlvs[1].1.clone(), tlvs[2].1.clone())
+    };
+    let (nothing, sni) = (Vec::new(), b"gw.example.org".to_vec());
+    let named = (b"/CN=admin".to_vec(), leaf.to_vec(), sni.clone());
+    for resumed in [false, true] {
+        let ignored = unverified(leaf.clone(), resumed);
+        assert_eq!(of(&ignored, &[]), (nothing.clone(), nothing.clone(), sni.clone()));
+        assert_eq!(of(&ignored, &[Tlv::Crc32c]), (nothing.clone(), nothing.clone(), sni.clone()));
+        // HAProxy's bytes, where 'verify' is told.
+        assert_eq!(of(&ignored, &[Tlv::Ssl(vec![])]), named);
+    }
+    assert_eq!(of(&verified(leaf), &[]), named);
+}

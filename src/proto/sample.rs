@@ -59,6 +59,11 @@ impl<'a> Source<'a> {
         Self { session, leaf, parsed: OnceCell::new() }
     }
 
+    /// The same handshake, without its certificate.
+    pub fn without_certificate(&self) -> Self {
+        Self { session: self.session, leaf: None, parsed: OnceCell::new() }
+    }
+
     /// DER of the certificate.
     pub fn der(&self) -> Option<&'a [u8]> {
         self.leaf

@@ -117,7 +117,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         "Errors of the client's own certificate that do not keep it out: X509_V_ERR_CERT_HAS_EXPIRED (10), \
          X509_V_ERR_CRL_HAS_EXPIRED (12), X509_V_ERR_UNABLE_TO_GET_CRL (3), X509_V_ERR_CERT_REVOKED (23), or all, which lets in \
          whoever has any certificate. The field 'verify' of the PROXY header then tells the number, and is never 0; the \
-         fingerprint and the PEM in TLV 0xE0 are left out.",
+         fingerprint and the PEM in TLV 0xE0 are left out, and samples of the certificate in 'set-proxy-v2-tlv-fmt' are empty unless \
+         'proxy-v2-options ssl' sends that field.",
     ),
     parameter(
         "ca-ignore-err",

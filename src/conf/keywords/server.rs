@@ -109,7 +109,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             1,
             custom,
             "Adds a field of this type (0 to 255) to the version 2 header, with the value of a format: \
-             set-proxy-v2-tlv-fmt(0xE1) %[ssl_c_der,sha2(256),hex,lower]. Put \"%{+bin}o\" in front for bytes as they are. May be repeated.",
+             set-proxy-v2-tlv-fmt(0xE1) %[ssl_c_der,sha2(256),hex,lower]. Put \"%{+bin}o\" in front for bytes as they are. \
+             Of a client whose errors were ignored ('crt-ignore-err', 'ca-ignore-err') samples of the certificate are empty, unless \
+             'proxy-v2-options ssl' tells 'verify' beside them. May be repeated.",
         )
     },
     parameter(
