@@ -457,7 +457,8 @@ fn custom_tlvs_name_whom_nothing_verified_only_beside_the_field_that_says_so() {
     let session = session();
     let leaf = certificate("admin");
     let of = |verdict: &Verdict, more: &[Tlv]| {
-        let mut wanted = vec![custom(0xe1, Fetch::SslCSDn), custom(0xe2, Fetch::SslCDer), custom(0xe3, Fetch::SslFcSni)];
+        let mut wanted =
+            vec![custom(0xe1, Fetch::SslCSDn), custom(0xe2, Fetch::SslCDer), custom(0xe3, Fetch::SslFcSni)];
         wanted.extend_from_slice(more);
         let (_, _, _, tlvs) = read(&encoded(&v2(&wanted), &header(Some(&session), verdict)));
         (tlvs[0].1.clone(), tlvs[1].1.clone(), tlvs[2].1.clone())

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::ProtocolVersion;
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
 
@@ -34,6 +35,8 @@ struct State {
 
 struct Session {
     policy: [u8; 32],
+    /// A name of one version, which goes over the wire in the clear in TLS 1.2, is worth nothing in the other.
+    version: ProtocolVersion,
     first: Instant,
     value: Zeroizing<Vec<u8>>,
 }
@@ -65,6 +68,19 @@ impl State {
         self.bytes -= size(name, &session);
         Some(session)
     }
+}
+
+/// The version that rustls has written into the state of a session: behind a byte that tells whether a server name follows, and
+/// that name with a byte for its length.
+fn version(value: &[u8]) -> Option<ProtocolVersion> {
+    let rest = match value.split_first()? {
+        (0, rest) => rest,
+        (_, rest) => {
+            let (length, rest) = rest.split_first()?;
+            rest.get(usize::from(*length)..)?
+        }
+    };
+    Some(ProtocolVersion::from(u16::from_be_bytes(*rest.first_chunk()?)))
 }
 
 fn size(name: &[u8], session: &Session) -> usize {
@@ -106,10 +122,11 @@ impl CachedSessions {
         Self { cache, policy, lifetime, honoured, budget: blocks as usize * BLOCK }
     }
 
-    /// The state in `session`, if it counts now.
-    fn open(&self, session: &Session) -> Option<Vec<u8>> {
+    /// The state in `session`, if it counts now and in this version.
+    fn open(&self, session: &Session, version: ProtocolVersion) -> Option<Vec<u8>> {
         let now = Scope::now()?;
-        if session.policy != self.policy || now.saturating_duration_since(session.first) >= self.lifetime {
+        let belongs = session.policy == self.policy && session.version == version;
+        if !belongs || now.saturating_duration_since(session.first) >= self.lifetime {
             return None;
         }
         Scope::resumes(session.first);
@@ -126,7 +143,8 @@ impl StoresServerSessions for CachedSessions {
         if now.saturating_duration_since(first) >= self.lifetime {
             return false;
         }
-        self.cache.lock().put(key, Session { policy: self.policy, first, value }, self.budget)
+        let Some(version) = version(&value) else { return false };
+        self.cache.lock().put(key, Session { policy: self.policy, version, first, value }, self.budget)
     }
 
     /// TLS 1.2: a session may be resumed several times.
@@ -134,13 +152,17 @@ impl StoresServerSessions for CachedSessions {
         if !self.honoured {
             return None;
         }
-        self.cache.lock().sessions.get(key).and_then(|session| self.open(session))
+        self.cache.lock().sessions.get(key).and_then(|session| self.open(session, ProtocolVersion::TLSv1_2))
     }
 
-    /// TLS 1.3: once. A session of another policy stays where it is.
+    /// TLS 1.3: once, whoever else asks at the same time. One of another policy or version stays where it is.
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let state = self.get(key)?;
-        self.cache.lock().take(key);
+        if !self.honoured {
+            return None;
+        }
+        let mut cache = self.cache.lock();
+        let state = self.open(cache.sessions.get(key)?, ProtocolVersion::TLSv1_3)?;
+        cache.take(key);
         Some(state)
     }
 
@@ -155,9 +177,19 @@ mod tests {
     use crate::tls::test_pki::now;
 
     const LIFETIME: Duration = Duration::from_secs(300);
+    /// The beginning of a session's state, of a client that asked for no name, and for `n`.
+    const OF_12: &[u8] = &[0, 3, 3];
+    const OF_13: &[u8] = &[1, 1, b'n', 3, 4];
 
     fn sessions(cache: &Arc<SessionCache>, policy: u8, honoured: bool, blocks: u32) -> CachedSessions {
         CachedSessions::new(cache.clone(), [policy; 32], LIFETIME, honoured, blocks)
+    }
+
+    /// 100 bytes.
+    fn state(beginning: &[u8]) -> Vec<u8> {
+        let mut state = beginning.to_vec();
+        state.resize(100, 0);
+        state
     }
 
     /// Does something at this second after `start`, on a connection whose client was authenticated at the other one.
@@ -172,33 +204,65 @@ mod tests {
     fn a_session_counts_under_its_policy_and_within_its_lifetime() {
         let (cache, start) = (Arc::default(), Instant::now());
         let one = sessions(&cache, 1, true, 100);
-        assert!(at(start, 5, None, || one.put(b"id".to_vec(), b"state".to_vec())).0);
-        assert_eq!(at(start, 304, None, || one.get(b"id")), (Some(b"state".to_vec()), Some(5)));
+        assert!(at(start, 5, None, || one.put(b"id".to_vec(), OF_12.to_vec())).0);
+        assert_eq!(at(start, 304, None, || one.get(b"id")), (Some(OF_12.to_vec()), Some(5)));
         assert_eq!(at(start, 305, None, || one.get(b"id")), (None, None));
         assert_eq!(at(start, 6, None, || sessions(&cache, 2, true, 100).take(b"id")).0, None);
         assert_eq!(at(start, 6, None, || sessions(&cache, 1, false, 100).take(b"id")).0, None);
         assert_eq!(one.get(b"id"), None, "outside of a scope there is no time");
-        assert!(!one.put(b"id".to_vec(), b"state".to_vec()));
+        assert!(!one.put(b"id".to_vec(), OF_12.to_vec()));
         // What is kept for a resumed session carries the first authentication, and one that is too old is not kept.
-        assert!(at(start, 100, Some(5), || one.put(b"new".to_vec(), b"state".to_vec())).0);
+        assert!(at(start, 100, Some(5), || one.put(b"new".to_vec(), OF_13.to_vec())).0);
         assert_eq!(at(start, 101, None, || one.take(b"new")).1, Some(5));
         assert_eq!(at(start, 101, None, || one.take(b"new")).0, None, "taken");
-        assert!(!at(start, 305, Some(5), || one.put(b"late".to_vec(), b"state".to_vec())).0);
+        assert!(!at(start, 305, Some(5), || one.put(b"late".to_vec(), OF_12.to_vec())).0);
     }
 
     #[test]
     fn the_oldest_go_when_there_is_no_room() {
         let (cache, start): (Arc<SessionCache>, _) = (Arc::default(), Instant::now());
         let few = sessions(&cache, 1, true, 5);
-        let put = |name: u8| at(start, 0, None, || few.put(vec![name], vec![0; 100])).0;
+        let put = |name: u8| at(start, 0, None, || few.put(vec![name], state(OF_12))).0;
         let get = |name: u8| at(start, 0, None, || few.get(&[name])).0.is_some();
         assert!((1..=4).all(put));
         assert!(!get(1) && (2..=4).all(get), "1000 bytes are room for three");
         assert!(put(3) && !get(2) && get(3) && get(4));
-        assert!(!at(start, 0, None, || few.put(vec![9], vec![0; 2000])).0);
+        assert!(!at(start, 0, None, || few.put(vec![9], [OF_12, &[0; 2000]].concat())).0);
         assert!(get(4), "one that never fits costs nobody its place");
         let none = sessions(&cache, 1, true, 0);
-        assert!(!at(start, 0, None, || none.put(vec![1], vec![])).0);
+        assert!(!at(start, 0, None, || none.put(vec![1], OF_12.to_vec())).0);
+    }
+
+    #[test]
+    fn a_session_counts_in_its_version_only() {
+        let (cache, start) = (Arc::default(), Instant::now());
+        let sessions = sessions(&cache, 1, true, 100);
+        assert!(at(start, 0, None, || sessions.put(b"old".to_vec(), OF_12.to_vec())).0);
+        assert!(at(start, 0, None, || sessions.put(b"new".to_vec(), OF_13.to_vec())).0);
+        assert_eq!(at(start, 1, None, || sessions.take(b"old")), (None, None));
+        assert_eq!(at(start, 1, None, || sessions.get(b"new")), (None, None));
+        assert!(at(start, 1, None, || sessions.get(b"old")).0.is_some(), "nobody else has taken it");
+        assert!(at(start, 1, None, || sessions.take(b"new")).0.is_some());
+        for damaged in [&[][..], &[0], &[0, 3], &[1], &[1, 9, 3, 4]] {
+            assert!(!at(start, 0, None, || sessions.put(b"x".to_vec(), damaged.to_vec())).0);
+        }
+    }
+
+    #[test]
+    fn a_session_of_tls_13_is_taken_once() {
+        const COUNT: u32 = 3000;
+        let (cache, start): (Arc<SessionCache>, _) = (Arc::default(), Instant::now());
+        let many = sessions(&cache, 1, true, 100_000);
+        for number in 0..COUNT {
+            assert!(at(start, 0, None, || many.put(number.to_be_bytes().to_vec(), state(OF_13))).0);
+        }
+        let all =
+            || (0..COUNT).filter(|number| at(start, 1, None, || many.take(&number.to_be_bytes())).0.is_some()).count();
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, COUNT as usize);
     }
 
     #[test]
@@ -207,7 +271,7 @@ mod tests {
         let many = sessions(&cache, 1, true, 1000);
         for number in 0..1000_u32 {
             let name = number.to_be_bytes().to_vec();
-            assert!(at(start, 0, None, || many.put(name.clone(), vec![0; 100])).0);
+            assert!(at(start, 0, None, || many.put(name.clone(), state(OF_13))).0);
             assert!(at(start, 0, None, || many.take(&name)).0.is_some());
         }
         let state = cache.lock();
