@@ -14,6 +14,8 @@ use crate::metrics::http::{HEAD_BYTES, Request, Status, answer, parse};
 /// How long a client may go on sending after its answer. A socket that is closed with unread bytes in it sends a reset, which
 /// can destroy the answer on its way.
 const LINGER: Duration = Duration::from_secs(1);
+/// Shortest timeout of a read or a write.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Answers one request. The request may take as long as `patience`, however its bytes are spread, and so may the answer.
 pub(super) fn serve(socket: &Socket, site: &Site, patience: Duration) {
@@ -68,10 +70,8 @@ impl<'a> Until<'a> {
         Self { socket, end: Instant::now() + patience }
     }
 
-    /// What is left; an error when nothing is, because a timeout of 0 would mean none.
     fn left(&self) -> io::Result<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+        timeout(self.end.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -98,6 +98,29 @@ impl Write for Until<'_> {
     }
 }
 
+/// What is left as a timeout of a socket; an error when nothing is. The system counts in microseconds and takes 0 for no timeout
+/// at all, so less than [`SHORTEST`] is not asked for.
+fn timeout(left: Duration) -> io::Result<Duration> {
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left.max(SHORTEST)) }
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_moment_is_no_eternity() {
+        assert_eq!(timeout(Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(timeout(Duration::from_secs(2)).unwrap(), Duration::from_secs(2));
+        // What the system is told in whole microseconds is what holds.
+        let (socket, _peer) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        for nanoseconds in [1, 999, 1000, 999_999] {
+            socket.set_read_timeout(Some(timeout(Duration::from_nanos(nanoseconds)).unwrap())).unwrap();
+            assert!(socket.read_timeout().unwrap().is_some(), "{nanoseconds} ns would be for ever");
+        }
+    }
 }
