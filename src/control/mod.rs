@@ -100,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub struct Control {
     site: Arc<Site>,
     listeners: mpsc::Sender<Adopt>,
-    waker: UnixStream,
+    waker: Arc<UnixStream>,
 }
 
 impl Control {
@@ -129,7 +129,8 @@ impl Control {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let acceptor = Acceptor { site: site.clone(), inbox, woken, waker: waker.try_clone()?, listeners: Vec::new() };
+        let waker = Arc::new(waker);
+        let acceptor = Acceptor { site: site.clone(), inbox, woken, waker: waker.clone(), listeners: Vec::new() };
         std::thread::Builder::new().name("control".into()).spawn(move || acceptor.run())?;
         Ok(Self { site, listeners, waker })
     }
@@ -222,14 +223,15 @@ struct Acceptor {
     site: Arc<Site>,
     inbox: mpsc::Receiver<Adopt>,
     woken: UnixStream,
-    waker: UnixStream,
+    waker: Arc<UnixStream>,
     listeners: Vec<Listener>,
 }
 
 /// A place among a listener's clients; given back when dropped, however the thread ends.
 struct Place {
     clients: Arc<AtomicU32>,
-    waker: UnixStream,
+    /// Shared, because a client is counted as one descriptor when the master sees whether there are enough.
+    waker: Arc<UnixStream>,
 }
 
 impl Drop for Place {
@@ -290,9 +292,8 @@ impl Acceptor {
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(listener.admin.timeout))?;
         socket.set_write_timeout(Some(listener.admin.timeout))?;
-        let waker = self.waker.try_clone()?;
         listener.clients.fetch_add(1, Ordering::Relaxed);
-        let place = Place { clients: listener.clients.clone(), waker };
+        let place = Place { clients: listener.clients.clone(), waker: self.waker.clone() };
         let (site, Admin { purpose, timeout, .. }) = (self.site.clone(), listener.admin.clone());
         let serve = move || {
             let _place = place;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
+use crate::support::bowline::descriptors;
 use crate::support::control::{ask, connect, exchange};
 use crate::support::{Bowline, Config, DEADLINE, Echo, Site, eventually, serve};
 
@@ -236,6 +237,19 @@ fn clients_beyond_the_limit_wait_and_silent_ones_go() {
     for stream in silent {
         assert_eq!(exchange_end(stream), "");
     }
+}
+
+#[test]
+fn a_client_is_one_descriptor() {
+    let echo = Echo::start();
+    let bowline = serve(&config(&echo, SOCKET));
+    let before = descriptors(bowline.worker());
+    let clients: Vec<UnixStream> = (0..5).map(|_| connect(&bowline.site.path("admin.sock"))).collect();
+    for mut client in &clients {
+        client.write_all(b"prompt i\n").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    assert_eq!(descriptors(bowline.worker()), before + clients.len(), "the master counts with as many");
 }
 
 #[test]
