@@ -24,7 +24,8 @@ const USAGE: &str = "\
 Usage: bowline ctl [-s SOCKET] [-t SECONDS] COMMAND [ARGUMENT]...
 
 Gives a command to the running service and prints the answer. The exit code is
-1 if the service cannot be reached or says that it could not be done.
+1 if the service cannot be reached, says that it could not be done, or breaks
+off its answer.
 
   -s SOCKET    a path, or an address with a port; without it, the first of
                /run/bowline/master.sock and /run/bowline/admin.sock
@@ -52,7 +53,9 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
         let talk = talk(stream, &asked.line, &mut io::stdout().lock(), &mut io::stderr().lock());
         talk.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => "no answer in time; a longer one is given with -t SECONDS".to_owned(),
-            io::ErrorKind::UnexpectedEof => "the service has ended the connection without an answer".to_owned(),
+            io::ErrorKind::UnexpectedEof => {
+                "the service has ended the connection before its answer was complete".to_owned()
+            }
             _ => format!("the connection to the service broke: {}", reason(&error)),
         })
     });
@@ -177,19 +180,23 @@ fn exchange(
     to.write_all(format!("set severity-output number;{line}\n").as_bytes())?;
     let mut answers = BufReader::new(from);
     let mut heard = Vec::new();
-    let (mut lines, mut good, mut failing, mut parted) = (0u64, true, false, false);
+    let (mut lines, mut answers_ended, mut whole) = (0u64, 0usize, false);
+    let (mut good, mut failing, mut parted) = (true, false, false);
     while { (&mut answers).take(LINE_BYTES).read_until(b'\n', &mut heard)? } > 0 {
         let text = String::from_utf8_lossy(&heard);
         let text = text.trim_end_matches('\n');
         lines += 1;
-        if text.is_empty() {
+        whole = text.is_empty();
+        if whole {
             // An answer ends; the first is that of the setting.
+            answers_ended += 1;
             failing = false;
             parted = lines > 1;
         } else {
             let marked = text.strip_prefix(MARK);
-            failing |= marked.is_some();
-            good &= marked.is_none();
+            // The setting has nothing to say: this is about the whole line, before marks were asked for.
+            failing |= marked.is_some() || lines == 1;
+            good &= !failing;
             let target: &mut dyn Write = if failing { &mut *errors } else { &mut *out };
             // Columns are parted by tabs; nothing else may tell a terminal what to do.
             let columns: Vec<_> =
@@ -201,7 +208,9 @@ fn exchange(
         }
         heard.clear();
     }
-    if lines == 0 {
+    // `quit` has no answer.
+    let quits = line.split(';').any(|command| command.split_whitespace().next() == Some("quit"));
+    if !whole || (answers_ended < 2 && good && !quits) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(good)
@@ -261,8 +270,18 @@ mod tests {
         assert_eq!((good.unwrap(), &*out, &*errors), (false, "a\n\nc\n", "\nwrong\nvery\n"));
         let (good, ..) = exchanged("\n\n");
         assert!(good.unwrap(), "nothing to say is a success");
-        assert_eq!(exchanged("").0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let (good, out, _) = exchanged("\n\u{1b}[31m\tb\n\n");
         assert_eq!((good.unwrap(), &*out), (true, "\\u{1b}[31m\tb\n"), "a terminal is not told what to do");
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_short_is_an_error() {
+        for cut in ["", "\n", "\na\n", "\na", "\na\n\nb\n", "\n[3]: wrong\n"] {
+            assert_eq!(exchanged(cut).0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{cut:?}");
+        }
+        let quit = exchange(io::sink(), &b"\n"[..], "quit", &mut io::sink(), &mut io::sink());
+        assert!(quit.unwrap(), "it has no answer");
+        let (good, out, errors) = exchanged("Command too long.\n\n");
+        assert_eq!((good.unwrap(), &*out, &*errors), (false, "", "Command too long.\n"), "nothing was done");
     }
 }
