@@ -106,7 +106,8 @@ pub static COMMANDS: &[Command] = &[
         "[<id>|all]",
         Level::Operator,
         connections::show,
-        "List the connections, a line each: identity, age, bytes; with an id, or all, everything that is known.",
+        "List the connections, a line each: identity, age, bytes; with an id, or all, everything that is known. Those of an old \
+         worker that still drains are not among them.",
     ),
     row(
         "show ssl ca-file",
@@ -159,28 +160,30 @@ pub static COMMANDS: &[Command] = &[
         "<id>",
         Level::Admin,
         connections::shutdown_one,
-        "Cut this connection; 'show sess' tells the ids.",
+        "Cut this connection; 'show sess' tells the ids. One of an old worker that still drains cannot be cut so.",
     ),
     row(
         "shutdown sessions cert",
         "<sha256>",
         Level::Admin,
         connections::shutdown_certificate,
-        "Cut every connection whose client has shown this certificate; the fingerprint is in hexadecimal digits.",
+        "Cut every connection whose client has shown this certificate; the fingerprint is in hexadecimal digits. Those of an old \
+         worker that still drains, after an upgrade or a reload that took another worker, are not reached.",
     ),
     row(
         "shutdown sessions server",
         "<backend>/<server>",
         Level::Admin,
         connections::shutdown_server,
-        "Cut every connection to this server.",
+        "Cut every connection to this server. Those of an old worker that still drains are not reached.",
     ),
     row(
         "shutdown sessions subject",
         "<name>",
         Level::Admin,
         connections::shutdown_subject,
-        "Cut every connection whose client's certificate has exactly this subject, such as /O=Example/CN=alice.",
+        "Cut every connection whose client's certificate has exactly this subject, such as /O=Example/CN=alice. Those of an old \
+         worker that still drains, after an upgrade or a reload that took another worker, are not reached.",
     ),
     row(
         "user",

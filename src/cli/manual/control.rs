@@ -28,10 +28,16 @@ pub(super) fn body(page: &mut Roff) {
     page.paragraphs(PROTOCOL);
     page.section("EXIT STATUS");
     page.item("0", "Everything was done.");
-    page.item("1", "The service could not be reached, or has answered that something could not be done.");
+    page.item(
+        "1",
+        "The service could not be reached, has answered that something could not be done, or its answer was cut short.",
+    );
     page.section("FILES");
     page.item(&format!("'{first}'"), "The socket that '-S' of the packaged service opens, level admin.");
-    page.item(&format!("'{second}'"), "The socket of 'stats socket' in the packaged configuration, level operator.");
+    page.item(
+        &format!("'{second}'"),
+        "A 'stats socket' that the packaged configuration has in a comment, level admin.",
+    );
     page.section("EXAMPLES");
     for (about, lines) in EXAMPLES {
         page.paragraphs(about);
@@ -52,7 +58,13 @@ The words behind the options are the command. If there is only one word, it may 
 
 const COMMANDS_ABOUT: &str = "\
 They are HAProxy's where HAProxy has them. A socket has a level, which limits what may be said there: 'user' looks at what \
-tells nothing about clients, 'operator' at everything and may reload, 'admin' may do everything.";
+tells nothing about clients, 'operator' at everything and may reload, 'admin' may do everything.
+
+What is shown and cut belongs to the worker that serves; 'show info' tells its process id. After an upgrade, and after a reload \
+that took another worker (one that changes 'nbthread', for example), the old worker goes on with the connections that it has, \
+until 'hard-stop-after' is over, or as long as they last where that is not set. No command reaches those. 'systemctl status \
+bowline' lists the old worker beside the master and the new one; 'kill -KILL' of its process id cuts all that it has, and \
+nothing else. TERM does not: a worker leaves that to its master. 'systemctl restart' ends everybody, at the latest when 'hard-stop-after' is over.";
 
 const PROTOCOL: &str = "\
 A socket can be used with 'socat' and with the tools that are made for HAProxy. A line holds commands with ';' between them; '\\\\' \
@@ -65,6 +77,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "Cut whoever uses a stolen key, after the revocation list has been renewed:",
         "bowline ctl reload &&\n    bowline ctl shutdown sessions cert 5ad1...",
+    ),
+    (
+        "Is there an old worker, whose connections this has not reached? It is a child of the master, and not the process that \
+         'show info' names:",
+        "bowline ctl show info | grep ^Pid\npgrep -P $(systemctl show -P MainPID bowline)",
     ),
     ("The same with socat:", "echo 'show sess' | socat -t60 - /run/bowline/admin.sock"),
 ];

@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::support::client::{Client, Ending, Version, dial};
 use crate::support::control::ask;
 use crate::support::{Bowline, Config, DEADLINE, Echo, Identity, Leaf, Tls, both_versions, eventually, pki, serve};
@@ -160,6 +162,32 @@ fn one_certificate_is_cut_and_the_others_stay() {
         assert!(answer.starts_with("The SHA-256 of a certificate has 64 hexadecimal digits"), "{answer}");
     }
     kept.iter_mut().for_each(|tls| tls.echo(b"still here"));
+}
+
+/// What the manual says of it.
+#[test]
+fn an_old_worker_keeps_its_connections_until_it_is_killed() {
+    let echo = Echo::start();
+    let config = |threads: u8| mutual(&echo).global(&format!("nbthread {threads}"));
+    let bowline = serve(&config(1));
+    let old = bowline.worker();
+    let stolen = client_named("alice");
+    let mut before = connect(&bowline, Some(&stolen));
+    bowline.reconfigure(&config(2));
+    bowline.reload();
+    let serves = || {
+        let info = ask(&socket(&bowline), "show info");
+        info.lines().find_map(|line| line.strip_prefix("Pid: ")).map(str::to_owned)
+    };
+    eventually("another worker that serves", DEADLINE, || serves() != Some(old.to_string()));
+    let mut after = connect(&bowline, None);
+    let command = format!("shutdown sessions cert {}", stolen.fingerprint_hex());
+    assert_eq!(ask(&socket(&bowline), &command), "0 sessions shut down.\n\n");
+    kill(old, Signal::SIGTERM).expect("a worker");
+    before.echo(b"still here");
+    kill(old, Signal::SIGKILL).expect("a worker");
+    assert_cut(before);
+    after.echo(b"still here");
 }
 
 #[test]
