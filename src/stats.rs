@@ -10,7 +10,7 @@ mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::counter::{Counted, Distribution, TurnScale};
 pub use self::slots::{
@@ -105,6 +105,12 @@ impl Stats {
         now.saturating_duration_since(self.epoch).as_secs() / 60
     }
 
+    /// The same, and when the next one begins: whoever asks often need not before.
+    pub fn minute_until(&self, now: Instant) -> (u64, Instant) {
+        let minute = self.minute(now);
+        (minute, self.epoch + Duration::from_secs((minute + 1) * 60))
+    }
+
     /// What the master has told.
     pub fn service(&self) -> &ServiceFacts {
         &self.service
@@ -179,6 +185,17 @@ impl<Name: Ord + Clone, Slot: Default> ByName<Name, Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_minute_lasts_until_the_next() {
+        let stats = Stats::new(1);
+        let start = Instant::now();
+        for seconds in [0, 59, 60, 61, 3600] {
+            let (minute, end) = stats.minute_until(start + Duration::from_secs(seconds));
+            assert_eq!(stats.minute(end - Duration::from_nanos(1)), minute, "{seconds}");
+            assert_eq!(stats.minute_until(end).0, minute + 1, "{seconds}");
+        }
+    }
 
     #[test]
     fn loops_count_apart_and_are_read_together() {
