@@ -48,7 +48,8 @@ fn check_root(chroot: &At<Chroot>, may_change: bool) -> Result<Chroot, Box<Diagn
     let refuse = |message: String| Diagnostic::error("E604", &chroot.at, message);
     if !may_change {
         let refused = refuse("only root or who has CAP_SYS_CHROOT can change the root directory".to_owned());
-        let help = "remove 'chroot', for the worker opens no file either way, or put 'AmbientCapabilities=CAP_SYS_CHROOT' into the unit";
+        let help = "remove 'chroot', for the worker opens no file either way, or put 'AmbientCapabilities=CAP_SYS_CHROOT', \
+                    'CapabilityBoundingSet=CAP_SYS_CHROOT' and 'SystemCallFilter=chroot' into a drop-in of the unit";
         return Err(Box::new(refused.help(help)));
     }
     match &chroot.value {
@@ -99,13 +100,14 @@ fn cpus(
     Ok(cpus)
 }
 
-/// Carries out `ulimit-n`, which processes started afterwards inherit.
+/// Makes room for `ulimit-n`, which processes started afterwards inherit. Less than there is, only the worker takes (see
+/// [`Plan::descriptors`]).
 ///
 /// # Errors
 /// The system does not allow it.
 pub fn limit_descriptors(process: &Process, report: &mut Vec<ReportLine>) -> Result<(), Box<Diagnostic>> {
     let Some(At { value, at }) = &process.descriptors else { return Ok(()) };
-    let Err(error) = limits::set_descriptors((*value).into()) else { return Ok(()) };
+    let Err(error) = limits::allow_descriptors((*value).into()) else { return Ok(()) };
     let message = format!("'ulimit-n {value}': {}", reason(&error));
     let help = "raise the hard limit (ulimit -Hn, LimitNOFILE=), or leave 'ulimit-n' out";
     if process.lenient_limits {

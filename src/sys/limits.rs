@@ -72,13 +72,17 @@ pub fn use_descriptors(most: u64) -> io::Result<u64> {
     Ok(wanted)
 }
 
-/// Sets the limit of this process and of those that it starts to `number`, with root's help if it is above the hard one.
+/// Raises the limit of this process and of those that it starts to `number`, with root's help if it is above the hard one. It is
+/// never lowered: who has no descriptor left can not even read that it was a mistake.
 ///
 /// # Errors
 /// As setrlimit(2).
-pub fn set_descriptors(number: u64) -> io::Result<()> {
-    let (_, hard) = descriptors()?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, number, hard.max(number))?)
+pub fn allow_descriptors(number: u64) -> io::Result<()> {
+    let (soft, hard) = descriptors()?;
+    if number > soft {
+        setrlimit(Resource::RLIMIT_NOFILE, number, hard.max(number))?;
+    }
+    Ok(())
 }
 
 /// Numbers of the CPUs that this process may run on, in order.
@@ -171,6 +175,13 @@ mod tests {
         };
         assert_eq!(needed, u64::from(u32::MAX) * 2 + 65);
         assert!(limit < needed && u64::from(fit) < limit);
+    }
+
+    #[test]
+    fn a_low_number_takes_nothing_from_this_process() {
+        let before = descriptors().unwrap();
+        allow_descriptors(65).unwrap();
+        assert_eq!(descriptors().unwrap(), before);
     }
 
     #[test]
