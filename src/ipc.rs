@@ -27,6 +27,10 @@ const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Most descriptors with one message.
 const MESSAGE_DESCRIPTORS_MAX: usize = 1 << 20;
 const HEADER_BYTES: usize = 8;
+/// Most that may wait to be sent to a worker; the largest message fits twice.
+const OUTGOING_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Most beats that are taken at a time.
+const BEATS_AT_ONCE: usize = 64;
 
 /// From the master to its worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,10 +129,13 @@ impl Beat {
         let _ = socket.send(&self.connections.to_le_bytes());
     }
 
-    /// The last one that has arrived. The socket is non-blocking.
+    /// The last one that has arrived, or of very many a later one. The socket is non-blocking.
     pub fn receive_last(socket: &UnixDatagram) -> Option<Self> {
         let (mut last, mut bytes) = (None, [0; 8]);
-        while socket.recv(&mut bytes).is_ok_and(|length| length == bytes.len()) {
+        for _ in 0..BEATS_AT_ONCE {
+            if !socket.recv(&mut bytes).is_ok_and(|length| length == bytes.len()) {
+                break;
+            }
             last = Some(Self { connections: u64::from_le_bytes(bytes) });
         }
         last
@@ -235,6 +242,10 @@ pub enum Incoming<M> {
 pub struct Channel {
     stream: UnixStream,
     outgoing: VecDeque<Chunk>,
+    /// Memory that [`Self::outgoing`] takes.
+    outgoing_bytes: usize,
+    /// Most descriptors that a message may bring.
+    descriptors_max: usize,
     header: Option<Header>,
     input: Vec<u8>,
     received: Vec<OwnedFd>,
@@ -250,6 +261,12 @@ struct Chunk {
     descriptor: Option<Arc<OwnedFd>>,
 }
 
+impl Chunk {
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.bytes.len()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Header {
     length: usize,
@@ -259,7 +276,21 @@ struct Header {
 impl Channel {
     /// A channel over a connected stream socket, which may be blocking or not.
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, outgoing: VecDeque::new(), header: None, input: Vec::new(), received: Vec::new(), lost: 0 }
+        Self {
+            stream,
+            outgoing: VecDeque::new(),
+            outgoing_bytes: 0,
+            descriptors_max: MESSAGE_DESCRIPTORS_MAX,
+            header: None,
+            input: Vec::new(),
+            received: Vec::new(),
+            lost: 0,
+        }
+    }
+
+    /// The same, where the other end has no descriptor to send: what it sends nevertheless is never open here.
+    pub fn without_descriptors(self) -> Self {
+        Self { descriptors_max: 0, ..self }
     }
 
     /// Appends a message to what is to be sent.
@@ -275,11 +306,16 @@ impl Channel {
         bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(descriptors.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&body);
-        self.outgoing.push_back(Chunk { bytes, sent: 0, descriptor: None });
+        self.push(Chunk { bytes, sent: 0, descriptor: None });
         for descriptor in descriptors {
-            self.outgoing.push_back(Chunk { bytes: vec![0], sent: 0, descriptor: Some(descriptor.clone()) });
+            self.push(Chunk { bytes: vec![0], sent: 0, descriptor: Some(descriptor.clone()) });
         }
         Ok(())
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.outgoing_bytes += chunk.size();
+        self.outgoing.push_back(chunk);
     }
 
     /// Sends what is queued; on a blocking socket all of it. Returns whether nothing is left.
@@ -294,6 +330,7 @@ impl Channel {
                     chunk.sent += sent;
                     chunk.descriptor = None;
                     if chunk.sent == chunk.bytes.len() {
+                        self.outgoing_bytes -= chunk.size();
                         self.outgoing.pop_front();
                     }
                 }
@@ -314,6 +351,11 @@ impl Channel {
     /// Whether [`Self::flush`] has more to do.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Whether more waits to be sent than any honest process leaves unread.
+    pub fn is_flooded(&self) -> bool {
+        self.outgoing_bytes > OUTGOING_BYTES_MAX
     }
 
     /// The next message, if it is complete. A blocking socket waits for it.
@@ -368,7 +410,7 @@ impl Channel {
                     u32::from_le_bytes(bytes) as usize
                 };
                 let header = Header { length: word(0), descriptors: word(4) };
-                if header.length > MESSAGE_BYTES_MAX || header.descriptors > MESSAGE_DESCRIPTORS_MAX {
+                if header.length > MESSAGE_BYTES_MAX || header.descriptors > self.descriptors_max {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "message too large"));
                 }
                 *self.header.insert(header)
@@ -439,154 +481,5 @@ impl AsFd for Channel {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::conf::model::BindAddress;
-
-    fn pair() -> (Channel, Channel) {
-        let (left, right) = UnixStream::pair().unwrap();
-        (Channel::new(left), Channel::new(right))
-    }
-
-    fn open_descriptors() -> usize {
-        std::fs::read_dir("/proc/self/fd").unwrap().count()
-    }
-
-    fn adopt(generation: u64, descriptors: usize) -> ToWorker {
-        let key = BindAddress::Inet { address: "127.0.0.1:443".parse().unwrap(), v6only: None, interface: None };
-        let descriptors =
-            (0..descriptors).map(|index| DescriptorRole::Listener { key: key.clone(), loop_index: index as u16 });
-        ToWorker::Adopt(Adopt {
-            generation,
-            material_bytes: 0,
-            descriptors: descriptors.collect(),
-            hard_stop_after: Some(Duration::from_secs(1)),
-            forbid_warnings: true,
-        })
-    }
-
-    #[test]
-    fn messages_arrive_in_order_with_their_own_descriptors() {
-        let (mut master, mut worker) = pair();
-        let (reader, writer) = UnixStream::pair().unwrap();
-        let descriptors: Vec<Arc<OwnedFd>> = vec![Arc::new(reader.into()), Arc::new(writer.into())];
-        master.queue(&ToWorker::Detach, &[]).unwrap();
-        master.queue(&adopt(7, 2), &descriptors).unwrap();
-        master.queue(&ToWorker::Stop, &[]).unwrap();
-        drop(descriptors);
-        assert!(master.flush().unwrap() && !master.has_outgoing());
-
-        assert!(matches!(worker.poll_receive().unwrap(), Incoming::Message(ToWorker::Detach, none) if none.is_empty()));
-        let Incoming::Message(ToWorker::Adopt(message), mut received) = worker.poll_receive().unwrap() else {
-            panic!("the second message is an Adopt");
-        };
-        assert_eq!((message.generation, message.descriptors.len(), received.len()), (7, 2, 2));
-        let mut writer = UnixStream::from(received.pop().unwrap());
-        let mut reader = UnixStream::from(received.pop().unwrap());
-        writer.write_all(b"x").unwrap();
-        reader.read_exact(&mut [0]).unwrap();
-        assert!(matches!(worker.poll_receive().unwrap(), Incoming::Message(ToWorker::Stop, _)));
-        drop(master);
-        assert!(matches!(worker.poll_receive::<ToWorker>().unwrap(), Incoming::Closed));
-    }
-
-    #[test]
-    fn more_descriptors_than_the_socket_holds() {
-        let (mut master, mut worker) = pair();
-        let one: Arc<OwnedFd> = Arc::new(UnixStream::pair().unwrap().0.into());
-        let many = vec![one; 1000];
-        let wanted = many.len();
-        let sender = std::thread::spawn(move || {
-            master.queue(&adopt(1, wanted), &many).unwrap();
-            while !master.flush().unwrap() {
-                std::thread::yield_now();
-            }
-            master
-        });
-        let Incoming::Message(_, received) = worker.poll_receive::<ToWorker>().unwrap() else {
-            panic!("a message was sent");
-        };
-        assert_eq!(received.len(), wanted);
-        sender.join().unwrap();
-    }
-
-    #[test]
-    fn a_thousand_reloads_leak_no_descriptor() {
-        let (mut master, mut worker) = pair();
-        let listener: Arc<OwnedFd> = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap().into());
-        let turn = |master: &mut Channel, worker: &mut Channel, generation| {
-            let memory = Arc::new(crate::sys::descriptors::sealed_memory(c"material", b"material").unwrap());
-            let descriptors = [memory, listener.clone(), listener.clone()];
-            master.queue(&adopt(generation, 2), &descriptors).unwrap();
-            assert!(master.flush().unwrap());
-            let Incoming::Message(_, received) = worker.poll_receive::<ToWorker>().unwrap() else {
-                panic!("a message was sent");
-            };
-            // Every second one is refused half-way, as when the build fails: what was received is dropped.
-            if generation % 2 == 0 {
-                let memory = received.into_iter().next().unwrap();
-                let bytes = crate::sys::descriptors::read_sealed_memory(memory, 8).unwrap();
-                assert_eq!(bytes.as_slice(), b"material");
-            }
-            let certificates = Certificates::default();
-            let answer = ToMaster::Adopted { generation, report: Vec::new(), certificates };
-            worker.queue(&answer, &[]).unwrap();
-            assert!(worker.flush().unwrap());
-            assert!(matches!(master.poll_receive::<ToMaster>().unwrap(), Incoming::Message(..)));
-        };
-        turn(&mut master, &mut worker, 1);
-        let before = open_descriptors();
-        for generation in 2..1_002 {
-            turn(&mut master, &mut worker, generation);
-        }
-        // Other tests of this process open and close some meanwhile; a leak here would be thousands.
-        assert!(open_descriptors() < before + 500, "{} descriptors, {before} before", open_descriptors());
-    }
-
-    #[test]
-    fn a_message_in_pieces_is_nothing_until_its_last_byte() {
-        let (left, right) = UnixStream::pair().unwrap();
-        right.set_nonblocking(true).unwrap();
-        let mut channel = Channel::new(right);
-        let body = postcard::to_stdvec(&ToWorker::Stop).unwrap();
-        let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&body);
-        for byte in &bytes {
-            assert!(matches!(channel.poll_receive::<ToWorker>().unwrap(), Incoming::Nothing));
-            (&left).write_all(&[*byte]).unwrap();
-        }
-        assert!(matches!(channel.poll_receive().unwrap(), Incoming::Message(ToWorker::Stop, _)));
-    }
-
-    #[test]
-    fn nonsense_is_an_error_and_never_a_large_allocation() {
-        for bytes in [&[0xff; 8][..], &[1, 0, 0, 0, 0, 0, 0, 0, 0xee], &[1, 0, 0, 0, 1, 0, 0, 0, 3, 0]] {
-            let (left, right) = UnixStream::pair().unwrap();
-            (&left).write_all(bytes).unwrap();
-            let answer = Channel::new(right).poll_receive::<ToWorker>();
-            assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::InvalidData, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn of_several_beats_the_last_counts_and_a_full_socket_stops_nobody() {
-        let (worker, master) = UnixDatagram::pair().unwrap();
-        worker.set_nonblocking(true).unwrap();
-        master.set_nonblocking(true).unwrap();
-        assert_eq!(Beat::receive_last(&master), None);
-        for connections in 0..3 {
-            Beat { connections }.send(&worker);
-        }
-        assert_eq!(Beat::receive_last(&master), Some(Beat { connections: 2 }));
-        for connections in 0..100_000 {
-            Beat { connections }.send(&worker);
-        }
-        assert!(Beat::receive_last(&master).is_some());
-        drop(master);
-        Beat { connections: 1 }.send(&worker);
-    }
-}
+#[path = "ipc_tests.rs"]
+mod tests;

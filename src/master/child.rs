@@ -117,7 +117,7 @@ impl Worker {
             .stdin(OwnedFd::from(theirs))
             .spawn()?;
         let process = Process(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
-        let mut channel = Channel::new(ours);
+        let mut channel = Channel::new(ours).without_descriptors();
         let mut beats = None;
         let mut descriptors: Vec<Arc<OwnedFd>> = Vec::new();
         if report_every.is_some() {

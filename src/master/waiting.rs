@@ -2,7 +2,8 @@
 
 use crate::report::{ReportLevel, ReportLine};
 
-/// Reloads that are waited for at a time. There are no more clients; this bounds a worker that has gone mad.
+/// Reloads that are waited for at a time. There are no more clients: this bounds what a worker that has gone mad has noted here.
+/// What it is answered is bounded by the channel to it, which it has to read.
 const REQUESTS_MAX: usize = 1000;
 /// Lines of an answer; the log has them all.
 const LINES_MAX: usize = 1000;

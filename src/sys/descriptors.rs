@@ -72,7 +72,9 @@ pub fn receive_with_descriptor(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::
     let mut passed = Passed::Nothing;
     for one in all {
         if let ControlMessageOwned::ScmRights(numbers) = one {
-            passed = numbers.into_iter().map(super::own_received).next_back().map_or(passed, Passed::Descriptor);
+            // Each is owned, so that those that were not asked for are closed.
+            let owned: Vec<OwnedFd> = numbers.into_iter().map(super::own_received).collect();
+            passed = owned.into_iter().next_back().map_or(passed, Passed::Descriptor);
         }
     }
     Ok((message.bytes, passed))
@@ -141,6 +143,20 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn of_two_descriptors_the_last_is_taken_and_the_other_closed() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let other = memory(c"other").unwrap();
+        let numbers = [writer.as_raw_fd(), other.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        sendmsg::<()>(left.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+        drop(writer);
+        let received = receive_with_descriptor(right.as_fd(), &mut [0]).unwrap();
+        assert!(matches!(received, (1, Passed::Descriptor(_))));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nobody has the first any more");
     }
 
     #[test]

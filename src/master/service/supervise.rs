@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::WaitStatus;
 
 use super::{FIRST_ANSWER, LAST_MOMENTS, SLOW_ANSWER, Service};
-use crate::ipc::{Incoming, ToMaster, ToWorker};
+use crate::ipc::{Incoming, Outcome, ToMaster, ToWorker};
 use crate::master::child::{Process, Worker, describe};
 use crate::master::plan::Plan;
 use crate::report::{Escaped, ReportLevel, ReportLine};
@@ -100,6 +100,9 @@ impl Service {
         let Some(successor) = self.successor.take() else {
             return;
         };
+        // Their reload comes, but the numbers of those who wait are unique in one worker only.
+        let requests = self.waiting.give_up();
+        self.answer(&requests, &Outcome::refused("another worker takes over meanwhile: ask again"));
         if let Some(worker) = self.worker.replace(successor) {
             self.retire(worker);
         }
@@ -272,6 +275,14 @@ impl Service {
 
     fn send_to(&mut self, seat: Seat, message: &ToWorker, descriptors: &[Arc<OwnedFd>]) {
         if let Some(worker) = self.seat(seat).as_mut().filter(|worker| worker.plan.is_some()) {
+            if worker.channel.is_flooded() {
+                if worker.silent.is_none() {
+                    log::error!("worker {} reads nothing of what it is told and is killed", worker.pid());
+                    worker.silent = Some(Instant::now());
+                    worker.process.kill();
+                }
+                return;
+            }
             let sent = worker.channel.queue(message, descriptors).and_then(|()| worker.channel.flush());
             if let Err(error) = sent {
                 log::debug!("writing to the worker: {error}");
