@@ -29,6 +29,8 @@ pub(super) struct Configuration {
 pub(super) struct Candidate {
     pub(super) configuration: Configuration,
     pub(super) opened: Vec<Open>,
+    /// Somebody asked for it. If not, it is what is in force with other addresses of names.
+    pub(super) is_reload: bool,
 }
 
 /// The message, and the material and sockets to send with it.

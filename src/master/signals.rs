@@ -25,14 +25,15 @@ pub(super) enum Signal {
     Child,
 }
 
-/// Order matters: what ends is looked at before what is asked for.
+/// Order matters: a child that ends may be what another program was waiting for, and with it this one is over. What was asked
+/// for comes before.
 const KINDS: [(c_int, Signal); 6] = [
-    (SIGCHLD, Signal::Child),
     (SIGTERM, Signal::Stop),
     (SIGINT, Signal::Stop),
     (SIGUSR1, Signal::SoftStop),
     (SIGHUP, Signal::Reload),
     (SIGUSR2, Signal::Upgrade),
+    (SIGCHLD, Signal::Child),
 ];
 
 /// Until [`Signals::new`], asking for a reload would end the process: such signals wait. Those that ask for the end do not.
@@ -45,6 +46,11 @@ pub(super) fn postpone_reloads() -> io::Result<()> {
 
 fn reloads() -> SigSet {
     [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGUSR2].into_iter().collect()
+}
+
+/// Signals are not for this thread: one that is about to be another program's would be lost in it.
+pub(super) fn keep_out() {
+    let _ = all().thread_block();
 }
 
 fn all() -> SigSet {
@@ -82,6 +88,16 @@ impl Signals {
     /// As sigprocmask(2).
     pub(super) fn postpone(&self) -> io::Result<()> {
         Ok(all().thread_block()?)
+    }
+
+    /// Raises again what has arrived and was not taken: with [`Self::postpone`] before it, that waits too.
+    pub(super) fn put_back(&self) {
+        for ((number, _), flag) in KINDS.iter().zip(&self.raised) {
+            if flag.swap(false, Ordering::SeqCst) {
+                // For this thread, which is the one that goes on in the other program.
+                let _ = signal_hook::low_level::raise(*number);
+            }
+        }
     }
 
     /// Takes signals again.
@@ -122,5 +138,18 @@ mod tests {
         let taken = |signals: &mut Signals| signals.take().iter().filter(|one| **one == Signal::Upgrade).count();
         assert_eq!(taken(&mut signals), 1);
         assert_eq!(taken(&mut signals), 0);
+    }
+
+    #[test]
+    fn what_was_raised_and_not_taken_waits_for_the_other_program() {
+        let mut signals = Signals::new().unwrap();
+        for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGCHLD] {
+            nix::sys::signal::raise(signal).unwrap();
+        }
+        signals.postpone().unwrap();
+        signals.put_back();
+        assert_eq!(signals.take(), []);
+        signals.resume().unwrap();
+        assert_eq!(signals.take(), [Signal::Stop, Signal::Child], "what was asked for comes first");
     }
 }

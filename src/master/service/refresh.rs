@@ -11,6 +11,7 @@ use super::Service;
 use crate::conf::model::Model;
 use crate::master::names::{self, Answer, Name, Names};
 use crate::master::offer::{Candidate, Configuration};
+use crate::master::signals;
 use crate::material::Material;
 use crate::sys::reason;
 
@@ -97,6 +98,7 @@ impl Service {
         std::thread::Builder::new().name("names".into()).spawn(move || {
             // Dropped at the end, or by a panic: either wakes the main loop.
             let _guard = guard;
+            signals::keep_out();
             let answers = names::resolve(&wanted, family);
             let _ = sender.send(wanted.into_iter().zip(answers).collect());
         })?;
@@ -154,7 +156,7 @@ impl Service {
             report: Vec::new(),
             log_descriptors: in_force.log_descriptors.clone(),
         };
-        self.candidate = Some(Candidate { configuration, opened: Vec::new() });
+        self.candidate = Some(Candidate { configuration, opened: Vec::new(), is_reload: false });
         self.present();
     }
 }

@@ -177,7 +177,7 @@ impl Service {
         material.generation = self.generation() + 1;
         let material = Arc::new(material);
         let configuration = Configuration { material, model, plan, wanted, report, log_descriptors };
-        self.candidate = Some(Candidate { configuration, opened });
+        self.candidate = Some(Candidate { configuration, opened, is_reload: true });
         Ok(())
     }
 
@@ -244,8 +244,8 @@ impl Service {
 
     pub(super) fn handle_adopted(&mut self, seat: Seat, generation: u64, mut answer: Vec<ReportLine>) {
         let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
-        if let Some(Candidate { mut configuration, opened }) = adopted {
-            if self.is_up {
+        if let Some(Candidate { mut configuration, opened, is_reload }) = adopted {
+            if self.is_up && is_reload {
                 self.note_reload(None);
             }
             let mut report = std::mem::take(&mut configuration.report);
@@ -261,10 +261,13 @@ impl Service {
             let changes: Vec<String> = added.chain(closed).collect();
             changes.iter().for_each(|change| log::info!("{change}"));
             self.in_force = Some(configuration);
-            self.history.reloads_adopted += 1;
-            self.history.last_adopted = true;
-            self.history.last_adopted_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.tell_history();
+            if is_reload {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.history.reloads_adopted += 1;
+                self.history.last_adopted = true;
+                self.history.last_adopted_at = now.as_secs();
+                self.tell_history();
+            }
             let mut lines = waiting::lines(&report);
             lines.extend(changes);
             lines.push(format!("generation {generation} is in force"));
@@ -324,16 +327,20 @@ impl Service {
     pub(super) fn refuse(&mut self, report: &[ReportLine]) {
         report.iter().for_each(ReportLine::log);
         let (summary, generation) = (Summary::of(report), self.generation());
-        let outcome = format!("reload refused ({summary}); generation {generation} stays in force");
+        let is_reload = self.candidate.as_ref().is_none_or(|candidate| candidate.is_reload);
+        let what = if is_reload { "reload" } else { "new addresses" };
+        let outcome = format!("{what} refused ({summary}); generation {generation} stays in force");
         log::error!("{outcome}");
         let mut lines = waiting::lines(report);
         lines.push(outcome);
         (self.candidate, self.successor) = (None, None);
-        self.note_reload(Some(report));
+        if is_reload {
+            self.note_reload(Some(report));
+            self.history.reloads_refused += 1;
+            self.history.last_adopted = false;
+            self.tell_history();
+        }
         self.show_ready();
-        self.history.reloads_refused += 1;
-        self.history.last_adopted = false;
-        self.tell_history();
         let requests = self.waiting.finish();
         self.answer(&requests, &Outcome { success: false, lines, at_takeover: false });
         self.start_next();

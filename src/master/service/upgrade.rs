@@ -161,9 +161,17 @@ impl Service {
             Ok(left) => left,
             Err(error) => return error,
         };
+        // From here on signals wait for the new program, also those that nobody has looked at yet.
+        if let Err(error) = self.signals.postpone() {
+            return error;
+        }
         // What the log still holds would be lost, and its threads with it.
         self.logging.stop();
+        self.signals.put_back();
         let error = self.execute_with(program, left.memory.as_raw_fd());
+        if let Err(error) = self.signals.resume() {
+            log::error!("cannot take signals again: {}", reason(&error));
+        }
         if let Some(configuration) = &self.in_force {
             self.logging.adopt(&configuration.model, &configuration.material.host, &configuration.log_descriptors);
         }
@@ -178,10 +186,6 @@ impl Service {
         let (Ok(path), Ok(words), Ok(environment)) = (path, words, environment) else {
             return io::Error::other("a word with a zero byte");
         };
-        // Signals wait for the new program.
-        if let Err(error) = self.signals.postpone() {
-            return error;
-        }
         let changed = std::env::set_current_dir(&self.options.started_in);
         let inherited = changed.and_then(|()| self.inherited.keep_through_exec(true));
         let error = match inherited {
@@ -194,9 +198,6 @@ impl Service {
         let _ = self.inherited.keep_through_exec(false);
         if let Ok(before) = before {
             let _ = std::env::set_current_dir(before);
-        }
-        if let Err(error) = self.signals.resume() {
-            log::error!("cannot take signals again: {}", reason(&error));
         }
         error
     }
