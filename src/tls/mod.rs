@@ -16,7 +16,7 @@
 //! | E228 | no certificate at all for this `bind` |
 //! | E231 | no CA certificate in `ca-file`, or one that cannot be used |
 //! | E240 | `crl-file` holds no CRL, or one that cannot be used |
-//! | E241 | a CRL has expired |
+//! | E241 | a CRL has expired, and that is not ignored |
 //! | E242 | a CRL is not signed by the CA that it names |
 //! | E250 | TLS settings that fit no handshake |
 //! | W130 | an exact RSA name is shadowed by a wildcard ECDSA name |
@@ -33,12 +33,13 @@
 //! | W234 | too many CA names to send |
 //! | W235 | a certificate of `ca-file` that is neither a CA nor self-signed |
 //! | W240 | a CA has no CRL |
-//! | W241 | a CRL expires within 24 hours |
+//! | W241 | a CRL expires within 24 hours, or has expired and that is ignored |
 //! | N240 | an older CRL of the same CA is not used |
 
 mod certificates;
 mod client_auth;
 mod credential;
+mod crl;
 mod der;
 pub mod engine;
 mod exceptions;

@@ -312,10 +312,10 @@ fn client_policy(
     let trust = trust?;
     let crl_at = crl_file.map_or(&ca_file.at, |crl_file| &crl_file.at);
     let digest = digest(listener, bind, &trust.digest());
-    diagnostics.extend(trust.diagnostics(&ca_file.at, crl_at, now));
-    match trust.verifier(provider, crl_at, now) {
+    let tolerance = Tolerance { of_leaf: bind.ignored_of_leaf, of_ca: bind.ignored_of_ca };
+    diagnostics.extend(trust.diagnostics(tolerance, &ca_file.at, crl_at, now));
+    match trust.verifier(provider, tolerance, crl_at, now) {
         Ok(webpki) => {
-            let tolerance = Tolerance { of_leaf: bind.ignored_of_leaf, of_ca: bind.ignored_of_ca };
             let verifier = ClientVerifier::new(webpki, trust, required, tolerance);
             Some(ClientPolicy::asking(digest, required, Arc::new(verifier)))
         }

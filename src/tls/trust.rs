@@ -16,11 +16,11 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 use webpki::EndEntityCert;
-use x509_parser::prelude::FromDer;
-use x509_parser::time::ASN1Time;
 
 use super::credential::{parse_pem, unreadable};
-use super::der::{EXPLICIT_0, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, element, is_signed_by};
+use super::crl::Crl;
+use super::der::{SEQUENCE, element, is_signed_by};
+use super::exceptions::Tolerance;
 use super::inventory::{Authority, RevocationList, openssl_time};
 use super::policy::{Expiring, Expiry};
 use super::x509::{self, Certificate};
@@ -61,20 +61,6 @@ pub(super) struct Anchor {
     has_crl: bool,
 }
 
-#[derive(Debug)]
-struct Crl {
-    der: CertificateRevocationListDer<'static>,
-    digest: [u8; 32],
-    raw_issuer: Vec<u8>,
-    issuer: String,
-    /// Issuing distribution point (RFC 5280, 5.2.5): a CA may split its list.
-    scope: Option<Vec<u8>>,
-    this_update: UnixTime,
-    next_update: UnixTime,
-    /// Certificates that it names.
-    revoked: usize,
-}
-
 impl Trust {
     /// Reads `ca-file`, `ca-verify-file` and `crl-file`. Answers `None` if there is an error among the diagnostics.
     pub(super) fn load(
@@ -109,8 +95,15 @@ impl Trust {
         )
     }
 
-    /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration.
-    pub(super) fn diagnostics(&self, ca_at: &Location, crl_at: &Location, now: UnixTime) -> Vec<Diagnostic> {
+    /// What depends on the time, and CAs without CRL. Errors among them forbid the configuration: nobody would get in. What
+    /// `tolerance` lets pass is a warning.
+    pub(super) fn diagnostics(
+        &self,
+        tolerance: Tolerance,
+        ca_at: &Location,
+        crl_at: &Location,
+        now: UnixTime,
+    ) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         for anchor in &self.anchors {
             let (subject, path) = (&anchor.subject, anchor.path.display());
@@ -123,17 +116,30 @@ impl Trust {
             if anchor.not_after < now {
                 let date = x509::date(anchor.not_after);
                 let message = format!("the {kind} \"{subject}\" in '{path}' has expired on {date}");
-                let note =
-                    if anchor.may_sign { "certificates that it issued are refused" } else { "its owner is refused" };
+                let note = match (anchor.may_sign, anchor.may_have_expired(tolerance)) {
+                    (true, false) => "certificates that it issued are refused",
+                    (true, true) => "certificates that it issued are let in by 'ca-ignore-err'",
+                    (false, false) => "its owner is refused",
+                    (false, true) => "its owner is let in by 'crt-ignore-err'",
+                };
                 diagnostics.push(Diagnostic::warning("W232", ca_at, message).note(note));
             }
             if self.crl_file.is_some() && !anchor.has_crl {
                 let message = format!("no CRL for the {kind} \"{subject}\" of '{path}' in '{}'", self.crl_path());
-                let whom = if anchor.may_sign { "certificates that it issued are" } else { "its owner is" };
-                let note = format!("with 'crl-file', {whom} refused: revocation cannot be checked");
+                let note = match (anchor.may_sign, ignored(tolerance, VerifyError::UnableToGetCrl)) {
+                    (true, Some(note)) => note,
+                    (true, None) => {
+                        "with 'crl-file', certificates that it issued are refused: revocation cannot be checked"
+                    }
+                    (false, _) if tolerance.of_leaf.contains(VerifyError::UnableToGetCrl) => {
+                        "its owner is let in by 'crt-ignore-err'"
+                    }
+                    (false, _) => "with 'crl-file', its owner is refused: revocation cannot be checked",
+                };
                 diagnostics.push(Diagnostic::warning("W240", crl_at, message).note(note));
             }
         }
+        let expired = ignored(tolerance, VerifyError::CrlHasExpired);
         for crl in &self.crls {
             let (issuer, date) = (&crl.issuer, x509::date(crl.next_update));
             let path = self.crl_path();
@@ -147,11 +153,15 @@ impl Trust {
                 )
                 .note("is the clock of this machine right?")
             } else if crl.next_update <= now {
-                Diagnostic::error("E241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' has expired on {date}"))
-                    .note("every client of this CA would be refused; fetch a new CRL")
+                let message = format!("the CRL of \"{issuer}\" in '{path}' has expired on {date}");
+                match expired {
+                    Some(note) => Diagnostic::warning("W241", crl_at, message).note(note),
+                    None => Diagnostic::error("E241", crl_at, message)
+                        .note("every client of this CA would be refused; fetch a new CRL"),
+                }
             } else if crl.next_update <= soon {
                 Diagnostic::warning("W241", crl_at, format!("the CRL of \"{issuer}\" in '{path}' expires on {date}"))
-                    .note("from then on every client of this CA is refused")
+                    .note(expired.unwrap_or("from then on every client of this CA is refused"))
             } else {
                 continue;
             };
@@ -210,7 +220,7 @@ impl Trust {
         let is_of_issuer = |crl: &&Crl| {
             crl.raw_issuer == certificate.raw_issuer()
                 && issuer.may_sign_crls()
-                && is_signed_by(&crl.der, issuer.key().raw, &self.algorithms) == Some(true)
+                && crl.is_signed_with(issuer.key().raw, &self.algorithms)
         };
         let crls: Vec<&Crl> = self.crls.iter().filter(is_of_issuer).collect();
         match crls.iter().find(|crl| crl.scope.is_none()) {
@@ -259,11 +269,12 @@ impl Trust {
     pub(super) fn verifier(
         &self,
         provider: &Arc<CryptoProvider>,
+        tolerance: Tolerance,
         at: &Location,
         now: UnixTime,
     ) -> Result<Arc<dyn ClientCertVerifier>, Box<Diagnostic>> {
         let is_live = |anchor: &&Anchor| anchor.not_after >= now;
-        if self.anchors.iter().filter(is_live).count() == 0 {
+        if !self.anchors.iter().any(|anchor| is_live(&anchor) || anchor.may_have_expired(tolerance)) {
             return Err(Box::new(Diagnostic::error("E231", at, "every CA in 'ca-file' has expired")));
         }
         let mut roots = RootCertStore::empty();
@@ -318,7 +329,7 @@ impl Trust {
             path,
             issuer: &crl.issuer,
             validity: (openssl_time(crl.this_update), openssl_time(crl.next_update)),
-            revoked: crl.revoked,
+            revoked: crl.revoked(),
         })
     }
 
@@ -352,6 +363,26 @@ impl Anchor {
     /// For messages.
     fn kind(&self) -> &'static str {
         if self.may_sign { "CA" } else { "self-signed certificate" }
+    }
+
+    /// Is it of use after its end?
+    fn may_have_expired(&self, tolerance: Tolerance) -> bool {
+        let level = if self.may_sign { tolerance.of_ca } else { tolerance.of_leaf };
+        level.contains(VerifyError::CertHasExpired)
+    }
+}
+
+/// What becomes of what a CA has issued although `error` is found about its list; `None`: it is refused.
+fn ignored(tolerance: Tolerance, error: VerifyError) -> Option<&'static str> {
+    match (tolerance.of_leaf.contains(error), tolerance.of_ca.contains(error)) {
+        (false, false) => None,
+        (true, true) => Some("'crt-ignore-err' and 'ca-ignore-err' let it pass"),
+        (true, false) => Some(
+            "'crt-ignore-err' lets the clients pass that this CA issued; those below another CA that it issued are refused",
+        ),
+        (false, true) => {
+            Some("'ca-ignore-err' lets the CAs pass that this CA issued; clients that it issued itself are refused")
+        }
     }
 }
 
@@ -561,7 +592,7 @@ fn match_signer(
     for anchor in anchors.iter_mut().filter(|anchor| anchor.raw_subject == crl.raw_issuer) {
         named = true;
         let is_signer = Certificate::parse(&anchor.der)
-            .is_some_and(|certificate| is_signed_by(&crl.der, certificate.key().raw, algorithms) == Some(true));
+            .is_some_and(|certificate| crl.is_signed_with(certificate.key().raw, algorithms));
         signed |= is_signer;
         anchor.has_crl |= is_signer;
     }
@@ -571,77 +602,4 @@ fn match_signer(
         let note = "or it is signed with an algorithm that is not supported (SHA-1, for example)";
         diagnostics.push(Diagnostic::error("E242", at, message).note(note));
     }
-}
-
-impl Crl {
-    /// Is this serial number (its content octets) in the list? Reads the list: a look-up for the rare cases that webpki, which
-    /// has an index, does not know.
-    fn lists(&self, serial: &[u8]) -> bool {
-        let revoked = || {
-            let (list, _) = element(&self.der, SEQUENCE)?;
-            let (tbs, _) = element(list.content, SEQUENCE)?;
-            let tbs = element(tbs.content, INTEGER).map_or(tbs.content, |(_version, after)| after);
-            let (_algorithm, after) = element(tbs, SEQUENCE)?;
-            let (_issuer, times) = element(after, SEQUENCE)?;
-            let (times, _this_update) = ASN1Time::from_der(times).ok()?;
-            let (tail, _next_update) = ASN1Time::from_der(times).ok()?;
-            Some(element(tail, SEQUENCE).map_or(&[][..], |(revoked, _)| revoked.content))
-        };
-        // It was read before. If it could not be read now, everything is in it.
-        let Some(mut rest) = revoked() else { return true };
-        while !rest.is_empty() {
-            let Some((entry, after)) = element(rest, SEQUENCE) else { return true };
-            let Some((number, _)) = element(entry.content, INTEGER) else { return true };
-            if number.content == serial {
-                return true;
-            }
-            rest = after;
-        }
-        false
-    }
-
-    /// CertificateList (RFC 5280, 5.1) as far as it is needed; the list of serial numbers may be huge and is skipped.
-    fn parse(der: CertificateRevocationListDer<'static>) -> Option<Self> {
-        let (list, rest) = element(&der, SEQUENCE)?;
-        let (tbs, _) = element(list.content, SEQUENCE)?;
-        let mut tbs = tbs.content;
-        if let Some((_, after)) = element(tbs, INTEGER) {
-            tbs = after;
-        }
-        let (_algorithm, after) = element(tbs, SEQUENCE)?;
-        let (issuer, times) = element(after, SEQUENCE)?;
-        let (times, this_update) = ASN1Time::from_der(times).ok()?;
-        let (mut tail, next_update) = ASN1Time::from_der(times).ok()?;
-        let mut revoked = 0;
-        if let Some((entries, after)) = element(tail, SEQUENCE) {
-            revoked =
-                std::iter::successors(element(entries.content, SEQUENCE), |(_, rest)| element(rest, SEQUENCE)).count();
-            tail = after;
-        }
-        let scope = match element(tail, EXPLICIT_0) {
-            Some((extensions, _)) => distribution_point(extensions.content)?,
-            None => None,
-        };
-        let (raw_issuer, complete) = (issuer.whole.to_vec(), rest.is_empty());
-        let issuer = x509::printed_raw_name(&raw_issuer);
-        let (this_update, next_update) = (x509::unix_time(this_update), x509::unix_time(next_update));
-        let digest = x509::sha256(&der);
-        complete.then_some(Self { der, digest, raw_issuer, issuer, scope, this_update, next_update, revoked })
-    }
-}
-
-/// The value of the extension issuingDistributionPoint; `None` outside if the extensions are damaged.
-fn distribution_point(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
-    const ID_CE_ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
-    let (list, _) = element(extensions, SEQUENCE)?;
-    let mut rest = list.content;
-    while !rest.is_empty() {
-        let (extension, after) = element(rest, SEQUENCE)?;
-        rest = after;
-        let (id, value) = element(extension.content, OBJECT_IDENTIFIER)?;
-        if id.content == ID_CE_ISSUING_DISTRIBUTION_POINT {
-            return Some(Some(value.to_vec()));
-        }
-    }
-    Some(None)
 }

@@ -175,7 +175,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         class: Class::Should,
         doc: "Most plaintext in a record to a client, 64 to 16384: a client can use a small record as soon as its packet is there. As \
               soon as three reads from the server in a row fill a whole record or more, records are as long as they can be, until \
-              a read is shorter. 0 or unset: no limit.",
+              a read is shorter. 0 or unset: no limit. Small records count as with 'tune.ssl.hard-maxrecord'.",
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(|global, line, diagnostics| {
@@ -189,7 +189,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<bytes>",
         class: Class::Should,
-        doc: "Most plaintext in every record to a client, 64 to 16384, for clients with little memory. 0 or unset: no limit.",
+        doc: "Most plaintext in every record to a client, 64 to 16384, for clients with little memory. 0 or unset: no limit. A \
+              connection of TLS 1.2 with AES-GCM ends after 2^24 records, which cannot be renewed there: after 1 GiB with 64 bytes, \
+              8 GiB with 512.",
         arguments: 1..=1,
         repeats: false,
         action: Action::Global(|global, line, diagnostics| {

@@ -360,6 +360,90 @@ fn all_lets_in_strangers_but_nobody_as_verified() {
     assert_eq!(none.reason, Reason::NoCertificate);
 }
 
+/// What the load says with errors ignored: code and note, and whether it was accepted.
+fn load(leaf: &str, ca: &str, ca_pem: &str, crl: Option<&str>) -> (Vec<(&'static str, String)>, bool) {
+    let mut files = files([("/t/ca.pem", ca_pem.to_owned())]);
+    if let Some(crl) = crl {
+        add_file(&mut files, "/t/crl.pem", crl.as_bytes().to_vec(), 0o644);
+    }
+    let ignored = |text: &str| IgnoredErrors::parse(text).unwrap_or_default();
+    let change = |bind: &mut BindTls| {
+        bind.ignored_of_leaf = ignored(leaf);
+        bind.ignored_of_ca = ignored(ca);
+    };
+    let (policy, diagnostics) = build_with(Verify::Required, crl.is_some(), &files, change);
+    (diagnostics.iter().map(|one| (one.code, one.notes.join(" "))).collect(), policy.is_some())
+}
+
+#[test]
+fn a_list_that_has_expired_is_a_warning_if_that_is_ignored() {
+    let ca = Ca::root("Root");
+    let expired = ca.crl(&[7], -2 * DAY, -1);
+    let leaf = |serial: u64| [ca.client("alice", |params| params.serial_number = Some(SerialNumber::from(serial))).der];
+    let says = |leaf: &str, of_ca: &str, code: &str, words: &str, is_accepted: bool| {
+        let (said, accepted) = load(leaf, of_ca, &ca.pem, Some(&expired));
+        assert_eq!((said.len(), said[0].0, accepted), (1, code, is_accepted), "{said:?}");
+        assert!(said[0].1.contains(words), "{said:?}");
+    };
+    says("", "", "E241", "every client of this CA would be refused", false);
+    says("3,10,23", "3,10,23", "E241", "every client of this CA would be refused", false);
+    says("12", "", "W241", "those below another CA that it issued are refused", true);
+    says("", "12", "W241", "clients that it issued itself are refused", true);
+    says("12", "all", "W241", "'crt-ignore-err' and 'ca-ignore-err' let it pass", true);
+    let of_leaf = tolerant("12", "", &ca.pem, Some(&expired));
+    assert_eq!(let_in(&of_leaf, &leaf(8), now()), Some(12));
+    assert_eq!(reason(&of_leaf, &leaf(7), now()), Reason::Revoked);
+    assert_eq!(reason(&tolerant("", "12", &ca.pem, Some(&expired)), &leaf(8), now()), Reason::CrlExpired);
+    let below = ca.intermediate("Issuing");
+    let lists = format!("{expired}{}", below.crl(&[], -DAY, 2 * DAY));
+    let chain = [below.client("alice", |_| ()).der, below.der.clone()];
+    assert_eq!(reason(&tolerant("12", "", &ca.pem, Some(&lists)), &chain, now()), Reason::CrlExpired);
+    // One that is not valid yet is none of these errors.
+    assert!(!load("12", "12", &ca.pem, Some(&ca.crl(&[], DAY, 2 * DAY))).1);
+}
+
+#[test]
+fn a_ca_that_has_expired_is_a_warning_if_that_is_ignored() {
+    let ca = Ca::root_with("Old", valid(-20 * DAY, -DAY));
+    let client = [ca.client("alice", |_| ()).der];
+    for ignored in ["", "3,12,23"] {
+        assert_eq!(
+            load("10", ignored, &ca.pem, None).0.iter().map(|(code, _)| *code).collect::<Vec<_>>(),
+            ["W232", "E231"]
+        );
+    }
+    let (said, accepted) = load("", "10", &ca.pem, None);
+    assert_eq!((said.len(), said[0].0, accepted), (1, "W232", true), "{said:?}");
+    assert!(said[0].1.contains("let in by 'ca-ignore-err'"), "{said:?}");
+    let ignoring = tolerant("", "10", &ca.pem, None);
+    assert_eq!(let_in(&ignoring, &client, now()), Some(10));
+    let stranger = [Ca::root("Other").client("mallory", |_| ()).der];
+    assert_eq!(reason(&ignoring, &stranger, now()), Reason::UnknownCa);
+    assert_eq!(reason(&ignoring, &[Ca::root("Old").client("mallory", |_| ()).der], now()), Reason::Expired);
+    // A client's own certificate is judged as such.
+    let own = as_ca("carol", valid(-20 * DAY, -DAY));
+    let (said, accepted) = load("", "10", &own.pem, None);
+    assert_eq!((said.len(), accepted), (2, false), "{said:?}");
+    let (said, accepted) = load("10", "", &own.pem, None);
+    assert_eq!((said.len(), said[0].0, accepted), (1, "W232", true), "{said:?}");
+    assert_eq!(let_in(&tolerant("10", "", &own.pem, None), std::slice::from_ref(&own.der), now()), Some(10));
+}
+
+#[test]
+fn the_note_about_a_missing_list_tells_who_is_refused() {
+    let (ca, other) = (Ca::root("Root"), Ca::root("Other"));
+    let two = format!("{}{}", ca.pem, other.pem);
+    let list = other.crl(&[], -DAY, 2 * DAY);
+    let note = |leaf: &str, of_ca: &str| {
+        let (said, accepted) = load(leaf, of_ca, &two, Some(&list));
+        assert_eq!((said.len(), said[0].0, accepted), (1, "W240", true), "{said:?}");
+        said[0].1.clone()
+    };
+    assert!(note("10", "12").contains("certificates that it issued are refused"));
+    assert!(note("3", "3").contains("let it pass"));
+    assert!(note("3", "").contains("those below another CA that it issued are refused"));
+}
+
 #[test]
 fn what_is_ignored_belongs_to_the_policy() {
     let ca = Ca::root("Root");
