@@ -1,10 +1,12 @@
 //! Measures Bowline beside its peers. `bench/README.md` says how to run it and what its numbers mean.
 //!
-//! One program in three roles: `run` starts the products, the two others, and prints the table; `backend` and `client` are the load.
+//! One program in four roles: `run` starts the products, the two others, and prints the table; `backend` and `client` are the
+//! load; `core` runs Bowline's core in memory, for instruments that count.
 
 mod backend;
 mod certificates;
 mod client;
+mod core;
 mod measure;
 mod pattern;
 mod pause;
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some("run") => run::run(words),
         Some("backend") => backend::run().map(|()| true).map_err(|error| error.to_string()),
         Some("client") => client(words).map(|()| true),
+        Some("core") => core::run(words).map(|()| true),
         Some("-h" | "--help") => {
             println!("{}", run::USAGE);
             Ok(true)
