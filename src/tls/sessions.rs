@@ -173,6 +173,8 @@ impl StoresServerSessions for CachedSessions {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::tls::test_pki::now;
 
@@ -256,10 +258,18 @@ mod tests {
         for number in 0..COUNT {
             assert!(at(start, 0, None, || many.put(number.to_be_bytes().to_vec(), state(OF_13))).0);
         }
-        let all =
-            || (0..COUNT).filter(|number| at(start, 1, None, || many.take(&number.to_be_bytes())).0.is_some()).count();
+        // Both ask for the same one as close together as can be.
+        let arrived = AtomicU32::new(0);
+        let take = |number: u32| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) < 2 * (number + 1) {
+                std::thread::yield_now();
+            }
+            at(start, 1, None, || many.take(&number.to_be_bytes())).0.is_some()
+        };
+        let all = || (0..COUNT).filter(|number| take(*number)).count();
         let taken: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+            let threads = [scope.spawn(all), scope.spawn(all)];
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(taken, COUNT as usize);
