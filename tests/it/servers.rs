@@ -4,7 +4,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::signal::Signal;
+
 use super::support::client::{Client, Ending, Version, dial};
+use super::support::control::ask;
 use super::support::{Bowline, Config, Scripted, Site, serve};
 
 #[test]
@@ -90,14 +93,21 @@ fn a_name_is_looked_up_again() {
     resolves_to("127.0.0.1");
     fs::set_permissions(&hosts, fs::Permissions::from_mode(0o644)).expect("mode 644");
     let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
-    let config =
-        Config::new().bind("main", "").server_line(&format!("server s moving.test:{port} resolve-interval 1s"));
+    let config = Config::new().global("stats socket {dir}/admin.sock").bind("main", "");
+    let config = config.server_line(&format!("server s moving.test:{port} resolve-interval 1s"));
     let bowline = Bowline::start_under(site, &config, &["unshare", "--mount", "sh", "-c", &script]);
     let client = dial(bowline.main());
     let mut peer = first.accept();
+    bowline.reconfigure(&config.frontend_line("nonsense"));
+    bowline.signal(Signal::SIGHUP);
+    bowline.log.wait_for(&["reload refused"]);
     resolves_to("127.0.0.2");
     bowline.log.wait_for(&["'moving.test' is now at 127.0.0.2"]);
     bowline.log.wait_for(&["worker adopted generation 2"]);
+    let told = ask(&bowline.site.path("admin.sock"), "show info");
+    for line in ["Generation: 2\n", "ReloadsAdopted: 1\n", "ReloadsRefused: 1\n", "LastReloadAdopted: 0\n"] {
+        assert!(told.contains(line), "new addresses are no reload: {line}{told}");
+    }
     let _next = dial(bowline.main());
     second.accept();
     std::io::Write::write_all(&mut &client, b"still here").expect("a connection");
