@@ -18,7 +18,7 @@ home=$root/home/builder
 rm -rf "$home"
 mkdir -p "$home/bowline/.cargo"
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar --directory="$home/bowline" --extract
-cargo vendor --locked --versioned-dirs --quiet "$home/bowline/vendor" >"$home/bowline/.cargo/config.toml"
+cargo vendor --locked --versioned-dirs "$home/bowline/vendor" >"$home/bowline/.cargo/config.toml"
 sed -i "s|$home|/home/builder|" "$home/bowline/.cargo/config.toml"
 chown -R nobody:nogroup "$home"
 

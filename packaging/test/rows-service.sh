@@ -63,10 +63,12 @@ configure() {
 client() {
     local name=$1
     shift
+    # An earlier row may have left what this one is to wait for.
+    rm -f "$work/$name.json"
     nsenter --target="$leader" --net "$top/packaging/test/traffic.py" "$@" >"$work/$name.json" 2>&1 &
     echo $! >"$work/$name.pid"
     case $1 in
-    long) within 20 grep -q up "$work/$name.json" ;;
+    long) within 20 grep -qs up "$work/$name.json" ;;
     esac
 }
 
