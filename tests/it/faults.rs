@@ -77,14 +77,17 @@ fn a_client_that_leaves_while_the_backend_is_dialled_is_not_kept() {
     let config = Config::new().timeout("connect", "60s").bind_tls("").server(hole.address(), "");
     let bowline = serve(&config);
     let worker = bowline.worker();
+    // In TLS 1.2 the server has the last word of the handshake: whoever has heard it is being dialled for. In TLS 1.3 a reset can
+    // overtake the client's.
+    let client = Client::new(Version::Tls12);
     // The first line opens the log, which is a descriptor more.
-    let first = Client::new(Version::Tls13).connect(bowline.main());
+    let first = client.connect(bowline.main());
     let address = first.local().to_string();
     first.reset();
     bowline.log.wait_for(&[&address]);
     let idle = super::support::bowline::descriptors(worker);
     for _ in 0..20 {
-        Client::new(Version::Tls13).connect(bowline.main()).reset();
+        client.connect(bowline.main()).reset();
     }
     bowline.log.wait_for(&["fe~ be/s", " CC "]);
     eventually("descriptors given back", DEADLINE, || super::support::bowline::descriptors(worker) <= idle);
