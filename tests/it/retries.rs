@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::support::backend::BlackHole;
 use super::support::client::{Client, Ending, Version, dial};
 use super::support::peers::{self, Server};
@@ -122,10 +124,15 @@ fn lines_about_servers_that_can_not_be_reached_are_haproxys() {
         )
     };
     let ends = |address: std::net::SocketAddr| {
-        let mut client = dial(address);
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
         client.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
-        let _ = client.read(&mut [0]);
-        client.local_addr().expect("an address").to_string()
+        let own = client.local_addr().expect("an address").as_socket().expect("an IP address");
+        // Who is reset at once may hear of it before the call has returned.
+        if client.connect(&address.into()).is_ok() {
+            let _ = (&client).read(&mut [0]);
+        }
+        own.to_string()
     };
     // All but addresses, times (of which only whether there was a connection is the same), and how many other connections
     // there are: whoever looks whether HAProxy listens yet is one.
