@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 const SECOND: u64 = 1_000_000_000;
 
 /// At most so many in a second, and as many at once after a second of rest: a token bucket, told by the time at which it
-/// will be full again (the "generic cell rate algorithm"), so that one number is all of its state.
+/// will be full again (the "generic cell rate algorithm"), so that one number is all of its state. Loops that look at the same
+/// moment may take one each; what was taken too early is made up for, so the rate holds.
 #[derive(Debug)]
 pub struct Rate {
     limit: u32,

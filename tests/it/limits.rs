@@ -25,7 +25,8 @@ fn arrivals(bowline: &Bowline, backend: &Scripted, count: usize) -> Vec<Duration
 #[track_caller]
 fn assert_five_in_a_second(config: Config) {
     let backend = Scripted::start();
-    let bowline = serve(&config.server(backend.address(), ""));
+    // Loops that look at the same moment may take one each.
+    let bowline = serve(&config.global("nbthread 1").server(backend.address(), ""));
     let times = arrivals(&bowline, &backend, 9);
     assert!(times[5] >= Duration::from_millis(190), "the sixth came too early: {times:?}");
     assert!(times[8] >= Duration::from_millis(790), "the ninth came too early: {times:?}");
