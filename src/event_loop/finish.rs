@@ -113,7 +113,6 @@ impl Loop {
         let report = slot.connection.report();
         let frontend = slot.bind.frontend.counters.slot(self.index);
         frontend.active.subtract(1);
-        frontend.lifetime.observe(now.instant.saturating_duration_since(report.accepted));
         if let Some(state) = Termination::new(reason.termination(report.stage)) {
             frontend.closed.of(state).add(1);
         }
@@ -122,17 +121,18 @@ impl Loop {
             let server = slot.bind.backend.server_counters.slot(self.index);
             server.active.subtract(1);
             reason.connect_error().into_iter().for_each(|error| server.connect_errors.of(error).add(1));
-            return;
-        }
-        let heard = report.heard.is_some();
-        if slot.awaits_proxy_header() {
-            reason.proxy_failure(heard).into_iter().for_each(|failure| frontend.proxy_failures.of(failure).add(1));
+        } else if slot.awaits_proxy_header() {
+            let failure = reason.proxy_failure(report.heard.is_some());
+            failure.into_iter().for_each(|failure| frontend.proxy_failures.of(failure).add(1));
         } else {
+            let heard = report.heard.is_some();
             let failure = reason.handshake_failure(heard);
             failure.into_iter().for_each(|failure| frontend.handshake_failures.of(failure).add(1));
             reason.client_verify().into_iter().for_each(|result| frontend.client_verify.of(result).add(1));
             report.ticket_refused.into_iter().for_each(|refusal| frontend.tickets_refused.of(refusal).add(1));
         }
+        // Last, so that who sees a life ended finds the rest of it counted.
+        frontend.lifetime.observe(now.instant.saturating_duration_since(report.accepted));
     }
 
     /// Writes the line of a connection that the server has accepted, if it is wanted as soon as that.
