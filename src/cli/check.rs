@@ -9,7 +9,7 @@ use super::overview;
 use crate::conf;
 use crate::conf::diagnostic::Diagnostic;
 use crate::master;
-use crate::master::handover::can_take_over;
+use crate::master::handover::{can_be_adopted, can_take_over};
 use crate::master::material::{Request, collect};
 use crate::master::plan::Plan;
 use crate::report::{self, ReportLevel, ReportLine, Summary};
@@ -66,6 +66,7 @@ pub(super) fn check(request: &Request, warnings_fail: bool, for_haproxy: bool) -
     if let Err(diagnostic) = Plan::settle(&collected.model.process, as_root, &mut report) {
         report.extend(report::render(&[*diagnostic], &material.sources));
     }
+    report.extend(can_be_adopted(&collected.model).err());
     let log_files = master::check_log_files(&collected.model, &request.directory);
     report.extend(report::render(&log_files, &material.sources));
     let shared =

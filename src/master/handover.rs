@@ -12,7 +12,9 @@ use nix::unistd::{Pid, dup};
 
 use super::child::Worker;
 use super::listener_name::{self, escape, unescape};
-use super::listeners::{Kept, Open};
+use super::listeners::{self, Kept, Open, Wanted};
+use crate::conf::model::Model;
+use crate::report::ReportLine;
 use crate::sys::Inherited;
 use crate::sys::descriptors::sealed_memory;
 
@@ -22,6 +24,8 @@ pub const VERSION: u32 = 1;
 pub(super) const VARIABLE: &str = "BOWLINE_HANDOVER";
 /// In the environment of `-c`, when a running master asks: the version that it would leave.
 pub const VERSION_VARIABLE: &str = "BOWLINE_HANDOVER_VERSION";
+/// In the environment of `-c`, when a running master asks that has listeners for clients.
+pub(super) const SERVING_VARIABLE: &str = "BOWLINE_HANDOVER_SERVING";
 
 /// Everything that is left. It is close-on-exec once it is taken.
 #[derive(Debug, Default)]
@@ -163,6 +167,19 @@ fn check_version(version: &str) -> Result<(), String> {
 /// Why not.
 pub fn can_take_over() -> Result<(), String> {
     std::env::var(VERSION_VARIABLE).map_or(Ok(()), |version| check_version(&version))
+}
+
+/// For `-c`: whether a service that asks could be upgraded with this configuration.
+///
+/// # Errors
+/// The service has clients, and nobody would listen for them any more.
+pub fn can_be_adopted(model: &Model) -> Result<(), ReportLine> {
+    if std::env::var_os(SERVING_VARIABLE).is_some()
+        && !listeners::wanted(model, None).iter().any(Wanted::is_for_clients)
+    {
+        return Err(listeners::nobody_wanted());
+    }
+    Ok(())
 }
 
 /// The environment of this process for the program that comes after. The sockets of systemd are for this process, whatever it was

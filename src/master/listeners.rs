@@ -18,6 +18,7 @@ use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{AdminSocket, BindAddress, ListenOptions, Location, Model, Spread, UnixPermissions};
 use crate::ipc::{Admin, DescriptorRole};
 use crate::material::ListenerKey;
+use crate::report::{ReportLevel, ReportLine};
 use crate::socket::{self as options, change_listening, set_listening};
 use crate::sys::{Inherited, privileges, reason};
 
@@ -52,6 +53,13 @@ impl Wanted {
     pub(super) fn descriptors(&self, loops: u16) -> usize {
         self.admin.as_ref().map_or(usize::from(loops), |admin| 1 + admin.maxconn as usize)
     }
+}
+
+/// Why a service that has listeners for clients does not take a configuration that asks for none.
+pub(super) fn nobody_wanted() -> ReportLine {
+    let text =
+        "there is no 'bind' any more, which would close every listener: is a file empty or cut off? To stop, send TERM";
+    ReportLine::new(ReportLevel::Error, text)
 }
 
 /// All listeners that a model and `-S` ask for; the parser has seen to it that each address of the model is there once.

@@ -174,6 +174,29 @@ fn a_broken_configuration_keeps_the_program_and_a_later_upgrade_works() {
     tls.echo(b"through both");
 }
 
+#[test]
+fn a_configuration_that_would_close_every_listener_keeps_the_program() {
+    let (_echo, bowline, config) = echoing("stats socket {dir}/admin.sock");
+    let mut tls = connected(&bowline);
+    let nobody = bowline.site.fill_in("global\n  stats socket {dir}/admin.sock\n");
+    bowline.site.write("bowline.cfg", nobody);
+    bowline.site.install();
+    let answer = ask(&bowline.site.path("admin.sock"), "reload");
+    assert!(answer.starts_with("Success=0\n--\nerror: no upgrade: "), "{answer}");
+    assert!(answer.contains("\n  error: there is no 'bind' any more"), "{answer}");
+    assert_eq!(bowline.log.text().matches("upgrading: executing").count(), 0);
+    bowline.reconfigure(&config);
+    upgrade(&bowline, Signal::SIGHUP);
+    tls.echo(b"through both");
+}
+
+#[test]
+fn a_service_without_listeners_upgrades() {
+    let nobody = "global\n  log stderr format raw local0\n";
+    let bowline = Bowline::launch(Site::new(), nobody, &[]).unwrap_or_else(|failure| panic!("{}", failure.log));
+    upgrade(&bowline, Signal::SIGUSR2);
+}
+
 /// A program that accepts every configuration when it is asked, and is the real one otherwise.
 fn lie(bowline: &Bowline) {
     let real = program();

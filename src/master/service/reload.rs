@@ -146,9 +146,7 @@ impl Service {
         let connections = plan::connections(&model, self.options.maxconn, sockets, (raise, most), &mut report);
         let connections = connections.map_err(|too_many| too_many.report(sources))?;
         if self.is_up && !wanted.iter().any(Wanted::is_for_clients) && !self.listeners.serve_nobody() {
-            let text = "there is no 'bind' any more, which would close every listener: is a file empty or cut off? \
-                        To stop, send TERM";
-            report.push(ReportLine::new(ReportLevel::Error, text));
+            report.push(listeners::nobody_wanted());
             return Err(report);
         }
         for name in listeners::unused(&wanted, &self.inherited) {

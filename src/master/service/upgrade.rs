@@ -93,7 +93,11 @@ impl Service {
         let program = self.program()?;
         let said = File::from(memory(c"rehearsal")?);
         let name = std::env::args_os().next().unwrap_or_else(|| program.clone().into());
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        if !self.listeners.serve_nobody() {
+            command.env(handover::SERVING_VARIABLE, "1");
+        }
+        let child = command
             .arg0(name)
             .args(&self.options.check)
             .env(handover::VERSION_VARIABLE, handover::VERSION.to_string())
@@ -138,7 +142,10 @@ impl Service {
     }
 
     fn refuse_upgrade(&mut self, why: &str, said: &[&str]) {
-        let mut report = vec![ReportLine::new(ReportLevel::Error, format!("no upgrade: {why}"))];
+        let mut error = ReportLine::new(ReportLevel::Error, format!("no upgrade: {why}"));
+        // Who waits for the reload is told the whole; the log has a line for each.
+        said.iter().for_each(|line| error.text.extend(["\n  ", line]));
+        let mut report = vec![error];
         report.extend(said.iter().map(|line| ReportLine::new(ReportLevel::Fact, line)));
         self.refuse(&report);
     }
