@@ -1,8 +1,9 @@
 //! Measures Bowline beside its peers. `bench/README.md` says how to run it and what its numbers mean.
 //!
-//! One program in four roles: `run` starts the products, the two others, and prints the table; `backend` and `client` are the
-//! load; `core` runs Bowline's core in memory, for instruments that count.
+//! One program in several roles: `run` starts the products, the two others, and prints the table; `backend` and `client` are the
+//! load; `core` runs Bowline's core in memory, for instruments that count; `relay` and `aead` are the floor under every product.
 
+mod aead;
 mod backend;
 mod certificates;
 mod client;
@@ -14,6 +15,7 @@ mod process;
 mod procfs;
 mod product;
 mod proxy_v2;
+mod relay;
 mod report;
 mod run;
 mod wire;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
         Some("run") => run::run(words),
         Some("backend") => backend::run().map(|()| true).map_err(|error| error.to_string()),
         Some("client") => client(words).map(|()| true),
+        Some("relay") => relay::run(words).map(|()| true),
+        Some("aead") => aead::run().map(|()| true),
         Some("core") => core::run(words).map(|()| true),
         Some("-h" | "--help") => {
             println!("{}", run::USAGE);
