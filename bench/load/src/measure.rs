@@ -154,7 +154,8 @@ impl Stage<'_> {
     pub(crate) fn measure(&mut self, kind: Kind, template: &Template, program: &Path) -> Result<Finding, String> {
         let mut backend = Load::start(&["backend".to_owned()], self.load_cpu)?;
         let port = u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
-        let product = Product::start(template, program, self.certificates, port, self.product_cpu, self.load_cpu)?;
+        let product =
+            Product::start(template, program, self.certificates, port, 1, &[self.product_cpu], self.load_cpu)?;
         let mut bench = Bench { product, backend };
         let finding = match kind {
             Kind::FullHandshake => self.handshakes(&mut bench, "fresh"),

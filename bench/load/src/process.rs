@@ -26,11 +26,13 @@ pub(crate) fn allowed_cpus() -> Result<Vec<usize>, String> {
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
 }
 
-/// Binds the calling thread to one CPU; what it starts inherits that.
-pub(crate) fn pin(cpu: usize) -> Result<(), String> {
+/// Binds the calling thread to these CPUs; what it starts inherits that.
+pub(crate) fn pin(cpus: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
-    set.set(cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| format!("binding to CPU {cpu}: {error}"))
+    for &cpu in cpus {
+        set.set(cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| format!("binding to CPU {cpus:?}: {error}"))
 }
 
 /// A started process with all that it starts.
@@ -39,11 +41,11 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Starts `command` on `cpu`; the caller continues on `own_cpu`.
-    pub(crate) fn start(command: &mut Command, cpu: usize, own_cpu: usize) -> Result<Self, String> {
-        pin(cpu)?;
+    /// Starts `command` on `cpus`; the caller continues on `own_cpu`.
+    pub(crate) fn start(command: &mut Command, cpus: &[usize], own_cpu: usize) -> Result<Self, String> {
+        pin(cpus)?;
         let child = command.spawn();
-        pin(own_cpu)?;
+        pin(&[own_cpu])?;
         let child = child.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
         Ok(Self { child })
     }
@@ -119,7 +121,7 @@ impl Load {
         let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut tree = Tree::start(&mut command, cpu, cpu)?;
+        let mut tree = Tree::start(&mut command, &[cpu], cpu)?;
         let (Some(stdin), Some(stdout)) = (tree.child.stdin.take(), tree.child.stdout.take()) else {
             return Err("the load process has no pipes".to_owned());
         };

@@ -1,7 +1,8 @@
 //! A product under test: one template in `peers/` says everything that is particular about it.
 //!
 //! A template is the product's configuration with `@NAME@` placeholders. Lines that start with `#!` are for the runner:
-//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `note` (printed below the table).
+//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `lacks` (see [`Feature`]), `note`
+//! (printed below the table). A line with `@CERTIFICATE@` stands for as many lines as the directory of hosts has files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +17,8 @@ use crate::certificates::{Certificates, file};
 use crate::pause::pause;
 use crate::process::Tree;
 
-/// A product listens within this time after its start.
-const START_LIMIT: Duration = Duration::from_secs(15);
+/// A product listens within this time after its start; 10,000 certificates take some of them a while.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Connections that a product is told to expect; two descriptors each.
 const MAXCONN: u64 = 9_500;
@@ -27,6 +28,25 @@ const SPARE_DESCRIPTORS: u64 = 200;
 
 /// The last lines of a product's own output that an error message shows.
 const LOG_LINES: usize = 5;
+
+/// What not every product can do. A measurement that needs it leaves the others out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// A listener that chooses among the certificates of a directory by the name that the client asks for.
+    Sni,
+    /// A given number of loops.
+    Loops,
+}
+
+impl Feature {
+    fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "sni" => Ok(Self::Sni),
+            "loops" => Ok(Self::Loops),
+            _ => Err(format!("'#! lacks: {name}': there are sni and loops")),
+        }
+    }
+}
 
 /// One file of `peers/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +58,7 @@ pub(crate) struct Template {
     version: Vec<String>,
     pub(crate) package: Option<String>,
     pub(crate) notes: Vec<String>,
+    lacks: Vec<Feature>,
     text: String,
 }
 
@@ -52,10 +73,16 @@ impl Template {
     fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
         let mut notes = Vec::new();
+        let mut lacks = Vec::new();
         for line in text.lines().filter_map(|line| line.strip_prefix("#!")) {
             let (key, value) = line.trim().split_once(':').ok_or_else(|| format!("'#!{line}' is not 'key: value'"))?;
             match key.trim() {
                 "note" => notes.push(value.trim().to_owned()),
+                "lacks" => {
+                    for name in value.split_whitespace() {
+                        lacks.push(Feature::parse(name)?);
+                    }
+                }
                 key @ ("program" | "start" | "version" | "package") => _ = settings.insert(key, value.trim()),
                 key => return Err(format!("'#! {key}' is unknown")),
             }
@@ -69,8 +96,13 @@ impl Template {
             version: words("version").ok_or("there is no '#! version: …'")?,
             package: setting("package"),
             notes,
+            lacks,
             text: text.to_owned(),
         })
+    }
+
+    pub(crate) fn lacks(&self, feature: Feature) -> bool {
+        self.lacks.contains(&feature)
     }
 
     /// The first word with a digit that the program prints for its version arguments.
@@ -87,6 +119,19 @@ fn version_word(text: &str) -> String {
         .find(|word| word.contains('.') && word.contains(|character: char| character.is_ascii_digit()));
     word.map_or("(unknown version)", |word| word.trim_start_matches(|character: char| !character.is_ascii_digit()))
         .to_owned()
+}
+
+/// Writes each line that names `@CERTIFICATE@` once for every host.
+fn expand_hosts(text: &str, hosts: &[PathBuf]) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        if line.contains("@CERTIFICATE@") {
+            expanded.extend(hosts.iter().map(|host| line.replace("@CERTIFICATE@", &host.display().to_string())));
+        } else {
+            expanded.push_str(line);
+        }
+    }
+    expanded
 }
 
 /// Replaces every `@NAME@`. A placeholder that nobody knows is an error: it would reach the product as text.
@@ -115,26 +160,32 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// A running product with its two listeners.
+/// A running product with its listeners. Each takes TLS 1.2 and 1.3 and every cipher and group that the client may offer.
 pub(crate) struct Product {
     pub(crate) tree: Tree,
-    /// Asks for a client certificate and requires one.
+    /// Requires a client certificate.
     pub(crate) mtls_port: u16,
-    /// Asks for none.
+    /// Asks for none, as the following.
     pub(crate) tls_port: u16,
+    /// Its certificate has an RSA key.
+    pub(crate) rsa_port: u16,
+    /// Has the certificates of the hosts. Nobody listens there if the product lacks [`Feature::Sni`].
+    pub(crate) sni_port: u16,
 }
 
 impl Product {
-    /// Starts `program` in front of `backend_port` and waits until it listens.
+    /// Starts `program` on `cpus`, with this number of loops, in front of `backend_port`, and waits until it listens.
     pub(crate) fn start(
         template: &Template,
         program: &Path,
         certificates: &Certificates,
         backend_port: u16,
-        cpu: usize,
+        loops: usize,
+        cpus: &[usize],
         own_cpu: usize,
     ) -> Result<Self, String> {
-        let [mtls_port, tls_port] = free_ports().map_err(|error| format!("finding free ports: {error}"))?;
+        let [mtls_port, tls_port, rsa_port, sni_port] =
+            free_ports().map_err(|error| format!("finding free ports: {error}"))?;
         let configuration = certificates.path(&format!("{}.conf", template.name));
         let log = certificates.path(&format!("{}.log", template.name));
         let path = |name: &str| certificates.path(name).display().to_string();
@@ -144,31 +195,41 @@ impl Product {
             ("CONFIG", configuration.display().to_string()),
             ("MTLS_PORT", mtls_port.to_string()),
             ("TLS_PORT", tls_port.to_string()),
+            ("RSA_PORT", rsa_port.to_string()),
+            ("SNI_PORT", sni_port.to_string()),
             ("BACKEND_PORT", backend_port.to_string()),
             ("SERVER_PEM", path(file::SERVER)),
+            ("SERVER_RSA_PEM", path(file::RSA_SERVER)),
+            ("CERTIFICATES", path(file::HOSTS)),
             ("CA_PEM", path(file::CA)),
             ("CRL_PEM", path(file::CRL)),
             ("DIRECTORY", certificates.directory().display().to_string()),
+            ("LOOPS", loops.to_string()),
             ("MAXCONN", MAXCONN.min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).to_string()),
             ("USER", user),
             ("GROUP", group),
         ];
         let write =
             |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
-        write(&configuration, &expand(&template.text, &values)?)?;
+        write(&configuration, &expand(&expand_hosts(&template.text, certificates.hosts()), &values)?)?;
         let output = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         let arguments = template.start.iter().map(|word| expand(word, &values)).collect::<Result<Vec<_>, _>>()?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
-        let mut product = Self { tree: Tree::start(&mut command, cpu, own_cpu)?, mtls_port, tls_port };
-        product.wait_until_listening().map_err(|error| format!("{error}{}", tail(&log)))?;
+        let tree = Tree::start(&mut command, cpus, own_cpu)?;
+        let mut product = Self { tree, mtls_port, tls_port, rsa_port, sni_port };
+        let mut ports = vec![mtls_port, tls_port, rsa_port];
+        if !template.lacks(Feature::Sni) {
+            ports.push(sni_port);
+        }
+        product.wait_until_listening(&ports).map_err(|error| format!("{error}{}", tail(&log)))?;
         Ok(product)
     }
 
-    fn wait_until_listening(&mut self) -> Result<(), String> {
+    fn wait_until_listening(&mut self, ports: &[u16]) -> Result<(), String> {
         let deadline = Instant::now() + START_LIMIT;
-        for port in [self.mtls_port, self.tls_port] {
+        for &port in ports {
             while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                 if let Some(status) = self.tree.ended() {
                     return Err(format!("it ended at its start ({status})"));
@@ -189,10 +250,17 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("\n    | {line}")).collect()
 }
 
-/// Two ports that are free now. Nothing holds them until the product binds them; a collision shows as a product that does not start.
-fn free_ports() -> std::io::Result<[u16; 2]> {
-    let listeners = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+/// Ports that are free now. Nothing holds them until the product binds them; a collision shows as a product that does not start.
+fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+    // All are held until the last is found, so that none is found twice.
+    let mut listeners = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Whom a product becomes: root gives it away, anybody else stays who they are.
@@ -230,6 +298,20 @@ mod tests {
         }
         assert!(Template::parse("relay", "#! prgram: x\n").unwrap_err().contains("prgram"));
         assert!(Template::parse("relay", "#! program\n").unwrap_err().contains("key: value"));
+        assert!(Template::parse("relay", &format!("#! lacks: sni tea\n{TEXT}")).unwrap_err().contains("tea"));
+    }
+
+    #[test]
+    fn a_template_says_what_its_product_lacks() {
+        let template = Template::parse("relay", &format!("#! lacks: loops\n{TEXT}")).unwrap();
+        assert!(template.lacks(Feature::Loops) && !template.lacks(Feature::Sni));
+    }
+
+    #[test]
+    fn the_line_of_a_certificate_is_repeated() {
+        let hosts = ["/a.pem", "/b.pem"].map(PathBuf::from);
+        assert_eq!(expand_hosts("x\n- @CERTIFICATE@\ny", &hosts), "x\n- /a.pem\n- /b.pem\ny");
+        assert_eq!(expand_hosts("@CERTIFICATES@\n", &hosts), "@CERTIFICATES@\n");
     }
 
     #[test]
@@ -257,11 +339,16 @@ mod tests {
             "CONFIG",
             "MTLS_PORT",
             "TLS_PORT",
+            "RSA_PORT",
+            "SNI_PORT",
             "BACKEND_PORT",
             "SERVER_PEM",
+            "SERVER_RSA_PEM",
+            "CERTIFICATES",
             "CA_PEM",
             "CRL_PEM",
             "DIRECTORY",
+            "LOOPS",
             "MAXCONN",
             "USER",
             "GROUP",
@@ -270,7 +357,11 @@ mod tests {
         let mut count = 0;
         for entry in fs::read_dir(peers).unwrap() {
             let template = Template::read(&entry.unwrap().path()).unwrap();
-            expand(&template.text, &values).unwrap();
+            expand(&expand_hosts(&template.text, &[PathBuf::from("host.pem")]), &values).unwrap();
+            for listener in ["MTLS_PORT", "TLS_PORT", "RSA_PORT", "SNI_PORT"] {
+                let expected = listener != "SNI_PORT" || !template.lacks(Feature::Sni);
+                assert_eq!(template.text.contains(&format!("@{listener}@")), expected, "{}: {listener}", template.name);
+            }
             template.start.iter().for_each(|word| _ = expand(word, &values).unwrap());
             count += 1;
         }

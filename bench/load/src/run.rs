@@ -126,7 +126,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
             return Err("two CPUs are needed: one for the product, one for the load".to_owned());
         }
     };
-    pin(load_cpu)?;
+    pin(&[load_cpu])?;
     let size = size(options.quick)?;
 
     let mut notes: Vec<String> = Vec::new();
