@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::pattern::{PIECE, Pattern};
-use crate::proxy_v2;
+use crate::proxy_v2::{self, Header};
 use crate::wire::{self, DOWNLOAD, ERROR_LIMIT, UPLOAD};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -16,6 +16,9 @@ const COMMANDS: Token = Token(usize::MAX - 1);
 
 /// One connection moves at most so many bytes before the others have their turn.
 const TURN_BYTES: usize = 1024 * 1024;
+
+/// Reads the PROXY header at the start of the bytes; `Ok(None)`: more are needed.
+pub(crate) type ParseHeader = fn(&[u8]) -> Result<Option<Header>, String>;
 
 /// What the backend saw since it started.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub(crate) struct Tally {
 }
 
 /// Runs until standard input ends; each line there asks for the tally.
-pub(crate) fn run() -> io::Result<()> {
+pub(crate) fn run(parse_header: ParseHeader) -> io::Result<()> {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     wire::answer(&[], &[("port", &listener.local_addr()?.port())]);
     let poll = Poll::new()?;
@@ -48,7 +51,7 @@ pub(crate) fn run() -> io::Result<()> {
         drop(sender);
         let _ = waker.wake();
     });
-    serve(poll, listener, &commands, |tally| {
+    serve(poll, listener, parse_header, &commands, |tally| {
         wire::answer(
             &tally.errors,
             &[
@@ -65,11 +68,13 @@ pub(crate) fn run() -> io::Result<()> {
 fn serve(
     mut poll: Poll,
     mut listener: TcpListener,
+    parse_header: ParseHeader,
     commands: &Receiver<()>,
     mut report: impl FnMut(&Tally),
 ) -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut state = Backend {
+        parse_header,
         pattern: Pattern::new(),
         scratch: vec![0; PIECE].into_boxed_slice(),
         tally: Tally::default(),
@@ -108,6 +113,7 @@ fn serve(
 }
 
 struct Backend {
+    parse_header: ParseHeader,
     pattern: Pattern,
     scratch: Box<[u8]>,
     tally: Tally,
@@ -180,7 +186,7 @@ impl Backend {
         let Some(connection) = self.connections[slot].as_mut() else {
             return Turn::Blocked;
         };
-        match connection.drive(&self.pattern, &mut self.scratch, &mut self.tally) {
+        match connection.drive(self.parse_header, &self.pattern, &mut self.scratch, &mut self.tally) {
             Ok(Step::Blocked) => Turn::Blocked,
             Ok(Step::Unfinished) => Turn::Unfinished,
             Ok(Step::Ended) => {
@@ -210,7 +216,13 @@ enum Step {
 }
 
 impl Connection {
-    fn drive(&mut self, pattern: &Pattern, scratch: &mut [u8], tally: &mut Tally) -> Result<Step, String> {
+    fn drive(
+        &mut self,
+        parse_header: ParseHeader,
+        pattern: &Pattern,
+        scratch: &mut [u8],
+        tally: &mut Tally,
+    ) -> Result<Step, String> {
         let mut moved = 0;
         while moved < TURN_BYTES {
             if let Phase::Download { sent, total } = &mut self.phase {
@@ -245,7 +257,7 @@ impl Connection {
                 Err(error) => return Err(format!("receiving failed: {error}")),
             };
             moved += count;
-            self.receive(&mut scratch[..count], pattern, tally)?;
+            self.receive(parse_header, &mut scratch[..count], pattern, tally)?;
         }
         Ok(Step::Unfinished)
     }
@@ -265,13 +277,19 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, mut bytes: &mut [u8], pattern: &Pattern, tally: &mut Tally) -> Result<(), String> {
+    fn receive(
+        &mut self,
+        parse_header: ParseHeader,
+        mut bytes: &mut [u8],
+        pattern: &Pattern,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
         while !bytes.is_empty() {
             match &mut self.phase {
                 Phase::Header(header) => {
                     let before = header.len();
                     header.extend_from_slice(bytes);
-                    let Some(parsed) = proxy_v2::parse(header)? else {
+                    let Some(parsed) = parse_header(header)? else {
                         return Ok(());
                     };
                     bytes = &mut bytes[parsed.length - before..];

@@ -14,6 +14,7 @@ mod pause;
 mod process;
 mod procfs;
 mod product;
+mod proxy_v1;
 mod proxy_v2;
 mod relay;
 mod report;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let outcome = match words.next().as_deref() {
         Some("run") => run::run(words),
-        Some("backend") => backend::run().map(|()| true).map_err(|error| error.to_string()),
+        Some("backend") => backend(words).map(|()| true),
         Some("client") => client(words).map(|()| true),
         Some("relay") => relay::run(words).map(|()| true),
         Some("aead") => aead::run().map(|()| true),
@@ -45,6 +46,15 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn backend(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+    let parse_header = match words.next().as_deref() {
+        Some("v1") => proxy_v1::parse,
+        Some("v2") => proxy_v2::parse,
+        _ => return Err("backend needs the version of the PROXY header: v1 or v2".to_owned()),
+    };
+    backend::run(parse_header).map_err(|error| error.to_string())
 }
 
 fn client(mut words: impl Iterator<Item = String>) -> Result<(), String> {

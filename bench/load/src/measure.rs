@@ -152,7 +152,7 @@ struct Bench {
 impl Stage<'_> {
     /// Measures one product once. `Err`: why the measurement is void.
     pub(crate) fn measure(&mut self, kind: Kind, template: &Template, program: &Path) -> Result<Finding, String> {
-        let mut backend = Load::start(&["backend".to_owned()], self.load_cpu)?;
+        let mut backend = Load::start(&["backend".to_owned(), template.proxy.to_owned()], self.load_cpu)?;
         let port = u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
         let product =
             Product::start(template, program, self.certificates, port, 1, &[self.product_cpu], self.load_cpu)?;

@@ -1,8 +1,8 @@
 //! A product under test: one template in `peers/` says everything that is particular about it.
 //!
 //! A template is the product's configuration with `@NAME@` placeholders. Lines that start with `#!` are for the runner:
-//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `lacks` (see [`Feature`]), `note`
-//! (printed below the table). A line with `@CERTIFICATE@` stands for as many lines as the directory of hosts has files.
+//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `lacks` (see [`Feature`]),
+//! `proxy` (the version of its header, `v1` or `v2`), `note` (printed below the table). A line with `@CERTIFICATE@` stands for as many lines as the directory of hosts has files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,6 +59,8 @@ pub(crate) struct Template {
     pub(crate) package: Option<String>,
     pub(crate) notes: Vec<String>,
     lacks: Vec<Feature>,
+    /// What the backend is told to expect: `v1` or `v2`.
+    pub(crate) proxy: &'static str,
     text: String,
 }
 
@@ -83,7 +85,7 @@ impl Template {
                         lacks.push(Feature::parse(name)?);
                     }
                 }
-                key @ ("program" | "start" | "version" | "package") => _ = settings.insert(key, value.trim()),
+                key @ ("program" | "start" | "version" | "package" | "proxy") => _ = settings.insert(key, value.trim()),
                 key => return Err(format!("'#! {key}' is unknown")),
             }
         }
@@ -97,6 +99,11 @@ impl Template {
             package: setting("package"),
             notes,
             lacks,
+            proxy: match settings.get("proxy") {
+                Some(&"v1") => "v1",
+                Some(&"v2") | None => "v2",
+                Some(other) => return Err(format!("'#! proxy: {other}': there are v1 and v2")),
+            },
             text: text.to_owned(),
         })
     }
@@ -168,8 +175,10 @@ pub(crate) struct Product {
     /// Asks for none, as the following.
     pub(crate) tls_port: u16,
     /// Its certificate has an RSA key.
+    #[expect(dead_code, reason = "its workloads follow")]
     pub(crate) rsa_port: u16,
     /// Has the certificates of the hosts. Nobody listens there if the product lacks [`Feature::Sni`].
+    #[expect(dead_code, reason = "its workloads follow")]
     pub(crate) sni_port: u16,
 }
 
@@ -298,12 +307,14 @@ mod tests {
         }
         assert!(Template::parse("relay", "#! prgram: x\n").unwrap_err().contains("prgram"));
         assert!(Template::parse("relay", "#! program\n").unwrap_err().contains("key: value"));
+        assert!(Template::parse("relay", &format!("#! proxy: v3\n{TEXT}")).unwrap_err().contains("v3"));
         assert!(Template::parse("relay", &format!("#! lacks: sni tea\n{TEXT}")).unwrap_err().contains("tea"));
     }
 
     #[test]
-    fn a_template_says_what_its_product_lacks() {
-        let template = Template::parse("relay", &format!("#! lacks: loops\n{TEXT}")).unwrap();
+    fn a_template_says_what_its_product_cannot_do() {
+        let template = Template::parse("relay", &format!("#! lacks: loops\n#! proxy: v1\n{TEXT}")).unwrap();
+        assert_eq!((template.proxy, Template::parse("relay", TEXT).unwrap().proxy), ("v1", "v2"));
         assert!(template.lacks(Feature::Loops) && !template.lacks(Feature::Sni));
     }
 

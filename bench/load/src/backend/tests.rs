@@ -24,7 +24,7 @@ impl Running {
         let (out, tallies) = channel();
         let out = Mutex::new(out);
         let thread = std::thread::spawn(move || {
-            serve(poll, listener, &commands, |tally| {
+            serve(poll, listener, proxy_v2::parse, &commands, |tally| {
                 let tally = Tally { errors: tally.errors.clone(), ..*tally };
                 out.lock().unwrap().send(tally).unwrap();
             })
