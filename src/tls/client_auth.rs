@@ -16,6 +16,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use super::der;
 use super::exceptions::{Exceptions, Outcome, Tolerance};
 use super::identity::{Client, Verdict};
+use super::signatures::Signatures;
 use super::trust::Trust;
 use super::x509::{self, Certificate};
 use crate::stats::labels::ClientVerify;
@@ -23,7 +24,7 @@ use crate::stats::labels::ClientVerify;
 /// Most certificates that a client may send beside its own. More cost webpki seconds of path building.
 const INTERMEDIATES_MAX: usize = 5;
 /// Longest chain in bytes.
-const CHAIN_MAX: usize = 32 * 1024;
+pub(super) const CHAIN_MAX: usize = 32 * 1024;
 /// Longest certificate of a client in bytes.
 const LEAF_MAX: usize = 16 * 1024;
 
@@ -217,6 +218,8 @@ pub(super) fn take_refusal() -> Option<Refusal> {
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     webpki: Arc<dyn ClientCertVerifier>,
+    /// What `webpki` has verified before.
+    signatures: Arc<Signatures>,
     trust: Trust,
     required: bool,
     exceptions: Exceptions,
@@ -230,7 +233,7 @@ struct Refused {
 impl ClientVerifier {
     /// `webpki` was made from `trust`.
     pub(super) fn new(webpki: Arc<dyn ClientCertVerifier>, trust: Trust, required: bool, tolerance: Tolerance) -> Self {
-        Self { webpki, required, exceptions: Exceptions::new(tolerance, &trust), trust }
+        Self { webpki, signatures: Arc::default(), required, exceptions: Exceptions::new(tolerance, &trust), trust }
     }
 
     pub(super) fn trust(&self) -> &Trust {
@@ -259,7 +262,8 @@ impl ClientVerifier {
                 refused(CertificateError::Expired, Reason::Expired, words)
             })
         };
-        let refusal = match self.webpki.verify_client_cert(leaf, intermediates, now) {
+        let verified = self.signatures.during(|| self.webpki.verify_client_cert(leaf, intermediates, now));
+        let refusal = match verified {
             Ok(_) => match expired_issuer() {
                 None => return Ok(None),
                 Some(refusal) => refusal,

@@ -54,6 +54,7 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod test_pki;
 mod sessions;
+mod signatures;
 mod ticket_file;
 pub mod tickets;
 mod trust;

@@ -23,6 +23,7 @@ use super::der::{SEQUENCE, element, is_signed_by};
 use super::exceptions::Tolerance;
 use super::inventory::{Authority, RevocationList, openssl_time};
 use super::policy::{Expiring, Expiry};
+use super::signatures;
 use super::x509::{self, Certificate};
 use crate::conf::diagnostic::Diagnostic;
 use crate::conf::model::{At, BindTls, Location};
@@ -268,7 +269,7 @@ impl Trust {
     /// of CRLs enforced.
     pub(super) fn verifier(
         &self,
-        provider: &Arc<CryptoProvider>,
+        provider: &CryptoProvider,
         tolerance: Tolerance,
         at: &Location,
         now: UnixTime,
@@ -438,12 +439,13 @@ impl ClientCertVerifier for NoRoots {
 fn build(
     roots: &Arc<RootCertStore>,
     hints: Vec<DistinguishedName>,
-    provider: &Arc<CryptoProvider>,
+    provider: &CryptoProvider,
     crls: Vec<CertificateRevocationListDer<'static>>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let provider = CryptoProvider { signature_verification_algorithms: *signatures::ALGORITHMS, ..provider.clone() };
     // RUSTSEC-2026-0104: the parser of CRLs has panicked before.
     let built = catch_unwind(AssertUnwindSafe(|| {
-        let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), Arc::new(provider))
             .with_crls(crls)
             .enforce_revocation_expiration()
             .clear_root_hint_subjects()
