@@ -8,6 +8,7 @@ mod backend;
 mod certificates;
 mod client;
 mod core;
+mod install;
 mod measure;
 mod pattern;
 mod pause;

@@ -1,8 +1,9 @@
 //! A product under test: one template in `peers/` says everything that is particular about it.
 //!
 //! A template is the product's configuration with `@NAME@` placeholders. Lines that start with `#!` are for the runner:
-//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `lacks` (see [`Feature`]),
-//! `proxy` (the version of its header, `v1` or `v2`), `note` (printed below the table). A line with `@CERTIFICATE@` stands for as many lines as the directory of hosts has files.
+//! `program` (looked up in PATH), `start` and `version` (its arguments), `package` (Debian), `file` (what
+//! must be there besides the program), `pypi` (a Python package that carries it), `lacks` (see [`Feature`]), `proxy` (the version of
+//! its header, `v1` or `v2`), `note` (printed below the table). A line with `@CERTIFICATE@` stands for as many lines as the directory of hosts has files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,10 +54,17 @@ impl Feature {
 pub(crate) struct Template {
     /// The file's name up to the first dot.
     pub(crate) name: String,
+    /// The file's name without `.in`: some products tell their language by what follows the dot.
+    file: String,
     pub(crate) program: String,
     start: Vec<String>,
     version: Vec<String>,
-    pub(crate) package: Option<String>,
+    /// Debian packages that it comes from, or that its Python package needs.
+    pub(crate) packages: Vec<String>,
+    /// Files that must be there besides the program.
+    pub(crate) files: Vec<String>,
+    /// A Python package, with its version, that has the program.
+    pub(crate) pypi: Option<String>,
     pub(crate) notes: Vec<String>,
     lacks: Vec<Feature>,
     /// What the backend is told to expect: `v1` or `v2`.
@@ -66,13 +74,13 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let name =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next()).unwrap_or_default();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Self::parse(name, &text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, String> {
+    /// `file` is the name that the configuration is to have.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, String> {
         let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
         let mut notes = Vec::new();
         let mut lacks = Vec::new();
@@ -85,18 +93,24 @@ impl Template {
                         lacks.push(Feature::parse(name)?);
                     }
                 }
-                key @ ("program" | "start" | "version" | "package" | "proxy") => _ = settings.insert(key, value.trim()),
+                key @ ("program" | "start" | "version" | "package" | "file" | "pypi" | "proxy") => {
+                    _ = settings.insert(key, value.trim())
+                }
                 key => return Err(format!("'#! {key}' is unknown")),
             }
         }
         let setting = |key: &str| settings.get(key).map(|&value| value.to_owned());
-        let words = |key: &str| setting(key).map(|value| value.split_whitespace().map(str::to_owned).collect());
+        let words =
+            |key: &str| setting(key).map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         Ok(Self {
-            name: name.to_owned(),
+            name: file.split('.').next().unwrap_or_default().to_owned(),
+            file: file.to_owned(),
             program: setting("program").ok_or("there is no '#! program: …'")?,
             start: words("start").ok_or("there is no '#! start: …'")?,
             version: words("version").ok_or("there is no '#! version: …'")?,
-            package: setting("package"),
+            packages: words("package").unwrap_or_default(),
+            files: words("file").unwrap_or_default(),
+            pypi: setting("pypi"),
             notes,
             lacks,
             proxy: match settings.get("proxy") {
@@ -122,7 +136,7 @@ impl Template {
 
 fn version_word(text: &str) -> String {
     let word = text
-        .split_whitespace()
+        .split(|character: char| character.is_whitespace() || character == '/')
         .find(|word| word.contains('.') && word.contains(|character: char| character.is_ascii_digit()));
     word.map_or("(unknown version)", |word| word.trim_start_matches(|character: char| !character.is_ascii_digit()))
         .to_owned()
@@ -195,7 +209,7 @@ impl Product {
     ) -> Result<Self, String> {
         let [mtls_port, tls_port, rsa_port, sni_port] =
             free_ports().map_err(|error| format!("finding free ports: {error}"))?;
-        let configuration = certificates.path(&format!("{}.conf", template.name));
+        let configuration = certificates.path(&template.file);
         let log = certificates.path(&format!("{}.log", template.name));
         let path = |name: &str| certificates.path(name).display().to_string();
         let (user, group) = unprivileged();
@@ -291,11 +305,12 @@ mod tests {
 
     #[test]
     fn template_with_its_settings() {
-        let template = Template::parse("relay", TEXT).unwrap();
+        let template = Template::parse("relay.yaml", TEXT).unwrap();
         assert_eq!((template.name.as_str(), template.program.as_str()), ("relay", "relay"));
+        assert_eq!(template.file, "relay.yaml");
         assert_eq!(template.start, ["-f", "@CONFIG@", "-x"]);
         assert_eq!(template.notes, ["one", "two"]);
-        assert_eq!(template.package, None);
+        assert!(template.packages.is_empty() && template.files.is_empty() && template.pypi.is_none());
     }
 
     #[test]
@@ -340,6 +355,7 @@ mod tests {
         );
         assert_eq!(version_word("nginx version: nginx/1.22.1"), "1.22.1");
         assert_eq!(version_word("hitch 1.7.2"), "1.7.2");
+        assert_eq!(version_word("envoy  version: 5c1a9f/1.40.0/Clean/RELEASE/BoringSSL"), "1.40.0");
         assert_eq!(version_word(""), "(unknown version)");
     }
 
@@ -376,6 +392,6 @@ mod tests {
             template.start.iter().for_each(|word| _ = expand(word, &values).unwrap());
             count += 1;
         }
-        assert!(count >= 3, "only {count} templates");
+        assert!(count >= 6, "only {count} templates");
     }
 }

@@ -1,15 +1,15 @@
 //! `bowline-load run`: all products, all measurements, several rounds, one table.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::certificates::Certificates;
+use crate::install::locate;
 use crate::measure::{Finding, Kind, Size, Stage};
 use crate::process::{allowed_cpus, pin};
-use crate::product::{Template, find_program};
+use crate::product::Template;
 use crate::report::Report;
 
 pub(crate) const USAGE: &str = "\
@@ -20,7 +20,7 @@ usage: bowline-load run [options]
   --measure NAME[,NAME]   full resumed to-backend to-client idle-tls idle-mtls reload (default: all)
   --peers DIRECTORY       the products' templates (default bench/load/peers)
   --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones)
-  --no-install            do not install missing Debian packages
+  --no-install            do not install missing packages
 A variable with a product's name in capitals says where its program is without choosing it: HAPROXY=/opt/haproxy-3.4/haproxy
 exit status: 0 every bar is met (or bowline was not measured), 1 a bar is missed or a row is void, 2 nothing could be measured";
 
@@ -193,38 +193,6 @@ fn size(quick: bool) -> Result<Size, String> {
     size.idle_connections = size.idle_connections.min(carried);
     size.held_connections = size.held_connections.min(carried);
     Ok(size)
-}
-
-/// Finds a product's program, by way of its Debian package if need be.
-fn locate(template: &Template, path: Option<&str>, install: bool) -> Result<PathBuf, String> {
-    let from_environment = std::env::var(template.name.to_uppercase()).ok();
-    if let Some(path) = path.or(from_environment.as_deref()) {
-        // With a slash, so that it is never looked up in PATH.
-        let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
-        return find_program(&path).ok_or_else(|| format!("{path} does not exist"));
-    }
-    if let Some(program) = find_program(&template.program) {
-        return Ok(program);
-    }
-    let Some(package) = &template.package else {
-        return Err(format!("{} is not in PATH", template.program));
-    };
-    if !install || !nix::unistd::geteuid().is_root() {
-        return Err(format!("it is not installed (as root: apt-get install -y --no-install-recommends {package})"));
-    }
-    eprintln!("installing {package}");
-    let apt = |arguments: &[&str]| {
-        // RUNLEVEL: the package must not start its own service here.
-        Command::new("apt-get")
-            .args(arguments)
-            .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")])
-            .stdout(std::process::Stdio::null())
-            .status()
-            .map_err(|error| format!("apt-get: {error}"))
-    };
-    apt(&["update", "-qq"])?;
-    let status = apt(&["install", "-y", "-qq", "--no-install-recommends", package])?;
-    find_program(&template.program).ok_or_else(|| format!("it could not be installed (apt-get: {status})"))
 }
 
 fn progress(outcome: &Result<Finding, String>) -> String {
