@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mio::Token;
+use mio::{Interest, Token};
 
 use super::listener::Listener;
 use super::slots::{Counted, Slot};
@@ -101,12 +101,14 @@ impl Loop {
         let id = self.ids;
         let registry = self.poll.registry();
         let counters = Arc::clone(&bind.frontend.counters);
+        let speaks_first = bind.route.accept_proxy || bind.route.tls.is_some();
         let key = self.slots.insert(|key| {
             let mut client = client;
-            client.register(registry, key.token(Side::Client)).ok()?;
+            client.register(registry, key.token(Side::Client), Interest::READABLE).ok()?;
             Some(Box::new(Slot {
                 connection: Connection::new(Arc::clone(&bind.route), now, id),
                 client,
+                client_writable: false,
                 backend: None,
                 peer,
                 bind,
@@ -120,7 +122,10 @@ impl Loop {
         let Some(key) = key else { return counters.slot(self.index).shed.add(1) };
         self.count_accept(key);
         self.set_timer(key);
-        self.enqueue(key);
+        // Where the client has to speak first there is an event when it does, or has done so.
+        if !speaks_first {
+            self.enqueue(key);
+        }
     }
 
     pub(super) fn adopt(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, OwnedFd)>) {

@@ -346,13 +346,14 @@ impl Loop {
     ) {
         let Some(slot) = self.slots.slot(key) else { return };
         slot.queued = false;
-        let Slot { connection, client, backend, peer, bind, .. } = slot;
+        let Slot { connection, client, client_writable, backend, peer, bind, .. } = slot;
         let mut wire = Sockets {
             client,
             backend,
             peer: *peer,
             registry: self.poll.registry(),
-            token: key.token(Side::Backend),
+            key,
+            client_writable,
             server: &bind.backend.socket,
         };
         let scratch = &mut self.scratch;

@@ -16,6 +16,8 @@ use crate::snapshot::Bind;
 pub(super) struct Slot {
     pub(super) connection: Connection,
     pub(super) client: Stream,
+    /// See [`super::stream::Sockets`].
+    pub(super) client_writable: bool,
     pub(super) backend: Option<Stream>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) bind: Arc<Bind>,

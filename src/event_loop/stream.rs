@@ -11,10 +11,14 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::slots::Key;
 use crate::proto::proxy_out::{Endpoint, Endpoints};
 use crate::proto::wire::{Side, Target, Wire};
 use crate::socket::ServerSocket;
 use crate::tls::identity::Verdict;
+
+/// Both directions.
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// A connected or connecting stream socket.
 pub(super) enum Stream {
@@ -32,12 +36,19 @@ impl Stream {
         })
     }
 
-    /// Tells the poll about both directions, once for the life of the socket.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+    /// Tells the poll what to look for, for the life of the socket.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => registry.register(stream, token, BOTH),
-            Self::Unix(stream) => registry.register(stream, token, BOTH),
+            Self::Tcp(stream) => registry.register(stream, token, interest),
+            Self::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+
+    /// Tells the poll to look for something else. What is there already is an event.
+    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => registry.reregister(stream, token, interest),
+            Self::Unix(stream) => registry.reregister(stream, token, interest),
         }
     }
 
@@ -101,8 +112,9 @@ pub(super) struct Sockets<'a> {
     /// Address of the client's end; `None` on unix sockets.
     pub(super) peer: Option<SocketAddr>,
     pub(super) registry: &'a Registry,
-    /// Token for a backend socket.
-    pub(super) token: Token,
+    pub(super) key: Key,
+    /// The poll looks out for the client's socket taking bytes.
+    pub(super) client_writable: &'a mut bool,
     /// How sockets to the server are made.
     pub(super) server: &'a ServerSocket,
 }
@@ -122,7 +134,17 @@ impl Wire for Sockets<'_> {
     }
 
     fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize> {
-        self.side(side)?.write(bytes)
+        let written = self.side(side)?.write(bytes);
+        let blocked = match &written {
+            Ok(count) => *count < bytes.len(),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        // A new socket takes bytes, and most take all there ever are: to be told so would wake the loop for nothing.
+        if blocked && side == Side::Client && !*self.client_writable {
+            self.client.reregister(self.registry, self.key.token(side), BOTH)?;
+            *self.client_writable = true;
+        }
+        written
     }
 
     fn shutdown_write(&mut self, side: Side) {
@@ -145,7 +167,7 @@ impl Wire for Sockets<'_> {
 
     fn dial(&mut self, target: &Target, _: &Verdict) -> io::Result<()> {
         let mut stream = Stream::connect(target, self.server)?;
-        stream.register(self.registry, self.token)?;
+        stream.register(self.registry, self.key.token(Side::Backend), BOTH)?;
         *self.backend = Some(stream);
         Ok(())
     }

@@ -217,7 +217,7 @@ impl Connection {
             policy: route.tls.clone(),
             route,
             phase,
-            ready: Ready::CLIENT_READ | Ready::CLIENT_WRITE,
+            ready: Ready::CLIENT_WRITE,
             engine: None,
             to_backend: Pump::new(Side::Backend),
             to_client: Pump::new(Side::Client),
