@@ -37,7 +37,7 @@ pub(crate) struct Tally {
 /// Runs until standard input ends; each line there asks for the tally.
 pub(crate) fn run(parse_header: ParseHeader) -> io::Result<()> {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-    wire::answer(&[], &[("port", &listener.local_addr()?.port())]);
+    wire::answer(&[], &[("port", listener.local_addr()?.port().to_string())]);
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), COMMANDS)?;
     let (sender, commands) = channel();
@@ -55,10 +55,10 @@ pub(crate) fn run(parse_header: ParseHeader) -> io::Result<()> {
         wire::answer(
             &tally.errors,
             &[
-                ("connections", &tally.connections),
-                ("digest", &tally.digest),
-                ("header_bytes", &tally.header_bytes),
-                ("relayed_bytes", &tally.relayed_bytes),
+                ("connections", tally.connections.to_string()),
+                ("digest", tally.digest.to_string()),
+                ("header_bytes", tally.header_bytes.to_string()),
+                ("relayed_bytes", tally.relayed_bytes.to_string()),
             ],
         );
     })
@@ -124,6 +124,8 @@ struct Backend {
 struct Connection {
     stream: TcpStream,
     phase: Phase,
+    /// Answers that the socket did not take yet; nothing is read before it has.
+    unsent: Vec<u8>,
 }
 
 enum Phase {
@@ -134,9 +136,9 @@ enum Phase {
         digest: u64,
         header_length: usize,
     },
-    /// Collecting [`UPLOAD`] or [`DOWNLOAD`] and its length.
+    /// Collecting [`UPLOAD`] or [`DOWNLOAD`] and its length; the end may come instead.
     Request(Vec<u8>),
-    Ping {
+    Echo {
         fold: u8,
     },
     Upload {
@@ -147,8 +149,6 @@ enum Phase {
         sent: u64,
         total: u64,
     },
-    /// Only the end may follow.
-    Finished,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Backend {
                 self.connections.len() - 1
             });
             poll.registry().register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
-            self.connections[slot] = Some(Connection { stream, phase: Phase::Header(Vec::new()) });
+            self.connections[slot] = Some(Connection { stream, phase: Phase::Header(Vec::new()), unsent: Vec::new() });
             if self.drive(slot) == Turn::Unfinished {
                 unfinished.push(slot);
             }
@@ -225,10 +225,13 @@ impl Connection {
     ) -> Result<Step, String> {
         let mut moved = 0;
         while moved < TURN_BYTES {
+            if !self.flush()? {
+                return Ok(Step::Blocked);
+            }
             if let Phase::Download { sent, total } = &mut self.phase {
                 let want = (*total - *sent).min(PIECE as u64) as usize;
                 if want == 0 {
-                    self.phase = Phase::Finished;
+                    self.phase = Phase::Request(Vec::new());
                     continue;
                 }
                 match self.stream.write(pattern.slice(*sent, want)) {
@@ -265,10 +268,11 @@ impl Connection {
     /// The peer sent its end: right between requests, wrong within one.
     fn ended(&self) -> Result<(), String> {
         match &self.phase {
-            Phase::Ping { .. } | Phase::Finished | Phase::First { .. } => Ok(()),
+            Phase::Echo { .. } | Phase::First { .. } => Ok(()),
             Phase::Header(bytes) => {
                 Err(format!("the connection ended after {} bytes of the PROXY header", bytes.len()))
             }
+            Phase::Request(bytes) if bytes.is_empty() => Ok(()),
             Phase::Request(_) => Err("the connection ended within a request".to_owned()),
             Phase::Upload { seen, total } => Err(format!("the connection ended after {seen} of {total} bytes")),
             Phase::Download { sent, total } => {
@@ -304,7 +308,7 @@ impl Connection {
                     tally.header_bytes += header_length as u64;
                     self.phase = match bytes[0] {
                         UPLOAD | DOWNLOAD => Phase::Request(Vec::new()),
-                        _ => Phase::Ping { fold: proxy_v2::fold(digest) },
+                        _ => Phase::Echo { fold: proxy_v2::fold(digest) },
                     };
                 }
                 Phase::Request(request) => {
@@ -312,21 +316,21 @@ impl Connection {
                     let (head, rest) = bytes.split_at_mut(count);
                     request.extend_from_slice(head);
                     bytes = rest;
-                    if let &[kind, ref length @ ..] = request.as_slice() {
-                        if let Ok(length) = <[u8; 8]>::try_from(length) {
-                            let total = u64::from_be_bytes(length);
-                            self.phase = match kind {
-                                UPLOAD => Phase::Upload { seen: 0, total },
-                                _ => Phase::Download { sent: 0, total },
-                            };
-                        }
+                    let &[kind @ (UPLOAD | DOWNLOAD), ref length @ ..] = request.as_slice() else {
+                        return Err(format!("{} bytes that are no request", request.len() + bytes.len()));
+                    };
+                    if let Ok(length) = <[u8; 8]>::try_from(length) {
+                        let total = u64::from_be_bytes(length);
+                        self.phase = match kind {
+                            UPLOAD => Phase::Upload { seen: 0, total },
+                            _ => Phase::Download { sent: 0, total },
+                        };
                     }
                 }
-                Phase::Ping { fold } => {
+                Phase::Echo { fold } => {
                     let fold = *fold;
                     bytes.iter_mut().for_each(|byte| *byte ^= fold);
-                    self.write_all(bytes)?;
-                    return Ok(());
+                    return self.answer(bytes);
                 }
                 Phase::Upload { seen, total } => {
                     if bytes.len() as u64 > *total - *seen {
@@ -339,26 +343,32 @@ impl Connection {
                     tally.relayed_bytes += bytes.len() as u64;
                     if seen == total {
                         let confirmation = seen.to_be_bytes();
-                        self.phase = Phase::Finished;
-                        self.write_all(&confirmation)?;
+                        self.phase = Phase::Request(Vec::new());
+                        self.answer(&confirmation)?;
                     }
                     return Ok(());
                 }
-                Phase::Download { .. } | Phase::Finished => {
-                    return Err(format!("{} unexpected bytes", bytes.len()));
-                }
+                Phase::Download { .. } => return Err(format!("{} unexpected bytes", bytes.len())),
             }
         }
         Ok(())
     }
 
-    /// Short answers only: they fit into any send buffer.
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), String> {
-        match self.stream.write(bytes) {
-            Ok(count) if count == bytes.len() => Ok(()),
-            Ok(count) => Err(format!("only {count} of {} bytes of an answer could be sent", bytes.len())),
-            Err(error) => Err(format!("an answer could not be sent: {error}")),
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.unsent.extend_from_slice(bytes);
+        self.flush().map(|_| ())
+    }
+
+    /// `Ok(false)`: the socket is blocked.
+    fn flush(&mut self) -> Result<bool, String> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => _ = self.unsent.drain(..count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(format!("an answer could not be sent: {error}")),
+            }
         }
+        Ok(true)
     }
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod core;
 mod install;
 mod measure;
+mod offer;
 mod pattern;
 mod pause;
 mod process;
@@ -21,6 +22,7 @@ mod relay;
 mod report;
 mod run;
 mod wire;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let outcome = match words.next().as_deref() {
         Some("run") => run::run(words),
         Some("backend") => backend(words).map(|()| true),
-        Some("client") => client(words).map(|()| true),
+        Some("client") => client::run(words).map(|()| true),
         Some("relay") => relay::run(words).map(|()| true),
         Some("aead") => aead::run().map(|()| true),
         Some("core") => core::run(words).map(|()| true),
@@ -56,15 +58,4 @@ fn backend(mut words: impl Iterator<Item = String>) -> Result<(), String> {
         _ => return Err("backend needs the version of the PROXY header: v1 or v2".to_owned()),
     };
     backend::run(parse_header).map_err(|error| error.to_string())
-}
-
-fn client(mut words: impl Iterator<Item = String>) -> Result<(), String> {
-    let mode = words.next().unwrap_or_default();
-    let arguments = client::Arguments::parse(words)?;
-    match mode.as_str() {
-        "handshakes" => client::handshakes::run(&arguments),
-        "bulk" => client::bulk::run(&arguments),
-        "hold" => client::hold::run(&arguments),
-        _ => Err(format!("there is no client '{mode}'")),
-    }
 }

@@ -1,139 +1,65 @@
 //! One measurement of one product: started afresh, loaded, read, ended.
 
-use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::certificates::Certificates;
-use crate::client::hold::leaf_name;
+use crate::client::leaf_name;
+use crate::offer::{Group, Listener, Offer};
 use crate::pause::pause;
 use crate::process::{Answer, Load};
 use crate::procfs;
 use crate::product::{Product, Template};
-
-/// What is measured; some give more than one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    FullHandshake,
-    ResumedHandshake,
-    ToBackend,
-    ToClient,
-    IdleTls,
-    IdleMtls,
-    Reload,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::FullHandshake,
-        Self::ResumedHandshake,
-        Self::ToBackend,
-        Self::ToClient,
-        Self::IdleTls,
-        Self::IdleMtls,
-        Self::Reload,
-    ];
-
-    /// Its name on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::FullHandshake => "full",
-            Self::ResumedHandshake => "resumed",
-            Self::ToBackend => "to-backend",
-            Self::ToClient => "to-client",
-            Self::IdleTls => "idle-tls",
-            Self::IdleMtls => "idle-mtls",
-            Self::Reload => "reload",
-        }
-    }
-
-    /// Peers start new processes at a reload; the promise is Bowline's alone.
-    pub(crate) fn is_for(self, product: &str) -> bool {
-        self != Self::Reload || product == "bowline"
-    }
-}
-
-/// How much work one measurement is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) handshakes: u64,
-    /// Handshakes at the same time.
-    pub(crate) in_flight: u64,
-    /// Bytes of one bulk relay, over all its connections.
-    pub(crate) bulk_bytes: u64,
-    pub(crate) bulk_connections: u64,
-    pub(crate) idle_connections: u64,
-    /// Connections that a reload has to keep.
-    pub(crate) held_connections: u64,
-}
-
-impl Size {
-    pub(crate) const FULL: Self = Self {
-        handshakes: 3_000,
-        in_flight: 16,
-        bulk_bytes: 1 << 30,
-        bulk_connections: 4,
-        idle_connections: 2_000,
-        held_connections: 9_000,
-    };
-
-    pub(crate) const QUICK: Self = Self {
-        handshakes: 400,
-        in_flight: 16,
-        bulk_bytes: 1 << 28,
-        bulk_connections: 4,
-        idle_connections: 400,
-        held_connections: 1_000,
-    };
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { handshakes, in_flight, bulk_bytes, bulk_connections, idle_connections, held_connections } = self;
-        let mebibytes = bulk_bytes >> 20;
-        write!(
-            out,
-            "{handshakes} handshakes ({in_flight} at a time), {mebibytes} MiB over {bulk_connections} connections, "
-        )?;
-        write!(out, "{idle_connections} idle connections, {held_connections} connections through a reload")
-    }
-}
+use crate::workload::{Action, Metric, Scale, Workload};
 
 /// Where measurements take place.
 pub(crate) struct Stage<'a> {
     pub(crate) certificates: &'a mut Certificates,
-    pub(crate) size: &'a Size,
-    pub(crate) product_cpu: usize,
+    pub(crate) scale: Scale,
+    /// The first alone, or both where a workload says so.
+    pub(crate) product_cpus: [usize; 2],
     pub(crate) load_cpu: usize,
 }
 
 /// What a measurement found.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Finding {
-    /// CPU time of the product and of the load for one unit of work, and the share of the wall time that each was busy.
-    Cpu {
-        product: Duration,
-        load: Duration,
-        busy: [f64; 2],
-        remark: String,
-    },
-    /// Bytes for one idle connection.
-    Memory {
-        bytes: f64,
-    },
-    Reload {
-        lost: u64,
-        stall: Duration,
-        quiet: Duration,
-        adopted_after: Duration,
-        memory_percent: f64,
-    },
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Finding {
+    pub(crate) values: Vec<(Metric, f64)>,
+    /// What the load needed for it, where that can matter.
+    pub(crate) effort: Option<Effort>,
+    pub(crate) remark: String,
 }
 
-/// Connections whose only purpose is that the product has done everything once.
-const WARM_UP: u64 = 8;
+/// How much both sides had to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Effort {
+    /// CPU time of client and backend for one unit of the work, in seconds.
+    pub(crate) load: f64,
+    /// The share of the wall time that client and backend were busy on their CPU.
+    pub(crate) load_busy: f64,
+    /// The same of the product; above 1 if it has more than one CPU.
+    pub(crate) product_busy: f64,
+}
+
+/// So long a load goes on before it is measured, in milliseconds: the product has done everything often enough then.
+const WARM_UP: u64 = 100;
+
+/// Connections of the same purpose where they stay.
+const WARM_CONNECTIONS: usize = 8;
+
+/// Established connections during a flood, how often each sends, in microseconds, and how many bytes.
+const ESTABLISHED: usize = 32;
+const PACE: u64 = 10_000;
+const MESSAGE: u64 = 64;
+
+/// Handshakes at a time in a flood.
+const FLOOD: usize = 64;
+
+/// Pause between two messages of the one connection that watches a reload, in microseconds: short against the stall that is looked
+/// for, long enough to leave the loop idle.
+const PULSE: u64 = 200;
 
 /// Time over which a product's memory must stand still before it is read.
 const STILL: Duration = Duration::from_millis(500);
@@ -150,21 +76,35 @@ struct Bench {
 }
 
 impl Stage<'_> {
-    /// Measures one product once. `Err`: why the measurement is void.
-    pub(crate) fn measure(&mut self, kind: Kind, template: &Template, program: &Path) -> Result<Finding, String> {
+    /// Measures one product once. `Ok(None)`: it cannot do that. `Err`: why the measurement is void.
+    pub(crate) fn measure(
+        &mut self,
+        workload: &Workload,
+        template: &Template,
+        program: &Path,
+    ) -> Result<Option<Finding>, String> {
+        let hosts = if let Action::Hosts { count } = workload.action { count } else { 1 };
+        if self.certificates.hosts().len() != hosts {
+            self.certificates.fill_hosts(hosts).map_err(|error| format!("making certificates: {error}"))?;
+        }
         let mut backend = Load::start(&["backend".to_owned(), template.proxy.to_owned()], self.load_cpu)?;
         let port = u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
-        let product =
-            Product::start(template, program, self.certificates, port, 1, &[self.product_cpu], self.load_cpu)?;
+        let cpus = if workload.two_cpus { &self.product_cpus[..] } else { &self.product_cpus[..1] };
+        let product = Product::start(template, program, self.certificates, port, workload.loops, cpus, self.load_cpu)?;
         let mut bench = Bench { product, backend };
-        let finding = match kind {
-            Kind::FullHandshake => self.handshakes(&mut bench, "fresh"),
-            Kind::ResumedHandshake => self.handshakes(&mut bench, "resumed"),
-            Kind::ToBackend => self.bulk(&mut bench, "up"),
-            Kind::ToClient => self.bulk(&mut bench, "down"),
-            Kind::IdleTls => self.idle(&mut bench, false),
-            Kind::IdleMtls => self.idle(&mut bench, true),
-            Kind::Reload => self.reload(&mut bench),
+        if workload.offer.group == Group::X25519MlKem768 && !self.is_accepted(&bench, workload.offer)? {
+            return Ok(None);
+        }
+        let finding = match workload.action {
+            Action::Handshakes { at_a_time } => self.handshakes(&mut bench, workload.offer, at_a_time),
+            Action::Hosts { .. } => self.hosts(&mut bench, workload.offer),
+            Action::Transfer { up, connections } => self.transfer(&mut bench, workload.offer, up, connections),
+            Action::Echo { length, connections, at_a_time } => {
+                self.echo(&mut bench, workload.offer, length, connections, at_a_time)
+            }
+            Action::Idle { connections } => self.idle(&mut bench, workload.offer, connections),
+            Action::Flood => self.flood(&mut bench, workload.offer),
+            Action::Reload { connections } => self.reload(&mut bench, workload.offer, connections),
         };
         // What the client could not understand, the backend may have seen: both reasons are worth knowing.
         let finding = match (finding, bench.backend.ask("tally")) {
@@ -175,86 +115,135 @@ impl Stage<'_> {
         };
         match bench.product.tree.ended() {
             Some(status) => Err(format!("the product ended ({status})")),
-            None => Ok(finding),
+            None => Ok(Some(finding)),
         }
     }
 
-    fn client(&self, mode: &str, arguments: &[(&str, String)]) -> Result<Load, String> {
-        let mut words = vec!["client".to_owned(), mode.to_owned()];
-        words.extend(arguments.iter().map(|(key, value)| format!("{key}={value}")));
-        words.push(format!("certificates={}", self.certificates.directory().display()));
-        Load::start(&words, self.load_cpu)
+    fn client(&self, bench: &Bench, offer: Offer) -> Result<Load, String> {
+        Load::start(&self.arguments(bench, offer), self.load_cpu)
     }
 
-    fn handshakes(&self, bench: &mut Bench, sessions: &str) -> Result<Finding, String> {
-        let count = self.size.handshakes;
-        let arguments = [
-            ("port", bench.product.mtls_port.to_string()),
-            ("count", count.to_string()),
-            ("in_flight", self.size.in_flight.to_string()),
-            ("sessions", sessions.to_owned()),
-        ];
-        let mut client = self.client("handshakes", &arguments)?;
-        let warm = client.ask(&format!("warm {WARM_UP}"))?;
-        bench.compare(&[&warm])?;
-        let (busy, answer) = bench.busy(&mut client, "go")?;
-        let tally = bench.compare(&[&warm, &answer])?;
-        if answer.number("connections")? != count {
-            return Err(format!("{} handshakes instead of {count}", answer.number("connections")?));
+    fn arguments(&self, bench: &Bench, offer: Offer) -> Vec<String> {
+        let port = match offer.listener {
+            Listener::Mtls => bench.product.mtls_port,
+            Listener::Tls => bench.product.tls_port,
+            Listener::Rsa => bench.product.rsa_port,
+            Listener::Sni => bench.product.sni_port,
+        };
+        let directory = self.certificates.directory().display();
+        let hosts = self.certificates.hosts().len();
+        let mut words = vec!["client".to_owned(), format!("port={port}"), format!("certificates={directory}")];
+        words.push(format!("hosts={hosts}"));
+        words.extend(offer.to_string().split(' ').map(str::to_owned));
+        words
+    }
+
+    /// Whether the product takes what is offered. A listener that has nothing in common with it says so with an alert (RFC 8446, 6.2).
+    fn is_accepted(&self, bench: &Bench, offer: Offer) -> Result<bool, String> {
+        match self.client(bench, offer)?.ask("probe") {
+            Ok(_) => Ok(true),
+            Err(reason) if reason.contains("HandshakeFailure") => Ok(false),
+            Err(reason) => Err(reason),
         }
+    }
+
+    fn handshakes(&self, bench: &mut Bench, offer: Offer, at_a_time: usize) -> Result<Finding, String> {
+        let mut client = self.client(bench, offer)?;
+        bench.compare(&[&client.ask(&format!("handshakes {WARM_UP} {at_a_time}"))?])?;
+        let (busy, answer) = bench.busy(&mut client, &format!("handshakes {} {at_a_time}", self.scale.time))?;
+        let tally = bench.compare(&[&answer])?;
         let header = tally.number("header_bytes")? / tally.number("connections")?.max(1);
         let rude = match (answer.number("bare")?, answer.number("resets")?) {
             (0, 0) => String::new(),
-            (bare, resets) => format!(", closed without close_notify {bare}, with RST {resets}"),
+            (bare, resets) => format!(", ended without close_notify {bare}, with RST {resets}"),
         };
-        Ok(busy.for_each(count as f64, format!("PROXY header {header} bytes{rude}")))
+        let count = answer.number("count")?;
+        busy.finding(count, 1.0, latencies(&answer)?, format!("{count} times, PROXY header {header} bytes{rude}"))
     }
 
-    fn bulk(&self, bench: &mut Bench, direction: &str) -> Result<Finding, String> {
-        let connections = self.size.bulk_connections;
-        let arguments = [
-            ("port", bench.product.mtls_port.to_string()),
-            ("direction", direction.to_owned()),
-            ("bytes", (self.size.bulk_bytes / connections).to_string()),
-            ("connections", connections.to_string()),
-        ];
-        let mut client = self.client("bulk", &arguments)?;
-        client.ask("open")?;
-        let (busy, answer) = bench.busy(&mut client, "go")?;
+    fn hosts(&self, bench: &mut Bench, offer: Offer) -> Result<Finding, String> {
+        bench.settle()?;
+        let cpu = procfs::cpu(bench.product.tree.id()).map_err(|error| format!("/proc: {error}"))?;
+        let memory = bench.settled_memory()?;
+        let mut finding = self.handshakes(bench, offer, crate::workload::HANDSHAKES)?;
+        finding.values.extend([(Metric::StartCpu, cpu.as_secs_f64()), (Metric::StartMemory, memory as f64)]);
+        Ok(finding)
+    }
+
+    fn transfer(&self, bench: &mut Bench, offer: Offer, up: bool, connections: usize) -> Result<Finding, String> {
+        let direction = if up { "up" } else { "down" };
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("connect {connections}"))?;
+        let warm = client.ask(&format!("{direction} {WARM_UP}"))?.number("bytes")?;
+        let (busy, answer) = bench.busy(&mut client, &format!("{direction} {}", self.scale.time))?;
+        let bytes = answer.number("bytes")?;
         let tally = bench.compare(&[&answer])?;
-        if tally.number("relayed_bytes")? != self.size.bulk_bytes {
-            return Err(format!("{} bytes instead of {}", tally.number("relayed_bytes")?, self.size.bulk_bytes));
+        if tally.number("relayed_bytes")? != warm + bytes {
+            return Err(format!("{} bytes instead of {}", tally.number("relayed_bytes")?, warm + bytes));
         }
-        Ok(busy.for_each(self.size.bulk_bytes as f64 / f64::from(1 << 30), String::new()))
+        busy.finding(bytes, f64::from(1 << 30), Vec::new(), format!("{} MiB", bytes >> 20))
     }
 
-    fn idle(&self, bench: &mut Bench, client_certificate: bool) -> Result<Finding, String> {
-        let port = if client_certificate { bench.product.mtls_port } else { bench.product.tls_port };
-        let mut client =
-            self.client("hold", &[("port", port.to_string()), ("client_certificate", client_certificate.to_string())])?;
-        client.ask(&format!("open {WARM_UP}"))?;
+    fn echo(
+        &self,
+        bench: &mut Bench,
+        offer: Offer,
+        length: u64,
+        connections: usize,
+        at_a_time: usize,
+    ) -> Result<Finding, String> {
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("open {connections}"))?;
+        client.ask(&format!("echo {WARM_UP} {length} {at_a_time}"))?;
+        let (busy, answer) = bench.busy(&mut client, &format!("echo {} {length} {at_a_time}", self.scale.time))?;
+        bench.compare(&[&answer])?;
+        let count = answer.number("count")?;
+        busy.finding(count, 1.0, latencies(&answer)?, format!("{count} times"))
+    }
+
+    fn idle(&self, bench: &mut Bench, offer: Offer, connections: usize) -> Result<Finding, String> {
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("open {WARM_CONNECTIONS}"))?;
         let before = bench.settled_memory()?;
-        let answer = client.ask(&format!("open {}", self.size.idle_connections))?;
+        let answer = client.ask(&format!("open {connections}"))?;
         let after = bench.settled_memory()?;
         bench.compare(&[&answer])?;
-        if client.ask("check")?.number("alive")? != self.size.idle_connections + WARM_UP {
+        if client.ask("check")?.number("alive")? != (connections + WARM_CONNECTIONS) as u64 {
             return Err("not every connection answers".to_owned());
         }
-        Ok(Finding::Memory { bytes: (after as f64 - before as f64) / self.size.idle_connections as f64 })
+        let each = (after as f64 - before as f64) / connections as f64;
+        Ok(Finding { values: vec![(Metric::Memory, each)], ..Finding::default() })
     }
 
-    fn reload(&mut self, bench: &mut Bench) -> Result<Finding, String> {
-        let port = bench.product.mtls_port.to_string();
-        let mut client = self.client("hold", &[("port", port), ("client_certificate", "true".to_owned())])?;
-        client.ask(&format!("open {}", self.size.held_connections))?;
-        client.ask("pulse")?;
+    fn flood(&self, bench: &mut Bench, offer: Offer) -> Result<Finding, String> {
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("open {ESTABLISHED}"))?;
+        client.ask(&format!("pace {WARM_UP} {MESSAGE} {PACE}"))?;
+        // It gives way to the client that measures, or that would wait for it instead of the product.
+        let mut flood = Load::start_behind(&self.arguments(bench, offer), self.load_cpu)?;
+        flood.tell(&format!("handshakes line {FLOOD}"))?;
+        pause(Duration::from_millis(2 * WARM_UP));
+        let start = bench.times(&[&client, &flood])?;
+        let answer = client.ask(&format!("pace {} {MESSAGE} {PACE}", self.scale.time))?;
+        let busy = Busy::between(&start, &bench.times(&[&client, &flood])?);
+        let flooded = flood.ask("stop")?;
+        bench.compare(&[&answer, &flooded])?;
+        let remark = format!("{} handshakes meanwhile", flooded.number("count")?);
+        busy.finding(answer.number("count")?, 1.0, latencies(&answer)?, remark)
+    }
+
+    fn reload(&mut self, bench: &mut Bench, offer: Offer, connections: usize) -> Result<Finding, String> {
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("open {connections}"))?;
+        let mut pulse = self.client(bench, offer)?;
+        pulse.ask("open 1")?;
         let old = client.ask("probe")?.text("leaf")?.to_owned();
         let before = bench.settled_memory()?;
-        client.ask("lap")?;
-        pause(OBSERVATION);
-        let quiet = Duration::from_micros(client.ask("lap")?.number("worst_us")?);
+        let worst = |answer: &Answer| answer.number("worst").map(Duration::from_nanos);
+        let quiet = worst(&pulse.ask(&format!("pace {} 1 {PULSE}", OBSERVATION.as_millis()))?)?;
 
         let new = leaf_name(&self.certificates.renew().map_err(|error| format!("making new certificates: {error}"))?);
+        pulse.tell(&format!("pace line 1 {PULSE}"))?;
         let start = Instant::now();
         bench.product.tree.signal(Signal::SIGHUP)?;
         loop {
@@ -272,28 +261,45 @@ impl Stage<'_> {
         }
         let adopted_after = start.elapsed();
         pause(OBSERVATION);
-        let lap = client.ask("lap")?;
-        let stall = Duration::from_micros(lap.number("worst_us")?);
+        let stall = worst(&pulse.ask("stop")?)?;
 
         let deadline = Instant::now() + RELOAD_LIMIT;
-        let memory_percent = loop {
-            let percent = (bench.settled_memory()? as f64 / before as f64 - 1.0) * 100.0;
-            if percent <= 2.0 || Instant::now() > deadline {
-                break percent;
+        let change = loop {
+            let change = bench.settled_memory()? as f64 / before as f64 - 1.0;
+            if change <= 0.02 || Instant::now() > deadline {
+                break change;
             }
         };
-        let alive = client.ask("check")?.number("alive")? + lap.number("alive")?;
-        Ok(Finding::Reload {
-            lost: (self.size.held_connections + 1).saturating_sub(alive),
-            stall,
-            quiet,
-            adopted_after,
-            memory_percent,
+        let alive = client.ask("check")?.number("alive")? + pulse.ask("check")?.number("alive")?;
+        let lost = (connections as u64 + 1).saturating_sub(alive);
+        Ok(Finding {
+            values: vec![
+                (Metric::ConnectionsLost, lost as f64),
+                (Metric::Stall, stall.as_secs_f64()),
+                (Metric::MemoryChange, change),
+            ],
+            effort: None,
+            remark: format!("worst round trip without a reload {quiet:.1?}, adopted after {adopted_after:.0?}"),
         })
     }
 }
 
-/// CPU time that was used while the load did one command.
+/// The percentiles of an answer, in seconds.
+fn latencies(answer: &Answer) -> Result<Vec<(Metric, f64)>, String> {
+    [(Metric::P50, "p50"), (Metric::P99, "p99"), (Metric::P999, "p999")]
+        .into_iter()
+        .map(|(metric, key)| Ok((metric, answer.number(key)? as f64 / 1e9)))
+        .collect()
+}
+
+/// CPU time so far of the product and of the load.
+struct Times {
+    product: Duration,
+    load: Duration,
+    at: Instant,
+}
+
+/// CPU time that was used meanwhile.
 struct Busy {
     product: Duration,
     load: Duration,
@@ -301,29 +307,48 @@ struct Busy {
 }
 
 impl Busy {
-    fn for_each(&self, units: f64, remark: String) -> Finding {
-        let share = |cpu: Duration| cpu.as_secs_f64() / self.wall.as_secs_f64();
-        Finding::Cpu {
-            product: self.product.div_f64(units),
-            load: self.load.div_f64(units),
-            busy: [share(self.product), share(self.load)],
-            remark,
+    fn between(start: &Times, end: &Times) -> Self {
+        Self { product: end.product - start.product, load: end.load - start.load, wall: end.at - start.at }
+    }
+
+    /// For `count` pieces of work of which `size` are one unit.
+    fn finding(
+        &self,
+        count: u64,
+        size: f64,
+        mut values: Vec<(Metric, f64)>,
+        remark: String,
+    ) -> Result<Finding, String> {
+        if count == 0 {
+            return Err("nothing was done in time".to_owned());
         }
+        let each = |cpu: Duration| cpu.as_secs_f64() / (count as f64 / size);
+        let share = |cpu: Duration| cpu.as_secs_f64() / self.wall.as_secs_f64();
+        values.push((Metric::Cpu, each(self.product)));
+        let effort = Effort { load: each(self.load), load_busy: share(self.load), product_busy: share(self.product) };
+        Ok(Finding { values, effort: Some(effort), remark })
     }
 }
 
 impl Bench {
-    /// Lets the client work and reads what that cost.
-    fn busy(&mut self, client: &mut Load, command: &str) -> Result<(Busy, Answer), String> {
+    fn times(&self, clients: &[&Load]) -> Result<Times, String> {
         let cpu = |id: u32| procfs::cpu(id).map_err(|error| format!("/proc: {error}"));
+        let mut load = cpu(self.backend.id())?;
+        for client in clients {
+            load += cpu(client.id())?;
+        }
+        Ok(Times { product: cpu(self.product.tree.id())?, load, at: Instant::now() })
+    }
+
+    /// Lets the client do all of a command and reads what that cost.
+    fn busy(&self, client: &mut Load, command: &str) -> Result<(Busy, Answer), String> {
         self.settle()?;
-        let [product, front, back] = [cpu(self.product.tree.id())?, cpu(client.id())?, cpu(self.backend.id())?];
-        let start = Instant::now();
+        let start = self.times(&[client])?;
         let answer = client.ask(command)?;
-        let wall = start.elapsed();
-        let load = (cpu(client.id())? - front) + (cpu(self.backend.id())? - back);
+        let mut end = self.times(&[client])?;
         self.settle()?;
-        Ok((Busy { product: cpu(self.product.tree.id())? - product, load, wall }, answer))
+        end.product = self.times(&[])?.product;
+        Ok((Busy::between(&start, &end), answer))
     }
 
     /// Waits until the product does nothing any more (or 2 s: it may have timers).
@@ -355,7 +380,7 @@ impl Bench {
         }
     }
 
-    /// The backend must have seen the very connections that the client made.
+    /// The backend must have seen the very connections that the clients made; each answer has the sums of one client so far.
     fn compare(&mut self, clients: &[&Answer]) -> Result<Answer, String> {
         let mut connections = 0;
         let mut digest = 0_u64;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -90,6 +91,10 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))
 }
 
+fn own_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("finding this program: {error}"))
+}
+
 /// A `bowline-load backend` or `client`: commands in, answers out.
 pub(crate) struct Load {
     // Before `tree`: its end makes the process stop by itself.
@@ -118,8 +123,17 @@ impl Answer {
 impl Load {
     /// Starts this program again with `arguments`, on `cpu`.
     pub(crate) fn start(arguments: &[String], cpu: usize) -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
-        let mut command = Command::new(program);
+        Self::spawn(Command::new(own_program()?), arguments, cpu)
+    }
+
+    /// The same as a process that gives way to all others on `cpu` (nice(1)).
+    pub(crate) fn start_behind(arguments: &[String], cpu: usize) -> Result<Self, String> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(own_program()?);
+        Self::spawn(command, arguments, cpu)
+    }
+
+    fn spawn(mut command: Command, arguments: &[String], cpu: usize) -> Result<Self, String> {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut tree = Tree::start(&mut command, &[cpu], cpu)?;
         let (Some(stdin), Some(stdout)) = (tree.child.stdin.take(), tree.child.stdout.take()) else {
@@ -142,11 +156,16 @@ impl Load {
 
     /// Sends a command and waits for its answer. Errors that the load saw make it an `Err`: they void the measurement.
     pub(crate) fn ask(&mut self, command: &str) -> Result<Answer, String> {
-        writeln!(self.stdin, "{command}").map_err(|error| format!("the load process is gone: {error}"))?;
+        self.tell(command)?;
         self.answer()
     }
 
-    /// The answer that comes without a command, right after the start.
+    /// Sends a command; [`Self::answer`] is for later.
+    pub(crate) fn tell(&mut self, command: &str) -> Result<(), String> {
+        writeln!(self.stdin, "{command}").map_err(|error| format!("the load process is gone: {error}"))
+    }
+
+    /// The next answer: that to a command before, or the one that comes right after the start.
     pub(crate) fn answer(&mut self) -> Result<Answer, String> {
         let deadline = Instant::now() + COMMAND_LIMIT;
         let mut errors: Vec<String> = Vec::new();

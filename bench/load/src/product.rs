@@ -189,10 +189,8 @@ pub(crate) struct Product {
     /// Asks for none, as the following.
     pub(crate) tls_port: u16,
     /// Its certificate has an RSA key.
-    #[expect(dead_code, reason = "its workloads follow")]
     pub(crate) rsa_port: u16,
     /// Has the certificates of the hosts. Nobody listens there if the product lacks [`Feature::Sni`].
-    #[expect(dead_code, reason = "its workloads follow")]
     pub(crate) sni_port: u16,
 }
 

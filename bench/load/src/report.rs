@@ -1,113 +1,71 @@
-//! From findings to the one table.
+//! From findings to the one table, and to what it says of Bowline's bars.
 
 use std::collections::BTreeMap;
 
-use crate::measure::{Finding, Kind};
+use crate::aead::Cost;
+use crate::measure::{Effort, Finding};
+use crate::offer::Suite;
+use crate::workload::{Action, Metric, Row, Workload};
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Row {
-    FullHandshake,
-    ResumedHandshake,
-    ToBackend,
-    ToClient,
-    IdleTls,
-    IdleMtls,
-    ReloadLost,
-    ReloadStall,
-    ReloadMemory,
-}
+/// The product that bars are for.
+pub(crate) const OWN: &str = "bowline";
 
-/// What Bowline must reach.
+/// The relay without TLS: no peer, but the floor under all of them.
+pub(crate) const FLOOR: &str = "floor";
+
+/// What Bowline must reach in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bar {
     /// At most this share of the best peer's value.
     OfBestPeer(f64),
+    /// At most this share of the value of the peer of this name.
+    Of(&'static str, f64),
+    /// At most this share of what a plain relay and the AEAD cost together.
+    OfFloor(f64),
+    /// At most this share of Bowline's own value in the workload of this name.
+    OfWorkload(&'static str, f64),
     /// At most this, in the row's unit.
     AtMost(f64),
 }
 
-impl Row {
-    const ALL: [Self; 9] = [
-        Self::FullHandshake,
-        Self::ResumedHandshake,
-        Self::ToBackend,
-        Self::ToClient,
-        Self::IdleTls,
-        Self::IdleMtls,
-        Self::ReloadLost,
-        Self::ReloadStall,
-        Self::ReloadMemory,
-    ];
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::FullHandshake => "CPU per full mTLS handshake, µs",
-            Self::ResumedHandshake => "CPU per resumed mTLS handshake, µs",
-            Self::ToBackend => "CPU per GiB to the backend, ms",
-            Self::ToClient => "CPU per GiB to the client, ms",
-            Self::IdleTls => "memory per idle TLS connection, KiB",
-            Self::IdleMtls => "memory per idle mTLS connection, KiB",
-            Self::ReloadLost => "reload: connections lost",
-            Self::ReloadStall => "reload: worst ping, ms",
-            Self::ReloadMemory => "reload: memory afterwards, %",
-        }
-    }
-
-    pub(crate) fn bar(self) -> Bar {
-        match self {
-            Self::FullHandshake => Bar::OfBestPeer(0.45),
-            Self::ResumedHandshake => Bar::OfBestPeer(0.6),
-            Self::ToBackend | Self::ToClient => Bar::OfBestPeer(0.75),
-            Self::IdleTls => Bar::AtMost(6.0),
-            Self::IdleMtls => Bar::AtMost(7.0),
-            Self::ReloadLost => Bar::AtMost(0.0),
-            Self::ReloadStall => Bar::AtMost(20.0),
-            Self::ReloadMemory => Bar::AtMost(2.0),
-        }
-    }
-
-    fn of(kind: Kind) -> &'static [Self] {
-        match kind {
-            Kind::FullHandshake => &[Self::FullHandshake],
-            Kind::ResumedHandshake => &[Self::ResumedHandshake],
-            Kind::ToBackend => &[Self::ToBackend],
-            Kind::ToClient => &[Self::ToClient],
-            Kind::IdleTls => &[Self::IdleTls],
-            Kind::IdleMtls => &[Self::IdleMtls],
-            Kind::Reload => &[Self::ReloadLost, Self::ReloadStall, Self::ReloadMemory],
-        }
-    }
-}
-
-/// The values of one product in one row, a round each.
+/// The values of one product in one row, a round each, in the row's unit.
 #[derive(Clone, Debug, Default)]
-struct Cell {
+pub(crate) struct Cell {
     values: Vec<f64>,
+    /// The product cannot do it.
+    unable: bool,
     /// The first reason for which a round is void; then the whole cell is.
     void: Option<String>,
 }
 
 impl Cell {
-    fn median(&self) -> Option<f64> {
-        if self.void.is_some() { None } else { median(&self.values) }
+    /// Median, lowest and highest, if there are sound values.
+    pub(crate) fn spread(&self) -> Option<[f64; 3]> {
+        if self.void.is_some() {
+            return None;
+        }
+        let low = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        median(&self.values).map(|middle| [middle, low, high])
+    }
+
+    /// Why it is void, if it is.
+    pub(crate) fn void(&self) -> Option<&str> {
+        self.void.as_deref()
     }
 
     fn text(&self) -> String {
-        match (&self.void, self.median()) {
+        match (&self.void, self.spread()) {
             (Some(_), _) => "void".to_owned(),
+            (None, None) if self.unable => "cannot".to_owned(),
             (None, None) => "-".to_owned(),
-            (None, Some(middle)) if self.values.len() == 1 => number(middle),
-            (None, Some(middle)) => {
-                let low = self.values.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                format!("{} ({}-{})", number(middle), number(low), number(high))
-            }
+            (None, Some([middle, ..])) if self.values.len() == 1 => number(middle),
+            (None, Some([middle, low, high])) => format!("{} ({}-{})", number(middle), number(low), number(high)),
         }
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -118,7 +76,8 @@ fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-fn number(value: f64) -> String {
+/// Three digits or so.
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         small if small < 10.0 => format!("{value:.2}"),
@@ -127,127 +86,240 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Everything that one run found.
-pub(crate) struct Report {
-    /// Columns: name and version, Bowline first where it is there.
-    products: Vec<(String, String)>,
-    cells: BTreeMap<(Row, String), Cell>,
-    /// CPU of client and backend together, over all products.
-    load: BTreeMap<Row, Vec<f64>>,
-}
-
-/// How a row ends.
+/// How a bar ends.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
     Pass,
     Fail,
-    /// A value is void, or Bowline or a peer to compare it with is missing.
+    /// Why it could not be judged: a value is void, or what it compares was not measured.
     Open(String),
 }
 
-impl Report {
-    pub(crate) fn new(products: Vec<(String, String)>) -> Self {
-        Self { products, cells: BTreeMap::new(), load: BTreeMap::new() }
+/// One bar with what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Judgement {
+    /// What Bowline's value is compared with, and the bar.
+    pub(crate) text: String,
+    /// The highest value that meets the bar, in the row's unit.
+    pub(crate) limit: Option<f64>,
+    pub(crate) verdict: Verdict,
+}
+
+/// A row in which at least one product was measured.
+pub(crate) struct Line<'a> {
+    pub(crate) group: &'static str,
+    pub(crate) title: String,
+    /// Of each product, in the order of the columns.
+    pub(crate) cells: Vec<&'a Cell>,
+    /// The best peer's median and name.
+    pub(crate) best: Option<(f64, &'a str)>,
+    pub(crate) judgements: Vec<Judgement>,
+    /// CPU of client and backend for the same unit, the median over all products, in the row's unit.
+    pub(crate) load: Option<f64>,
+    /// The largest share of the time that client and backend were busy beside any of the products.
+    pub(crate) busy: Option<f64>,
+}
+
+/// Everything that one run found.
+pub(crate) struct Report<'a> {
+    workloads: &'a [Workload],
+    /// Name and version, Bowline first where it is there.
+    products: Vec<(String, String)>,
+    /// By the place of the workload, of its row, and of the product.
+    cells: BTreeMap<(usize, usize, usize), Cell>,
+    /// By the place of the workload.
+    efforts: BTreeMap<usize, Vec<Effort>>,
+    aead: BTreeMap<Suite, Cost>,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(workloads: &'a [Workload], products: Vec<(String, String)>) -> Self {
+        Self { workloads, products, cells: BTreeMap::new(), efforts: BTreeMap::new(), aead: BTreeMap::new() }
     }
 
-    /// Adds one round of one product.
-    pub(crate) fn add(&mut self, kind: Kind, product: &str, outcome: &Result<Finding, String>) {
-        let mut value =
-            |row: Row, value: f64| self.cells.entry((row, product.to_owned())).or_default().values.push(value);
-        match outcome {
-            Ok(Finding::Cpu { product, load, .. }) => {
-                let row = Row::of(kind)[0];
-                let unit = if matches!(kind, Kind::FullHandshake | Kind::ResumedHandshake) { 1e6 } else { 1e3 };
-                value(row, product.as_secs_f64() * unit);
-                self.load.entry(row).or_default().push(load.as_secs_f64() * unit);
-            }
-            Ok(Finding::Memory { bytes }) => value(Row::of(kind)[0], bytes / 1024.0),
-            Ok(Finding::Reload { lost, stall, memory_percent, .. }) => {
-                value(Row::ReloadLost, *lost as f64);
-                value(Row::ReloadStall, stall.as_secs_f64() * 1e3);
-                value(Row::ReloadMemory, *memory_percent);
-            }
-            Err(reason) => {
-                for &row in Row::of(kind) {
-                    self.cells.entry((row, product.to_owned())).or_default().void.get_or_insert_with(|| reason.clone());
+    /// Adds one round of the product at this place.
+    pub(crate) fn add(&mut self, workload: usize, product: usize, outcome: &Result<Option<Finding>, String>) {
+        if let Ok(Some(Finding { effort: Some(effort), .. })) = outcome {
+            self.efforts.entry(workload).or_default().push(*effort);
+        }
+        for (index, row) in self.workloads[workload].rows.iter().enumerate() {
+            let cell = self.cells.entry((workload, index, product)).or_default();
+            match outcome {
+                Ok(Some(finding)) => {
+                    let value = finding.values.iter().find(|(metric, _)| *metric == row.metric);
+                    cell.values.extend(value.map(|(_, value)| value * row.unit.factor));
                 }
+                Ok(None) => cell.unable = true,
+                Err(reason) => _ = cell.void.get_or_insert_with(|| reason.clone()),
             }
         }
     }
 
-    fn median(&self, row: Row, product: &str) -> Option<f64> {
-        self.cells.get(&(row, product.to_owned())).and_then(Cell::median)
+    /// Tells what the AEAD of a suite costs by itself for one GiB; without it, bars of the floor stay open.
+    pub(crate) fn set_aead(&mut self, suite: Suite, cost: Cost) {
+        self.aead.insert(suite, cost);
     }
 
-    fn best_peer(&self, row: Row) -> Option<(f64, &str)> {
+    /// The rows, in the order of the workloads.
+    pub(crate) fn lines(&self) -> Vec<Line<'_>> {
+        let mut lines = Vec::new();
+        for (index, workload) in self.workloads.iter().enumerate() {
+            for (place, row) in workload.rows.iter().enumerate() {
+                let cells: Vec<_> = (0..self.products.len()).map(|product| self.cell(index, place, product)).collect();
+                if cells.iter().all(Option::is_none) {
+                    continue;
+                }
+                let efforts = self.efforts.get(&index).map_or(&[][..], Vec::as_slice);
+                let loads: Vec<f64> = efforts.iter().map(|effort| effort.load * row.unit.factor).collect();
+                lines.push(Line {
+                    group: workload.group,
+                    title: row.title(),
+                    cells: cells.into_iter().map(|cell| cell.unwrap_or(&EMPTY)).collect(),
+                    best: self.best_peer(index, place),
+                    judgements: self.judgements(index, place),
+                    load: median(&loads).filter(|_| row.metric == Metric::Cpu),
+                    busy: efforts.iter().map(|effort| effort.load_busy).reduce(f64::max),
+                });
+            }
+        }
+        lines
+    }
+
+    fn cell(&self, workload: usize, row: usize, product: usize) -> Option<&Cell> {
+        self.cells.get(&(workload, row, product))
+    }
+
+    fn median(&self, workload: usize, row: usize, product: &str) -> Option<f64> {
+        let product = self.products.iter().position(|(name, _)| name == product)?;
+        self.cell(workload, row, product)?.spread().map(|[middle, ..]| middle)
+    }
+
+    fn best_peer(&self, workload: usize, row: usize) -> Option<(f64, &str)> {
         self.products
             .iter()
-            .filter(|(name, _)| name != "bowline")
-            .filter_map(|(name, _)| Some((self.median(row, name)?, name.as_str())))
+            .map(|(name, _)| name.as_str())
+            .filter(|&name| name != OWN && name != FLOOR)
+            .filter_map(|name| Some((self.median(workload, row, name)?, name)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
-    /// Bowline against the bar, and what was compared.
-    pub(crate) fn verdict(&self, row: Row) -> (Verdict, String) {
-        let judged = |value: f64, bar: f64| {
-            if value <= bar { Verdict::Pass } else { Verdict::Fail }
+    /// What plain relay and AEAD cost together, in the row's unit.
+    fn floor(&self, workload: usize, row: usize) -> Option<f64> {
+        let Workload { action, offer, rows, .. } = &self.workloads[workload];
+        let Action::Transfer { up, .. } = action else { return None };
+        let aead = self.aead.get(&offer.suite)?;
+        // What goes up comes to the product as ciphertext.
+        let seconds = if *up { aead.open } else { aead.seal }.as_secs_f64();
+        Some(self.median(workload, row, FLOOR)? + seconds * rows[row].unit.factor)
+    }
+
+    /// Bowline's own value in a row of the same metric of the workload of this name.
+    fn own_elsewhere(&self, name: &str, metric: Metric) -> Option<f64> {
+        let workload = self.workloads.iter().position(|workload| workload.name == name)?;
+        let row = self.workloads[workload].rows.iter().position(|row| row.metric == metric)?;
+        self.median(workload, row, OWN)
+    }
+
+    fn judgements(&self, workload: usize, place: usize) -> Vec<Judgement> {
+        let row: &Row = &self.workloads[workload].rows[place];
+        let void = (0..self.products.len())
+            .any(|product| self.cell(workload, place, product).is_some_and(|cell| cell.void.is_some()));
+        let own = self.median(workload, place, OWN);
+        let judge = |&bar: &Bar| {
+            // What the value is a share of, what that is called, and the share.
+            let (whole, name, share) = match bar {
+                Bar::OfBestPeer(share) => match self.best_peer(workload, place) {
+                    Some((value, name)) => (Some(value), format!("{name}, the best peer"), share),
+                    None => (None, "the best peer".to_owned(), share),
+                },
+                Bar::Of(name, share) => (self.median(workload, place, name), name.to_owned(), share),
+                Bar::OfFloor(share) => (self.floor(workload, place), "the floor".to_owned(), share),
+                Bar::OfWorkload(name, share) => (self.own_elsewhere(name, row.metric), name.to_owned(), share),
+                Bar::AtMost(limit) => (Some(1.0), String::new(), limit),
+            };
+            let limit = whole.map(|whole| whole * share);
+            let verdict = match (own, limit) {
+                _ if void => Verdict::Open("the row is void".to_owned()),
+                (None, _) => Verdict::Open(format!("{OWN} was not measured")),
+                (_, None) => Verdict::Open(format!("{name} was not measured")),
+                (Some(own), Some(limit)) if own <= limit => Verdict::Pass,
+                _ => Verdict::Fail,
+            };
+            let text = match (bar, own.zip(whole)) {
+                (Bar::AtMost(limit), Some((own, _))) => format!("{}, bar {}", number(own), number(limit)),
+                (Bar::AtMost(limit), None) => format!("bar {}", number(limit)),
+                (_, Some((own, whole))) => format!("{:.2} of {name}, bar {share:.2}", own / whole),
+                (_, None) => format!("bar {share:.2} of {name}"),
+            };
+            Judgement { text, limit, verdict }
         };
-        if self.cells.iter().any(|((seen, _), cell)| *seen == row && cell.void.is_some()) {
-            return (Verdict::Open("void".to_owned()), String::new());
-        }
-        let own = self.median(row, "bowline");
-        let best = self.best_peer(row);
-        let ratio = own.zip(best).map(|(own, (peer, name))| (own / peer, format!("{:.2} of {name}", own / peer)));
-        match (row.bar(), own, ratio) {
-            (_, None, _) => (Verdict::Open("bowline not measured".to_owned()), String::new()),
-            (Bar::AtMost(bar), Some(value), ratio) => {
-                (judged(value, bar), ratio.map_or(String::new(), |(_, text)| text))
-            }
-            (Bar::OfBestPeer(bar), Some(_), Some((ratio, text))) => (judged(ratio, bar), text),
-            (Bar::OfBestPeer(_), Some(_), None) => (Verdict::Open("no peer measured".to_owned()), String::new()),
-        }
+        row.bars.iter().map(judge).collect()
     }
 
-    /// Whether nothing is void and every row that Bowline was measured in has passed.
+    /// Whether nothing is void and every bar of every row that Bowline was measured in is met.
     pub(crate) fn passed(&self) -> bool {
+        let own = self.products.iter().position(|(name, _)| name == OWN);
         let sound = self.cells.values().all(|cell| cell.void.is_none());
-        let measured = |row: Row| self.cells.contains_key(&(row, "bowline".to_owned()));
-        sound && Row::ALL.into_iter().filter(|&row| measured(row)).all(|row| self.verdict(row).0 == Verdict::Pass)
+        let met = |line: &Line<'_>| line.judgements.iter().all(|judgement| judgement.verdict == Verdict::Pass);
+        let measured = |line: &Line<'_>| own.is_some_and(|own| line.cells[own].spread().is_some());
+        sound && self.lines().iter().filter(|line| measured(line)).all(met)
     }
 
-    /// The table, then the reasons of void cells.
+    /// The table, the bars, and the reasons of void cells.
     pub(crate) fn text(&self) -> String {
-        let mut lines = vec![vec!["median (lowest-highest)".to_owned()]];
-        lines[0].extend(self.products.iter().map(|(name, version)| format!("{name} {version}")));
-        lines[0].extend(["bowline : best peer", "bar", "", "load CPU"].map(str::to_owned));
-        for row in Row::ALL.into_iter().filter(|row| self.cells.keys().any(|(seen, _)| seen == row)) {
-            let mut line = vec![row.title().to_owned()];
-            for (name, _) in &self.products {
-                line.push(self.cells.get(&(row, name.clone())).map_or("-".to_owned(), Cell::text));
+        let lines = self.lines();
+        let mut table = vec![vec!["median (lowest-highest)".to_owned()]];
+        table[0].extend(self.products.iter().map(|(name, version)| format!("{name} {version}")));
+        table[0].extend(["bowline : best peer", "load CPU", "load busy"].map(str::to_owned));
+        let mut bars = Vec::new();
+        let mut group = "";
+        let mut voids = String::new();
+        for line in &lines {
+            if line.group != group {
+                group = line.group;
+                table.push(vec![format!("[{group}]")]);
             }
-            let (verdict, compared) = self.verdict(row);
-            line.push(compared);
-            line.push(match row.bar() {
-                Bar::OfBestPeer(share) => format!("<= {share:.2} of it"),
-                Bar::AtMost(limit) => format!("<= {}", number(limit)),
-            });
-            line.push(match verdict {
-                Verdict::Pass => "pass".to_owned(),
-                Verdict::Fail => "FAIL".to_owned(),
-                Verdict::Open(reason) => reason,
-            });
-            line.push(self.load.get(&row).and_then(|values| median(values)).map_or(String::new(), number));
-            lines.push(line);
+            let mut cells = vec![line.title.clone()];
+            cells.extend(line.cells.iter().map(|cell| cell.text()));
+            let own = self.products.iter().position(|(name, _)| name == OWN);
+            let own = own.and_then(|own| line.cells[own].spread());
+            cells.push(
+                own.zip(line.best)
+                    .map_or(String::new(), |([own, ..], (best, name))| format!("{:.2} of {name}", own / best)),
+            );
+            cells.push(line.load.map_or(String::new(), number));
+            cells.push(line.busy.map_or(String::new(), |busy| format!("{:.0} %", busy * 100.0)));
+            table.push(cells);
+            for Judgement { text, verdict, .. } in &line.judgements {
+                let verdict = match verdict {
+                    Verdict::Pass => "pass".to_owned(),
+                    Verdict::Fail => "FAIL".to_owned(),
+                    Verdict::Open(reason) => format!("open: {reason}"),
+                };
+                bars.push(vec![line.title.clone(), text.clone(), verdict]);
+            }
+            for (cell, (name, _)) in line.cells.iter().zip(&self.products) {
+                if let Some(reason) = cell.void() {
+                    voids.push_str(&format!("void: {name}, {}: {reason}\n", line.title));
+                }
+            }
         }
-        let mut text = align(&lines);
-        for ((row, product), cell) in &self.cells {
-            if let Some(reason) = &cell.void {
-                text.push_str(&format!("void: {product}, {}: {reason}\n", row.title()));
-            }
+        let mut text = align(&table);
+        if !bars.is_empty() {
+            bars.insert(0, ["bars", "bowline", ""].map(str::to_owned).to_vec());
+            text.push('\n');
+            text.push_str(&align(&bars));
+        }
+        if !voids.is_empty() {
+            text.push('\n');
+            text.push_str(&voids);
         }
         text
     }
 }
+
+/// Of a product that was not measured in a row.
+static EMPTY: Cell = Cell { values: Vec::new(), unable: false, void: None };
 
 /// Columns of equal width; the first to the left, the others too, so that medians stand below each other.
 fn align(lines: &[Vec<String>]) -> String {
@@ -266,88 +338,4 @@ fn align(lines: &[Vec<String>]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn cpu(micros: u64) -> Result<Finding, String> {
-        let product = Duration::from_micros(micros);
-        Ok(Finding::Cpu { product, load: product, busy: [1.0, 1.0], remark: String::new() })
-    }
-
-    fn report(bowline: &[u64], hitch: &[u64], haproxy: &[u64]) -> Report {
-        let names = ["bowline", "hitch", "haproxy"];
-        let mut report = Report::new(names.map(|name| (name.to_owned(), "1".to_owned())).to_vec());
-        for (name, values) in names.into_iter().zip([bowline, hitch, haproxy]) {
-            values.iter().for_each(|&value| report.add(Kind::FullHandshake, name, &cpu(value)));
-        }
-        report
-    }
-
-    #[test]
-    fn the_bar_is_a_share_of_the_better_peer() {
-        assert_eq!(
-            report(&[45], &[100], &[120]).verdict(Row::FullHandshake),
-            (Verdict::Pass, "0.45 of hitch".to_owned())
-        );
-        assert_eq!(
-            report(&[46], &[120], &[100]).verdict(Row::FullHandshake),
-            (Verdict::Fail, "0.46 of haproxy".to_owned())
-        );
-    }
-
-    #[test]
-    fn one_outlier_does_not_move_the_median() {
-        let report = report(&[40, 400, 41], &[100, 100, 10], &[120, 120, 120]);
-        assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Pass);
-        assert!(report.text().contains("41.0 (40.0-400)"), "{}", report.text());
-    }
-
-    #[test]
-    fn one_void_round_of_any_product_voids_the_row() {
-        for product in ["bowline", "hitch"] {
-            let mut report = report(&[40, 40], &[100, 100], &[120, 120]);
-            assert!(report.passed());
-            report.add(Kind::FullHandshake, product, &Err("3 errors".to_owned()));
-            assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Open("void".to_owned()));
-            assert!(!report.passed());
-            let reason = format!("void: {product}, CPU per full mTLS handshake, µs: 3 errors");
-            assert!(report.text().contains(&reason), "{}", report.text());
-        }
-    }
-
-    #[test]
-    fn without_peers_a_ratio_stays_open_and_a_limit_is_judged() {
-        let mut report = report(&[50], &[], &[]);
-        assert_eq!(report.verdict(Row::FullHandshake).0, Verdict::Open("no peer measured".to_owned()));
-        report.add(Kind::IdleTls, "bowline", &Ok(Finding::Memory { bytes: 6.0 * 1024.0 }));
-        assert_eq!(report.verdict(Row::IdleTls).0, Verdict::Pass);
-        report.add(Kind::IdleMtls, "bowline", &Ok(Finding::Memory { bytes: 7.1 * 1024.0 }));
-        assert_eq!(report.verdict(Row::IdleMtls).0, Verdict::Fail);
-    }
-
-    #[test]
-    fn a_reload_has_three_bars() {
-        let mut report = Report::new(vec![("bowline".to_owned(), "1".to_owned())]);
-        let milli = Duration::from_millis;
-        let finding = Finding::Reload {
-            lost: 1,
-            stall: milli(21),
-            quiet: milli(1),
-            adopted_after: milli(9),
-            memory_percent: -3.0,
-        };
-        report.add(Kind::Reload, "bowline", &Ok(finding));
-        assert_eq!(report.verdict(Row::ReloadLost).0, Verdict::Fail);
-        assert_eq!(report.verdict(Row::ReloadStall).0, Verdict::Fail);
-        assert_eq!(report.verdict(Row::ReloadMemory).0, Verdict::Pass);
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-    }
-}
+mod tests;

@@ -5,21 +5,26 @@ use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::aead;
 use crate::certificates::Certificates;
 use crate::install::locate;
-use crate::measure::{Finding, Kind, Size, Stage};
+use crate::measure::{Finding, Stage};
+use crate::offer::{Named, Suite};
 use crate::process::{allowed_cpus, pin};
 use crate::product::Template;
-use crate::report::Report;
+use crate::report::{FLOOR, Report, number};
+use crate::workload::{self, Scale, Workload};
 
 pub(crate) const USAGE: &str = "\
 usage: bowline-load run [options]
   --rounds N              rounds, all products in each (default 3)
   --quick                 one small round: is everything in order? Its numbers mean little
   --product NAME[=PATH]   measure this product, from this path; repeat (default: all in the peers directory that are found)
-  --measure NAME[,NAME]   full resumed to-backend to-client idle-tls idle-mtls reload (default: all)
+  --measure NAME[,NAME]   groups, names, or the start of names up to a hyphen (default: all); --list tells them
+  --list                  tells the groups and names, and measures nothing
   --peers DIRECTORY       the products' templates (default bench/load/peers)
-  --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones)
+  --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones); where a row
+                          gives the product two CPUs, the other is the third allowed one, or else the load's
   --no-install            do not install missing packages
 A variable with a product's name in capitals says where its program is without choosing it: HAPROXY=/opt/haproxy-3.4/haproxy
 exit status: 0 every bar is met (or bowline was not measured), 1 a bar is missed or a row is void, 2 nothing could be measured";
@@ -29,7 +34,8 @@ struct Options {
     rounds: usize,
     quick: bool,
     products: Vec<(String, Option<String>)>,
-    kinds: Vec<Kind>,
+    measure: Vec<String>,
+    list: bool,
     peers: PathBuf,
     cpus: Option<(usize, usize)>,
     install: bool,
@@ -41,7 +47,8 @@ impl Options {
             rounds: 0,
             quick: false,
             products: Vec::new(),
-            kinds: Kind::ALL.to_vec(),
+            measure: Vec::new(),
+            list: false,
             peers: PathBuf::from("bench/load/peers"),
             cpus: None,
             install: true,
@@ -61,15 +68,8 @@ impl Options {
                         None => (value, None),
                     });
                 }
-                "--measure" => {
-                    let kind = |name: &str| {
-                        Kind::ALL
-                            .into_iter()
-                            .find(|kind| kind.name() == name)
-                            .ok_or_else(|| format!("there is no measurement '{name}'"))
-                    };
-                    options.kinds = value()?.split(',').map(kind).collect::<Result<_, _>>()?;
-                }
+                "--measure" => options.measure.extend(value()?.split(',').map(str::to_owned)),
+                "--list" => options.list = true,
                 "--peers" => options.peers = PathBuf::from(value()?),
                 "--cpus" => {
                     let value = value()?;
@@ -87,6 +87,18 @@ impl Options {
             options.rounds = if options.quick { 1 } else { 3 };
         }
         Ok(options)
+    }
+
+    /// The workloads that are asked for.
+    fn workloads(&self, scale: &Scale) -> Result<Vec<Workload>, String> {
+        let all = workload::all(scale);
+        let unknown = |word: &&String| !all.iter().any(|workload| workload.is_called(word));
+        if let Some(word) = self.measure.iter().find(unknown) {
+            return Err(format!("there is no measurement '{word}'; --list tells them"));
+        }
+        let chosen =
+            |workload: &Workload| self.measure.is_empty() || self.measure.iter().any(|word| workload.is_called(word));
+        Ok(all.into_iter().filter(chosen).collect())
     }
 
     /// The templates that are asked for, Bowline first, each with the path that was given for its program.
@@ -119,7 +131,16 @@ impl Options {
 /// Runs everything. `Ok`: whether every bar was met.
 pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     let options = Options::parse(words).map_err(|error| format!("{error}\n{USAGE}"))?;
-    let (product_cpu, load_cpu) = match (options.cpus, allowed_cpus()?.as_slice()) {
+    let scale = scale(options.quick)?;
+    let workloads = options.workloads(&scale)?;
+    if options.list {
+        for Workload { group, name, .. } in &workloads {
+            println!("{group:<14} {name}");
+        }
+        return Ok(true);
+    }
+    let cpus = allowed_cpus()?;
+    let (product_cpu, load_cpu) = match (options.cpus, cpus.as_slice()) {
         (Some(cpus), _) => cpus,
         (None, &[product, load, ..]) => (product, load),
         (None, _) => {
@@ -127,7 +148,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
         }
     };
     pin(&[load_cpu])?;
-    let size = size(options.quick)?;
+    let second_cpu = cpus.iter().copied().find(|cpu| ![product_cpu, load_cpu].contains(cpu)).unwrap_or(load_cpu);
 
     let mut notes: Vec<String> = Vec::new();
     let mut products = Vec::new();
@@ -151,19 +172,28 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
         .map_err(|error| format!("temporary directory: {error}"))?;
     let mut certificates =
         Certificates::create(directory.path()).map_err(|error| format!("making certificates: {error}"))?;
-    let mut stage = Stage { certificates: &mut certificates, size: &size, product_cpu, load_cpu };
-    let mut report =
-        Report::new(products.iter().map(|(template, _, version)| (template.name.clone(), version.clone())).collect());
+    let mut stage = Stage { certificates: &mut certificates, scale, product_cpus: [product_cpu, second_cpu], load_cpu };
+    let mut report = Report::new(
+        &workloads,
+        products.iter().map(|(template, _, version)| (template.name.clone(), version.clone())).collect(),
+    );
+    if products.iter().any(|(template, ..)| template.name == FLOOR) {
+        for &suite in Suite::ALL {
+            report.set_aead(suite, aead::measure(suite.tls13(), 1 << 30)?);
+        }
+    }
     let start = Instant::now();
     for round in 0..options.rounds {
-        for &kind in &options.kinds {
+        for (index, workload) in workloads.iter().enumerate() {
             // Another one begins in each round, so that none is always first after a pause.
             for turn in 0..products.len() {
-                let (template, program, _) = &products[(turn + round) % products.len()];
-                if kind.is_for(&template.name) {
-                    let outcome = stage.measure(kind, template, program);
-                    eprintln!("round {} {:<11} {:<8} {}", round + 1, kind.name(), template.name, progress(&outcome));
-                    report.add(kind, &template.name, &outcome);
+                let place = (turn + round) % products.len();
+                let (template, program, _) = &products[place];
+                if workload.is_for(template) {
+                    let outcome = stage.measure(workload, template, program);
+                    let progress = progress(workload, &outcome);
+                    eprintln!("round {} {:<24} {:<8} {progress}", round + 1, workload.name, template.name);
+                    report.add(index, place, &outcome);
                 }
             }
         }
@@ -172,9 +202,9 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     println!("\n{}", machine(product_cpu, load_cpu));
     let seconds = start.elapsed().as_secs();
     let quick = if options.quick { ", quick: the numbers mean little" } else { "" };
-    println!("{} round(s) in {seconds} s{quick}; a measurement is {size}", options.rounds);
+    println!("{} round(s) in {seconds} s{quick}; a load goes on for {} ms", options.rounds, scale.time);
     println!(
-        "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256 on both sides, PROXY v2 to the backend, one worker each\n"
+        "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256, where a row does not say otherwise; PROXY header to the backend; one worker each\n"
     );
     print!("{}", report.text());
     for note in notes {
@@ -183,31 +213,37 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     Ok(report.passed())
 }
 
-/// The work of one measurement, as far as the descriptor limit carries it.
-fn size(quick: bool) -> Result<Size, String> {
-    let mut size = if quick { Size::QUICK } else { Size::FULL };
+/// The work of a measurement, as far as the descriptor limit carries it.
+fn scale(quick: bool) -> Result<Scale, String> {
+    let mut scale = if quick { Scale::QUICK } else { Scale::FULL };
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("getrlimit: {error}"))?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|error| format!("setrlimit: {error}"))?;
     // The product has two descriptors for each connection, and some of its own.
-    let carried = hard.saturating_sub(500) / 2;
-    size.idle_connections = size.idle_connections.min(carried);
-    size.held_connections = size.held_connections.min(carried);
-    Ok(size)
+    let carried = usize::try_from(hard.saturating_sub(500) / 2).unwrap_or(usize::MAX);
+    scale.connections = scale.connections.min(carried);
+    Ok(scale)
 }
 
-fn progress(outcome: &Result<Finding, String>) -> String {
-    match outcome {
-        Ok(Finding::Cpu { product, load, busy: [product_busy, load_busy], remark }) => {
-            let [product_busy, load_busy] = [product_busy * 100.0, load_busy * 100.0];
-            let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
-            format!("{product:.2?} (busy {product_busy:.0} %), load {load:.2?} (busy {load_busy:.0} %){remark}")
+fn progress(workload: &Workload, outcome: &Result<Option<Finding>, String>) -> String {
+    let finding = match outcome {
+        Ok(Some(finding)) => finding,
+        Ok(None) => return "cannot".to_owned(),
+        Err(reason) => return format!("void: {reason}"),
+    };
+    let mut parts = Vec::new();
+    for row in &workload.rows {
+        if let Some((metric, value)) = finding.values.iter().find(|(metric, _)| *metric == row.metric) {
+            parts.push(format!("{metric:?} {} {}", number(value * row.unit.factor), row.unit.name));
         }
-        Ok(Finding::Memory { bytes }) => format!("{:.2} KiB", bytes / 1024.0),
-        Ok(Finding::Reload { lost, stall, quiet, adopted_after, memory_percent }) => format!(
-            "lost {lost}, worst ping {stall:.1?} ({quiet:.1?} without a reload), adopted after {adopted_after:.0?}, memory {memory_percent:+.1} %"
-        ),
-        Err(reason) => format!("void: {reason}"),
     }
+    if let Some(effort) = finding.effort {
+        let [product, load] = [effort.product_busy * 100.0, effort.load_busy * 100.0];
+        parts.push(format!("busy {product:.0} %, load {load:.0} %"));
+    }
+    if !finding.remark.is_empty() {
+        parts.push(finding.remark.clone());
+    }
+    parts.join("; ")
 }
 
 fn machine(product_cpu: usize, load_cpu: usize) -> String {
@@ -251,20 +287,23 @@ mod tests {
                 .unwrap();
         assert_eq!(options.rounds, 5);
         assert_eq!(options.products, [("bowline".to_owned(), Some("/x/y".to_owned())), ("hitch".to_owned(), None)]);
-        assert_eq!(options.kinds, [Kind::FullHandshake, Kind::Reload]);
+        let names = |options: &Options| -> Vec<String> {
+            options.workloads(&Scale::FULL).unwrap().into_iter().map(|workload| workload.name).collect()
+        };
+        assert_eq!(names(&options)[..2], ["full-mtls", "full-tls"]);
+        assert_eq!(names(&options).last().unwrap(), "reload");
+        assert_eq!(names(&parse("").unwrap()).len(), workload::all(&Scale::FULL).len());
+        let unknown = parse("--measure all").unwrap().workloads(&Scale::FULL);
+        assert!(unknown.unwrap_err().contains("'all'"));
         assert_eq!((options.cpus, options.install), (Some((2, 3)), false));
         assert_eq!((parse("").unwrap().rounds, parse("--quick").unwrap().rounds), (3, 1));
     }
 
     #[test]
     fn bad_options_are_named() {
-        for (line, word) in [
-            ("--fast", "--fast"),
-            ("--rounds", "value"),
-            ("--rounds 0", "--rounds"),
-            ("--measure all", "'all'"),
-            ("--cpus 1", "--cpus"),
-        ] {
+        for (line, word) in
+            [("--fast", "--fast"), ("--rounds", "value"), ("--rounds 0", "--rounds"), ("--cpus 1", "--cpus")]
+        {
             assert!(parse(line).unwrap_err().contains(word), "{line}");
         }
     }

@@ -1,23 +1,23 @@
 //! What client and backend say to each other behind the PROXY header, and what both say to the runner.
 //!
-//! The first byte of a connection decides: [`UPLOAD`] and [`DOWNLOAD`] are followed by a length (u64, big-endian); any other byte is
-//! a ping, answered by one byte, and so is every byte after it.
+//! The first byte of a connection decides: [`UPLOAD`] and [`DOWNLOAD`] are followed by a length (u64, big-endian), and after the
+//! transfer comes another such request; any other byte is echoed, and so is every byte after it.
 
-use std::fmt::Display;
 use std::io::Write;
 
 /// The client sends so many bytes of the pattern; the backend answers with the number it has seen, eight bytes, big-endian.
 pub(crate) const UPLOAD: u8 = b'u';
 /// The backend sends so many bytes of the pattern.
 pub(crate) const DOWNLOAD: u8 = b'd';
-/// Pings are below this value, so that none is taken for [`UPLOAD`] or [`DOWNLOAD`].
-pub(crate) const PING_LIMIT: u8 = 64;
 
 /// After so many errors a measurement is given up: it is void anyway.
 pub(crate) const ERROR_LIMIT: usize = 20;
 
+/// What an answer to the runner says.
+pub(crate) type Values = Vec<(&'static str, String)>;
+
 /// The answer to one command of the runner: lines `error …`, then one line `done key=value …`.
-pub(crate) fn answer(errors: &[String], values: &[(&str, &dyn Display)]) {
+pub(crate) fn answer(errors: &[String], values: &[(&str, String)]) {
     let mut text = String::new();
     for error in errors {
         text.push_str(&format!("error {}\n", error.replace('\n', " ")));

@@ -86,7 +86,7 @@ fn request(kind: u8, length: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_ping_is_answered_with_the_address_folded_in() {
+fn an_echo_has_the_address_folded_in() {
     let backend = Running::start();
     let mut stream = backend.connect(source());
     let digest = proxy_v2::digest(source(), backend.address);
@@ -122,6 +122,60 @@ fn an_upload_is_compared_and_confirmed() {
     assert_eq!(u64::from_be_bytes(confirmation), total);
     let tally = backend.tally();
     assert_eq!((tally.relayed_bytes, tally.errors), (total, Vec::new()));
+}
+
+#[test]
+fn an_echo_is_not_lost_when_the_client_reads_late() {
+    let backend = Running::start();
+    let mut stream = backend.connect(source());
+    let fold = proxy_v2::fold(proxy_v2::digest(source(), backend.address));
+    let pattern = Pattern::new();
+    let length = 16 * PIECE;
+    let start = (0..).find(|&at| !matches!(pattern.slice(at, 1), [UPLOAD | DOWNLOAD])).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let bytes: Vec<u8> =
+        (0..16).flat_map(|piece| pattern.slice(start + piece * PIECE as u64, PIECE).to_vec()).collect();
+    let sent = bytes.clone();
+    let thread = std::thread::spawn(move || writer.write_all(&sent));
+    let mut echo = vec![0; length];
+    stream.read_exact(&mut echo).unwrap();
+    thread.join().unwrap().unwrap();
+    assert!(echo.iter().zip(&bytes).all(|(echo, sent)| *echo == sent ^ fold));
+    assert_eq!(backend.tally().errors, Vec::<String>::new());
+}
+
+#[test]
+fn transfers_follow_each_other_on_one_connection() {
+    let backend = Running::start();
+    let mut stream = backend.connect(source());
+    let pattern = Pattern::new();
+    for _ in 0..2 {
+        stream.write_all(&request(UPLOAD, 1000)).unwrap();
+        stream.write_all(pattern.slice(0, 1000)).unwrap();
+        let mut confirmation = [0; 8];
+        stream.read_exact(&mut confirmation).unwrap();
+        assert_eq!(u64::from_be_bytes(confirmation), 1000);
+        stream.write_all(&request(DOWNLOAD, 500)).unwrap();
+        let mut bytes = [0; 500];
+        stream.read_exact(&mut bytes).unwrap();
+        assert!(pattern.matches(0, &bytes));
+    }
+    let tally = backend.tally();
+    assert_eq!((tally.connections, tally.relayed_bytes, tally.errors), (1, 3000, Vec::new()));
+}
+
+#[test]
+fn bytes_after_a_transfer_that_are_no_request_are_an_error() {
+    let backend = Running::start();
+    let mut stream = backend.connect(source());
+    stream.write_all(&request(UPLOAD, 10)).unwrap();
+    stream.write_all(Pattern::new().slice(0, 10)).unwrap();
+    let mut confirmation = [0; 8];
+    stream.read_exact(&mut confirmation).unwrap();
+    stream.write_all(b"x").unwrap();
+    drain(stream);
+    let errors = backend.tally().errors;
+    assert!(errors.len() == 1 && errors[0].contains("no request"), "{errors:?}");
 }
 
 #[test]
