@@ -354,6 +354,7 @@ impl Loop {
             registry: self.poll.registry(),
             key,
             client_writable,
+            client_ends: false,
             server: &bind.backend.socket,
         };
         let scratch = &mut self.scratch;

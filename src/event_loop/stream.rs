@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::libc;
 use socket2::SockRef;
 
 use super::slots::Key;
@@ -66,6 +67,14 @@ impl Stream {
         }
     }
 
+    /// Writes what [`Self::shutdown_write`] follows: TCP sends both as one segment.
+    fn write_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(&*stream).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
     fn shutdown_write(&self) {
         // An error means that the socket is already of no use, which the next call on it will tell.
         let _ = match self {
@@ -115,6 +124,8 @@ pub(super) struct Sockets<'a> {
     pub(super) key: Key,
     /// The poll looks out for the client's socket taking bytes.
     pub(super) client_writable: &'a mut bool,
+    /// What is written to the client next is followed by its end.
+    pub(super) client_ends: bool,
     /// How sockets to the server are made.
     pub(super) server: &'a ServerSocket,
 }
@@ -134,7 +145,10 @@ impl Wire for Sockets<'_> {
     }
 
     fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.side(side)?.write(bytes);
+        let written = match side {
+            Side::Client if self.client_ends => self.client.write_last(bytes),
+            _ => self.side(side)?.write(bytes),
+        };
         let blocked = match &written {
             Ok(count) => *count < bytes.len(),
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -145,6 +159,10 @@ impl Wire for Sockets<'_> {
             *self.client_writable = true;
         }
         written
+    }
+
+    fn announce_end(&mut self, side: Side) {
+        self.client_ends |= side == Side::Client;
     }
 
     fn shutdown_write(&mut self, side: Side) {

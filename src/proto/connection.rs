@@ -8,6 +8,7 @@ mod client;
 mod deadlines;
 mod dialling;
 mod endings;
+mod tickets;
 #[cfg(test)]
 mod tests;
 
@@ -185,6 +186,8 @@ pub struct Connection {
     to_client: Pump,
     held: Vec<u8>,
     client_end: bool,
+    /// Until when what waits for the client waits for company.
+    held_back: Option<Instant>,
     farewell: Farewell,
     /// The client's close_notify came: whatever follows means nothing.
     client_closed: bool,
@@ -223,6 +226,7 @@ impl Connection {
             to_client: Pump::new(Side::Client),
             held: Vec::new(),
             client_end: false,
+            held_back: None,
             farewell: Farewell::Due,
             client_closed: false,
             backend_reset: false,
@@ -320,7 +324,7 @@ impl Connection {
     /// What it can do something with right now.
     pub fn interest(&self) -> Ready {
         let mut interest = Ready::default();
-        if self.to_client.pending() > 0 {
+        if self.client_is_slow() {
             interest.insert(Ready::CLIENT_WRITE);
         }
         // Whoever is not read from can still be seen to be gone.
@@ -331,7 +335,7 @@ impl Connection {
                 if self.to_backend.pending() > 0 {
                     interest.insert(Ready::BACKEND_WRITE);
                 }
-                if self.to_client.flow == Flow::Open && self.to_client.pending() == 0 {
+                if self.to_client.flow == Flow::Open && !self.client_is_slow() {
                     interest.insert(Ready::BACKEND_READ);
                 }
             }
@@ -387,7 +391,7 @@ impl Connection {
                 Phase::Relay
                     if self.ready.contains(Ready::BACKEND_READ)
                         && self.to_client.flow == Flow::Open
-                        && self.to_client.pending() == 0 =>
+                        && !self.client_is_slow() =>
                 {
                     work += self.read_backend(now, scratch, wire);
                 }
@@ -428,7 +432,7 @@ impl Connection {
     /// Writes what waits on both sides.
     fn flush<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
         let mut sent = 0;
-        if self.to_client.pending() > 0 {
+        if self.client_is_slow() {
             match self.to_client.flush(wire, &mut self.ready, &mut scratch.pool) {
                 Ok(count) => {
                     sent += count;
@@ -468,13 +472,16 @@ impl Connection {
             self.to_backend.flow = Flow::Ended;
             passed += 1;
         }
-        if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
+        if self.to_client.flow == Flow::Ending && !self.client_is_slow() {
             // close_notify is a statement of truth: the server's stream came to its end.
             if let (Farewell::Due, Some(engine)) = (self.farewell, &mut self.engine) {
                 self.farewell = Farewell::Said;
                 scratch.outgoing.clear();
                 match engine.close_notify(&mut scratch.outgoing) {
-                    Ok(()) => self.send_to_client(now, scratch, wire),
+                    Ok(()) => {
+                        wire.announce_end(Side::Client);
+                        self.send_to_client(now, scratch, wire);
+                    }
                     Err(_) => self.fail(CloseReason::KeysExhausted),
                 }
             }
@@ -507,7 +514,7 @@ impl Connection {
     fn read_backend<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
         let mut plain = std::mem::take(&mut scratch.plain);
         let mut moved = 0;
-        while self.to_client.flow == Flow::Open && self.to_client.pending() == 0 && moved < TURN_BYTES {
+        while self.to_client.flow == Flow::Open && !self.client_is_slow() && moved < TURN_BYTES {
             let size = self.to_client.read_size();
             match wire::read(wire, Side::Backend, &mut self.ready, &mut plain[..size]) {
                 Read::Bytes(count) => {
@@ -559,7 +566,14 @@ impl Connection {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        match self.to_client.send(wire, &mut self.ready, scratch.outgoing.bytes(), &mut scratch.pool) {
+        let bytes = scratch.outgoing.bytes();
+        let sent = if self.held_back.take().is_some() {
+            self.to_client.store(bytes, &mut scratch.pool);
+            self.to_client.flush(wire, &mut self.ready, &mut scratch.pool)
+        } else {
+            self.to_client.send(wire, &mut self.ready, bytes, &mut scratch.pool)
+        };
+        match sent {
             Ok(0) => {}
             Ok(_) => self.client.took = now.instant,
             Err(_) => self.client_broke(scratch, wire),

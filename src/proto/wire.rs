@@ -35,6 +35,8 @@ pub trait Wire {
     fn read(&mut self, side: Side, space: &mut [u8]) -> io::Result<usize>;
     /// Writes once.
     fn write(&mut self, side: Side, bytes: &[u8]) -> io::Result<usize>;
+    /// The next write is the last before [`Wire::shutdown_write`]: both may go out as one.
+    fn announce_end(&mut self, _side: Side) {}
     /// Sends FIN after what was written.
     fn shutdown_write(&mut self, side: Side);
     /// Closes with RST: the stream did not end, it broke.

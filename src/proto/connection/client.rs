@@ -204,7 +204,7 @@ impl Connection {
             self.pass_to_backend(plaintext, now, scratch, wire);
         }
         scratch.plain = plain;
-        if !scratch.outgoing.is_empty() {
+        if !scratch.outgoing.is_empty() && !self.hold_tickets(now, scratch) {
             self.send_to_client(now, scratch, wire);
         }
         match result {
