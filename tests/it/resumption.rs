@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::support::bowline::Bowline;
 use super::support::certs::{hex, now};
-use super::support::client::{Client, Version};
+use super::support::client::{Client, Ending, Version};
 use super::support::proxy_header::{CLIENT_CERT_CONN, CLIENT_CERT_SESS, CLIENT_SSL, FINGERPRINT, Header, SSL_CN};
 use super::support::{Config, DEADLINE, Identity, Leaf, Scripted, Site, both_versions, eventually, pki, serve};
 
@@ -345,4 +345,26 @@ fn tickets_differ_and_do_not_show_the_certificate() {
     assert!(dump.len() > 64, "{text}");
     let name = hex(b"alice");
     assert!(!dump.contains(&name), "the ticket shows the certificate: {text}");
+}
+
+#[test]
+fn tickets_come_although_the_server_says_nothing() {
+    let backend = Scripted::start();
+    let bowline = serve(&Config::new().bind_tls("").server(backend.address(), ""));
+    let client = Client::new(Version::Tls13);
+    let mut tls = client.connect(bowline.main());
+    assert!(tls.conn.read_tls(&mut tls.tcp).expect("tickets") > 0);
+    tls.conn.process_new_packets().expect("tickets");
+    assert!(client.connect(bowline.main()).resumed());
+}
+
+#[test]
+fn tickets_come_with_the_end_of_a_server_that_says_nothing() {
+    let backend = Scripted::start();
+    let bowline = serve(&Config::new().bind_tls("").server(backend.address(), ""));
+    let client = Client::new(Version::Tls13);
+    let mut tls = client.connect(bowline.main());
+    backend.accept().fin();
+    assert_eq!(tls.ending(), Ending::CloseNotify);
+    assert!(client.connect(bowline.main()).resumed());
 }
