@@ -35,6 +35,10 @@ fn main() -> ExitCode {
         Some("relay") => relay::run(words).map(|()| true),
         Some("aead") => aead::run().map(|()| true),
         Some("core") => core::run(words).map(|()| true),
+        Some("--version") => {
+            println!("bowline-load {}", env!("CARGO_PKG_VERSION"));
+            Ok(true)
+        }
         Some("-h" | "--help") => {
             println!("{}", run::USAGE);
             Ok(true)

@@ -7,11 +7,11 @@ use nix::sys::signal::Signal;
 
 use crate::certificates::Certificates;
 use crate::client::leaf_name;
-use crate::offer::{Group, Listener, Offer};
+use crate::offer::{Group, Library, Listener, Offer};
 use crate::pause::pause;
 use crate::process::{Answer, Load};
 use crate::procfs;
-use crate::product::{Product, Template};
+use crate::product::{Feature, Product, Template};
 use crate::workload::{Action, Metric, Scale, Workload};
 
 /// Where measurements take place.
@@ -21,6 +21,8 @@ pub(crate) struct Stage<'a> {
     /// The first alone, or both where a workload says so.
     pub(crate) product_cpus: [usize; 2],
     pub(crate) load_cpu: usize,
+    /// What the client speaks TLS with.
+    pub(crate) library: Library,
 }
 
 /// What a measurement found.
@@ -92,19 +94,21 @@ impl Stage<'_> {
         let cpus = if workload.two_cpus { &self.product_cpus[..] } else { &self.product_cpus[..1] };
         let product = Product::start(template, program, self.certificates, port, workload.loops, cpus, self.load_cpu)?;
         let mut bench = Bench { product, backend };
-        if workload.offer.group == Group::X25519MlKem768 && !self.is_accepted(&bench, workload.offer)? {
+        let library = if template.lacks(Feature::Tls) { Library::None } else { self.library };
+        let offer = Offer { library, ..workload.offer };
+        if offer.group == Group::X25519MlKem768 && !self.is_accepted(&bench, offer)? {
             return Ok(None);
         }
         let finding = match workload.action {
-            Action::Handshakes { at_a_time } => self.handshakes(&mut bench, workload.offer, at_a_time),
-            Action::Hosts { .. } => self.hosts(&mut bench, workload.offer),
-            Action::Transfer { up, connections } => self.transfer(&mut bench, workload.offer, up, connections),
+            Action::Handshakes { at_a_time } => self.handshakes(&mut bench, offer, at_a_time),
+            Action::Hosts { .. } => self.hosts(&mut bench, offer),
+            Action::Transfer { up, connections } => self.transfer(&mut bench, offer, up, connections),
             Action::Echo { length, connections, at_a_time } => {
-                self.echo(&mut bench, workload.offer, length, connections, at_a_time)
+                self.echo(&mut bench, offer, length, connections, at_a_time)
             }
-            Action::Idle { connections } => self.idle(&mut bench, workload.offer, connections),
-            Action::Flood => self.flood(&mut bench, workload.offer),
-            Action::Reload { connections } => self.reload(&mut bench, workload.offer, connections),
+            Action::Idle { connections } => self.idle(&mut bench, offer, connections),
+            Action::Flood => self.flood(&mut bench, offer),
+            Action::Reload { connections } => self.reload(&mut bench, offer, connections),
         };
         // What the client could not understand, the backend may have seen: both reasons are worth knowing.
         let finding = match (finding, bench.backend.ask("tally")) {

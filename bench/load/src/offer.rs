@@ -115,6 +115,35 @@ impl Named for Listener {
     }
 }
 
+/// Who speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Library {
+    Rustls,
+    OpenSsl,
+    /// Nobody: the bytes go as they are.
+    None,
+}
+
+impl Library {
+    /// Whether the client can make this offer with it. For OpenSSL, a ticket takes code that is not safe, and Debian 12 has none that
+    /// knows ML-KEM.
+    pub(crate) fn can(self, offer: &Offer) -> bool {
+        self != Self::OpenSsl || (offer.sessions == Sessions::Fresh && offer.group != Group::X25519MlKem768)
+    }
+}
+
+impl Named for Library {
+    const ALL: &[Self] = &[Self::Rustls, Self::OpenSsl, Self::None];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rustls => "rustls",
+            Self::OpenSsl => "openssl",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Whether sessions are resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sessions {
@@ -141,10 +170,11 @@ pub(crate) struct Offer {
     pub(crate) suite: Suite,
     pub(crate) group: Group,
     pub(crate) sessions: Sessions,
+    pub(crate) library: Library,
 }
 
 impl Offer {
-    /// TLS 1.3 with AES-128-GCM and X25519, every session a fresh one.
+    /// TLS 1.3 with AES-128-GCM and X25519, every session a fresh one, with rustls.
     pub(crate) const fn to(listener: Listener) -> Self {
         Self {
             listener,
@@ -152,6 +182,7 @@ impl Offer {
             suite: Suite::Aes128Gcm,
             group: Group::X25519,
             sessions: Sessions::Fresh,
+            library: Library::Rustls,
         }
     }
 }
@@ -159,9 +190,13 @@ impl Offer {
 /// As arguments of a client.
 impl fmt::Display for Offer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listener, version, suite, group, sessions } = self;
+        let Self { listener, version, suite, group, sessions, library } = self;
         let (listener, version, suite) = (listener.name(), version.name(), suite.name());
         let (group, sessions) = (group.name(), sessions.name());
-        write!(out, "listener={listener} version={version} suite={suite} group={group} sessions={sessions}")
+        write!(
+            out,
+            "listener={listener} version={version} suite={suite} group={group} sessions={sessions} tls={}",
+            library.name()
+        )
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Feature {
     Sni,
     /// A given number of loops.
     Loops,
+    /// TLS: it passes on what comes, and clients send plaintext.
+    Tls,
 }
 
 impl Feature {
@@ -44,7 +46,8 @@ impl Feature {
         match name {
             "sni" => Ok(Self::Sni),
             "loops" => Ok(Self::Loops),
-            _ => Err(format!("'#! lacks: {name}': there are sni and loops")),
+            "tls" => Ok(Self::Tls),
+            _ => Err(format!("'#! lacks: {name}': there are sni, loops and tls")),
         }
     }
 }
@@ -169,7 +172,7 @@ pub(crate) fn expand(text: &str, values: &[(&str, String)]) -> Result<String, St
     }
 }
 
-/// Looks a program up in PATH, then where Debian keeps daemons; a name with a slash is taken as it is.
+/// Looks a program up in PATH, then where Debian keeps daemons, then beside this one; a name with a slash is taken as it is.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file()).and_then(|path| path.canonicalize().ok());
@@ -177,6 +180,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .chain(std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned)))
         .map(|directory| directory.join(name))
         .find(|path| path.is_file())
 }

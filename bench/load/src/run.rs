@@ -9,10 +9,10 @@ use crate::aead;
 use crate::certificates::Certificates;
 use crate::install::locate;
 use crate::measure::{Finding, Stage};
-use crate::offer::{Named, Suite};
+use crate::offer::{Library, Named, Suite};
 use crate::process::{allowed_cpus, pin};
 use crate::product::Template;
-use crate::report::{FLOOR, Report, number};
+use crate::report::{FLOOR, OWN, Report, number};
 use crate::workload::{self, Scale, Workload};
 
 pub(crate) const USAGE: &str = "\
@@ -22,6 +22,8 @@ usage: bowline-load run [options]
   --product NAME[=PATH]   measure this product, from this path; repeat (default: all in the peers directory that are found)
   --measure NAME[,NAME]   groups, names, or the start of names up to a hyphen (default: all); --list tells them
   --list                  tells the groups and names, and measures nothing
+  --client LIBRARY        what the client speaks TLS with: rustls (default) or openssl, which must have been built in (feature
+                          openssl-client) and leaves out resumed sessions and X25519MLKEM768
   --peers DIRECTORY       the products' templates (default bench/load/peers)
   --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones); where a row
                           gives the product two CPUs, the other is the third allowed one, or else the load's
@@ -36,6 +38,7 @@ struct Options {
     products: Vec<(String, Option<String>)>,
     measure: Vec<String>,
     list: bool,
+    library: Library,
     peers: PathBuf,
     cpus: Option<(usize, usize)>,
     install: bool,
@@ -49,6 +52,7 @@ impl Options {
             products: Vec::new(),
             measure: Vec::new(),
             list: false,
+            library: Library::Rustls,
             peers: PathBuf::from("bench/load/peers"),
             cpus: None,
             install: true,
@@ -70,6 +74,14 @@ impl Options {
                 }
                 "--measure" => options.measure.extend(value()?.split(',').map(str::to_owned)),
                 "--list" => options.list = true,
+                "--client" => {
+                    options.library = match value()?.as_str() {
+                        "rustls" => Library::Rustls,
+                        "openssl" if cfg!(feature = "openssl-client") => Library::OpenSsl,
+                        "openssl" => return Err("this program was built without the feature openssl-client".to_owned()),
+                        other => return Err(format!("--client {other}: there are rustls and openssl")),
+                    }
+                }
                 "--peers" => options.peers = PathBuf::from(value()?),
                 "--cpus" => {
                     let value = value()?;
@@ -111,7 +123,7 @@ impl Options {
                 templates.push(Template::read(&path)?);
             }
         }
-        templates.sort_by(|a, b| (a.name != "bowline", &a.name).cmp(&(b.name != "bowline", &b.name)));
+        templates.sort_by_key(|template| (template.name != OWN, template.name == FLOOR, template.name.clone()));
         if let Some((name, _)) =
             self.products.iter().find(|(name, _)| templates.iter().all(|template| template.name != *name))
         {
@@ -132,7 +144,7 @@ impl Options {
 pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     let options = Options::parse(words).map_err(|error| format!("{error}\n{USAGE}"))?;
     let scale = scale(options.quick)?;
-    let workloads = options.workloads(&scale)?;
+    let mut workloads = options.workloads(&scale)?;
     if options.list {
         for Workload { group, name, .. } in &workloads {
             println!("{group:<14} {name}");
@@ -151,6 +163,11 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     let second_cpu = cpus.iter().copied().find(|cpu| ![product_cpu, load_cpu].contains(cpu)).unwrap_or(load_cpu);
 
     let mut notes: Vec<String> = Vec::new();
+    let chosen = workloads.len();
+    workloads.retain(|workload| options.library.can(&workload.offer));
+    if workloads.len() < chosen {
+        notes.push("not measured with the OpenSSL client: resumed sessions, X25519MLKEM768".to_owned());
+    }
     let mut products = Vec::new();
     for (template, path) in options.templates()? {
         match locate(&template, path.as_deref(), options.install) {
@@ -172,14 +189,26 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
         .map_err(|error| format!("temporary directory: {error}"))?;
     let mut certificates =
         Certificates::create(directory.path()).map_err(|error| format!("making certificates: {error}"))?;
-    let mut stage = Stage { certificates: &mut certificates, scale, product_cpus: [product_cpu, second_cpu], load_cpu };
+    let mut stage = Stage {
+        certificates: &mut certificates,
+        scale,
+        product_cpus: [product_cpu, second_cpu],
+        load_cpu,
+        library: options.library,
+    };
     let mut report = Report::new(
         &workloads,
         products.iter().map(|(template, _, version)| (template.name.clone(), version.clone())).collect(),
     );
     if products.iter().any(|(template, ..)| template.name == FLOOR) {
         for &suite in Suite::ALL {
-            report.set_aead(suite, aead::measure(suite.tls13(), 1 << 30)?);
+            let cost = aead::measure(suite.tls13(), 1 << 30)?;
+            let [seal, open] = [cost.seal, cost.open].map(|time| number(time.as_secs_f64() * 1e3));
+            notes.push(format!(
+                "the AEAD alone, {}: {seal} ms per GiB to the client, {open} ms to the backend",
+                suite.title()
+            ));
+            report.set_aead(suite, cost);
         }
     }
     let start = Instant::now();
@@ -199,17 +228,19 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
         }
     }
 
-    println!("\n{}", machine(product_cpu, load_cpu));
     let seconds = start.elapsed().as_secs();
     let quick = if options.quick { ", quick: the numbers mean little" } else { "" };
-    println!("{} round(s) in {seconds} s{quick}; a load goes on for {} ms", options.rounds, scale.time);
-    println!(
-        "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256, where a row does not say otherwise; PROXY header to the backend; one worker each\n"
-    );
+    let circumstances = [
+        machine(product_cpu, load_cpu),
+        format!("{} round(s) in {seconds} s{quick}; a load goes on for {} ms", options.rounds, scale.time),
+        format!(
+            "TLS 1.3, X25519, TLS_AES_128_GCM_SHA256, ECDSA P-256, where a row does not say otherwise; PROXY header to the backend; one worker each; the client is {}",
+            options.library.name()
+        ),
+    ];
+    println!("\n{}\n", circumstances.join("\n"));
     print!("{}", report.text());
-    for note in notes {
-        println!("{note}");
-    }
+    notes.iter().for_each(|note| println!("{note}"));
     Ok(report.passed())
 }
 
@@ -297,13 +328,21 @@ mod tests {
         assert!(unknown.unwrap_err().contains("'all'"));
         assert_eq!((options.cpus, options.install), (Some((2, 3)), false));
         assert_eq!((parse("").unwrap().rounds, parse("--quick").unwrap().rounds), (3, 1));
+        assert_eq!(
+            (parse("").unwrap().library, parse("--client rustls").unwrap().library),
+            (Library::Rustls, Library::Rustls)
+        );
     }
 
     #[test]
     fn bad_options_are_named() {
-        for (line, word) in
-            [("--fast", "--fast"), ("--rounds", "value"), ("--rounds 0", "--rounds"), ("--cpus 1", "--cpus")]
-        {
+        for (line, word) in [
+            ("--fast", "--fast"),
+            ("--rounds", "value"),
+            ("--rounds 0", "--rounds"),
+            ("--cpus 1", "--cpus"),
+            ("--client gnutls", "gnutls"),
+        ] {
             assert!(parse(line).unwrap_err().contains(word), "{line}");
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::offer::{Group, Listener, Named, Offer, Sessions, Suite, Version};
 use crate::product::{Feature, Template};
-use crate::report::{Bar, FLOOR, OWN};
+use crate::report::{Bar, OWN};
 
 /// What is done to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,8 @@ impl Workload {
     /// Whether this product can do it, and it says something about it.
     pub(crate) fn is_for(&self, template: &Template) -> bool {
         let lacks = matches!(self.action, Action::Hosts { .. }) && template.lacks(Feature::Sni);
-        let floor = template.name == FLOOR && !matches!(self.action, Action::Transfer { .. });
+        let relays = matches!(self.action, Action::Transfer { .. } | Action::Echo { .. });
+        let floor = template.lacks(Feature::Tls) && !relays;
         let own = self.own && template.name != OWN;
         !lacks && !floor && !own
     }

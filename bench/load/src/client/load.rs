@@ -202,7 +202,7 @@ impl Load {
         while self.engine.active() > 0 {
             for ended in self.engine.turn()? {
                 if let (Job::Open, Some(connection)) = (ended.job, self.engine.connection(slot)) {
-                    leaf = leaf_name(connection.server_certificate());
+                    leaf = connection.server_certificate().map_or(String::new(), |leaf| leaf_name(&leaf));
                     self.engine.start(slot, Job::Close);
                 }
             }

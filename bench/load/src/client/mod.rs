@@ -5,6 +5,9 @@ mod engine;
 mod job;
 mod latency;
 mod load;
+#[cfg(feature = "openssl-client")]
+mod openssl;
+mod session;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -54,6 +57,7 @@ impl Arguments {
             suite: self.named("suite")?,
             group: self.named("group")?,
             sessions: self.named("sessions")?,
+            library: self.named("tls")?,
         };
         let names = match (offer.listener, self.number("hosts")?) {
             (Listener::Sni, count) => (0..count).map(|host| name(&host_name(host))).collect::<Result<_, _>>()?,
