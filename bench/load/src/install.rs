@@ -23,10 +23,10 @@ pub(crate) fn locate(template: &Template, path: Option<&str>, install: bool) -> 
     }
     match &environment {
         Some(environment) => pip(template, environment).or_else(|_| {
-            apt(template)?;
+            apt(&template.packages)?;
             pip(template, environment)
         }),
-        None => apt(template),
+        None => apt(&template.packages),
     }
     .map_err(|error| format!("{error} ({instructions})"))?;
     installed(template, environment.as_deref())
@@ -59,19 +59,29 @@ fn instructions(template: &Template, environment: Option<&Path>) -> String {
     }
 }
 
-fn apt(template: &Template) -> Result<(), String> {
-    if template.packages.is_empty() {
+/// Sees to it that a tool is there whose Debian package has its own name.
+pub(crate) fn tool(name: &str, install: bool) -> Result<(), String> {
+    let missing = || find_program(name).is_none();
+    let instructions = format!("as root: apt-get install -y --no-install-recommends {name}");
+    if missing() && install {
+        apt(&[name.to_owned()]).map_err(|error| format!("{name}: {error} ({instructions})"))?;
+    }
+    if missing() { Err(format!("{name} is not installed ({instructions})")) } else { Ok(()) }
+}
+
+fn apt(packages: &[String]) -> Result<(), String> {
+    if packages.is_empty() {
         return Err("it is not installed".to_owned());
     }
     if !nix::unistd::geteuid().is_root() {
         return Err("it is not installed, and only root may install Debian packages".to_owned());
     }
-    eprintln!("installing {}", template.packages.join(" "));
+    eprintln!("installing {}", packages.join(" "));
     run(Command::new("apt-get").args(["update", "-qq"]))?;
     // RUNLEVEL: the package must not start its own service here.
     run(Command::new("apt-get")
         .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(&template.packages)
+        .args(packages)
         .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]))
 }
 

@@ -21,6 +21,7 @@ mod proxy_v2;
 mod relay;
 mod report;
 mod run;
+mod system_calls;
 mod wire;
 mod workload;
 

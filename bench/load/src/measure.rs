@@ -12,6 +12,7 @@ use crate::pause::pause;
 use crate::process::{Answer, Load};
 use crate::procfs;
 use crate::product::{Feature, Product, Template};
+use crate::system_calls::Strace;
 use crate::workload::{Action, Metric, Scale, Workload};
 
 /// Where measurements take place.
@@ -103,6 +104,7 @@ impl Stage<'_> {
             Action::Handshakes { at_a_time } => self.handshakes(&mut bench, offer, at_a_time),
             Action::Hosts { .. } => self.hosts(&mut bench, offer),
             Action::Transfer { up, connections } => self.transfer(&mut bench, offer, up, connections),
+            Action::SystemCalls { up, connections } => self.system_calls(&mut bench, offer, up, connections),
             Action::Echo { length, connections, at_a_time } => {
                 self.echo(&mut bench, offer, length, connections, at_a_time)
             }
@@ -186,6 +188,22 @@ impl Stage<'_> {
             return Err(format!("{} bytes instead of {}", tally.number("relayed_bytes")?, warm + bytes));
         }
         busy.finding(bytes, f64::from(1 << 30), Vec::new(), format!("{} MiB", bytes >> 20))
+    }
+
+    fn system_calls(&self, bench: &mut Bench, offer: Offer, up: bool, connections: usize) -> Result<Finding, String> {
+        let direction = if up { "up" } else { "down" };
+        let mut client = self.client(bench, offer)?;
+        client.ask(&format!("connect {connections}"))?;
+        client.ask(&format!("{direction} {WARM_UP}"))?;
+        bench.settle()?;
+        let processes = procfs::tree(bench.product.tree.id()).map_err(|error| format!("/proc: {error}"))?;
+        let strace = Strace::attach(&processes, self.certificates.directory())?;
+        let answer = client.ask(&format!("{direction} {}", self.scale.time))?;
+        let counts = strace.finish()?;
+        bench.compare(&[&answer])?;
+        let units = answer.number("bytes")? as f64 / f64::from(16 << 10);
+        let values = vec![(Metric::SystemCalls, counts.total() as f64 / units)];
+        Ok(Finding { values, effort: None, remark: counts.describe(units) })
     }
 
     fn echo(

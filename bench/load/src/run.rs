@@ -7,13 +7,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::aead;
 use crate::certificates::Certificates;
-use crate::install::locate;
+use crate::install::{self, locate};
 use crate::measure::{Finding, Stage};
 use crate::offer::{Library, Named, Suite};
 use crate::process::{allowed_cpus, pin};
 use crate::product::Template;
 use crate::report::{FLOOR, OWN, Report, number};
-use crate::workload::{self, Scale, Workload};
+use crate::system_calls::STRACE;
+use crate::workload::{self, Action, Scale, Workload};
 
 pub(crate) const USAGE: &str = "\
 usage: bowline-load run [options]
@@ -167,6 +168,13 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     workloads.retain(|workload| options.library.can(&workload.offer));
     if workloads.len() < chosen {
         notes.push("not measured with the OpenSSL client: resumed sessions, X25519MLKEM768".to_owned());
+    }
+    let calls = |workload: &Workload| matches!(workload.action, Action::SystemCalls { .. });
+    if workloads.iter().any(calls) {
+        if let Err(reason) = install::tool(STRACE, options.install) {
+            notes.push(format!("not measured: system calls: {reason}"));
+            workloads.retain(|workload| !calls(workload));
+        }
     }
     let mut products = Vec::new();
     for (template, path) in options.templates()? {

@@ -13,6 +13,8 @@ pub(crate) enum Action {
     Hosts { count: usize },
     /// Bytes in one direction over so many connections.
     Transfer { up: bool, connections: usize },
+    /// The same with somebody who counts the product's system calls.
+    SystemCalls { up: bool, connections: usize },
     /// Echoes of so many bytes over so many connections, so many at a time.
     Echo { length: u64, connections: usize, at_a_time: usize },
     /// Connections that are open and idle.
@@ -33,6 +35,8 @@ pub(crate) enum Metric {
     P999,
     /// Memory of one connection.
     Memory,
+    /// System calls of the product for one unit of the work.
+    SystemCalls,
     StartCpu,
     StartMemory,
     ConnectionsLost,
@@ -121,7 +125,7 @@ impl Workload {
     /// Whether this product can do it, and it says something about it.
     pub(crate) fn is_for(&self, template: &Template) -> bool {
         let lacks = matches!(self.action, Action::Hosts { .. }) && template.lacks(Feature::Sni);
-        let relays = matches!(self.action, Action::Transfer { .. } | Action::Echo { .. });
+        let relays = matches!(self.action, Action::Transfer { .. } | Action::SystemCalls { .. } | Action::Echo { .. });
         let floor = template.lacks(Feature::Tls) && !relays;
         let own = self.own && template.name != OWN;
         !lacks && !floor && !own
@@ -231,6 +235,16 @@ fn bulk() -> Vec<Workload> {
                 ));
             }
         }
+    }
+    for (up, name) in [(true, "to-backend"), (false, "to-client")] {
+        let title = format!("system calls per 16 KiB {}, {}", name.replace('-', " the "), plural(8));
+        workloads.push(Workload::new(
+            format!("system-calls-{name}"),
+            "bulk",
+            Action::SystemCalls { up, connections: 8 },
+            Offer::to(Listener::Mtls),
+            vec![Row::new(title, Metric::SystemCalls, Unit::COUNT).bars([Bar::AtMost(2.2)])],
+        ));
     }
     workloads
 }
@@ -419,7 +433,7 @@ mod tests {
         assert_eq!(chosen("resumed"), ["resumed-mtls", "resumed-tls"]);
         assert_eq!(chosen("idle-tls"), ["idle-tls-2000", "idle-tls-9000"]);
         assert_eq!(chosen("to-client-aes128"), ["to-client-aes128-1", "to-client-aes128-8"]);
-        assert_eq!((chosen("bulk").len(), chosen("to-backend").len(), chosen("round-trips").len()), (12, 6, 6));
+        assert_eq!((chosen("bulk").len(), chosen("to-backend").len(), chosen("round-trips").len()), (14, 6, 6));
         assert_eq!(chosen("reload"), ["reload"]);
         assert!(chosen("ful").is_empty() && chosen("").is_empty());
     }
