@@ -6,6 +6,7 @@
 mod aead;
 mod backend;
 mod certificates;
+mod chart;
 mod client;
 mod core;
 mod install;

@@ -49,6 +49,11 @@ impl Cell {
         median(&self.values).map(|middle| [middle, low, high])
     }
 
+    /// Whether the product cannot do it.
+    pub(crate) fn is_unable(&self) -> bool {
+        self.unable
+    }
+
     /// Why it is void, if it is.
     pub(crate) fn void(&self) -> Option<&str> {
         self.void.as_deref()

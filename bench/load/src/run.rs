@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::aead;
 use crate::certificates::Certificates;
+use crate::chart;
 use crate::install::{self, locate};
 use crate::measure::{Finding, Stage};
 use crate::offer::{Library, Named, Suite};
@@ -25,6 +26,7 @@ usage: bowline-load run [options]
   --list                  tells the groups and names, and measures nothing
   --client LIBRARY        what the client speaks TLS with: rustls (default) or openssl, which must have been built in (feature
                           openssl-client) and leaves out resumed sessions and X25519MLKEM768
+  --chart FILE            writes the rows as a page of HTML too
   --peers DIRECTORY       the products' templates (default bench/load/peers)
   --cpus PRODUCT,LOAD     CPU of the product and CPU of the load (default: the first two allowed ones); where a row
                           gives the product two CPUs, the other is the third allowed one, or else the load's
@@ -40,6 +42,7 @@ struct Options {
     measure: Vec<String>,
     list: bool,
     library: Library,
+    chart: Option<PathBuf>,
     peers: PathBuf,
     cpus: Option<(usize, usize)>,
     install: bool,
@@ -54,6 +57,7 @@ impl Options {
             measure: Vec::new(),
             list: false,
             library: Library::Rustls,
+            chart: None,
             peers: PathBuf::from("bench/load/peers"),
             cpus: None,
             install: true,
@@ -83,6 +87,7 @@ impl Options {
                         other => return Err(format!("--client {other}: there are rustls and openssl")),
                     }
                 }
+                "--chart" => options.chart = Some(PathBuf::from(value()?)),
                 "--peers" => options.peers = PathBuf::from(value()?),
                 "--cpus" => {
                     let value = value()?;
@@ -249,6 +254,15 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
     println!("\n{}\n", circumstances.join("\n"));
     print!("{}", report.text());
     notes.iter().for_each(|note| println!("{note}"));
+    if let Some(path) = options.chart {
+        let names: Vec<&str> = products.iter().map(|(template, ..)| template.name.as_str()).collect();
+        let rows = report.lines().iter().map(|line| chart::Row::new(line, &names)).collect();
+        let versions = products.iter().map(|(template, _, version)| format!("{} {version}", template.name));
+        let circumstances = [&circumstances[..], &[versions.collect::<Vec<_>>().join(", ")]].concat();
+        let page = chart::html(&chart::Page { circumstances, rows, notes });
+        std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        println!("chart: {}", path.display());
+    }
     Ok(report.passed())
 }
 
@@ -340,6 +354,7 @@ mod tests {
             (parse("").unwrap().library, parse("--client rustls").unwrap().library),
             (Library::Rustls, Library::Rustls)
         );
+        assert_eq!(parse("--chart x/y.html").unwrap().chart, Some(PathBuf::from("x/y.html")));
     }
 
     #[test]
