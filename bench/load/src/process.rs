@@ -126,10 +126,11 @@ impl Load {
         Self::spawn(Command::new(own_program()?), arguments, cpu)
     }
 
-    /// The same as a process that gives way to all others on `cpu` (nice(1)).
+    /// The same as a process that gives way at once to all others on `cpu`: SCHED_IDLE, by chrt(1) of util-linux. However nice(1) it
+    /// were, one that wakes up would still have to wait for the end of its slice.
     pub(crate) fn start_behind(arguments: &[String], cpu: usize) -> Result<Self, String> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(own_program()?);
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0"]).arg(own_program()?);
         Self::spawn(command, arguments, cpu)
     }
 
