@@ -288,9 +288,10 @@ impl<'a> Report<'a> {
             cells.extend(line.cells.iter().map(|cell| cell.text()));
             let own = self.products.iter().position(|(name, _)| name == OWN);
             let own = own.and_then(|own| line.cells[own].spread());
+            // What costs less than the clock can tell is no measure for anything.
+            let best = line.best.filter(|&(best, _)| best > 0.0);
             cells.push(
-                own.zip(line.best)
-                    .map_or(String::new(), |([own, ..], (best, name))| format!("{:.2} of {name}", own / best)),
+                own.zip(best).map_or(String::new(), |([own, ..], (best, name))| format!("{:.2} of {name}", own / best)),
             );
             cells.push(line.load.map_or(String::new(), number));
             cells.push(line.busy.map_or(String::new(), |busy| format!("{:.0} %", busy * 100.0)));
