@@ -47,11 +47,7 @@ pub(super) fn find_descriptors(
     owner: Ids,
 ) -> Result<LogDescriptors, Vec<Diagnostic>> {
     let mut found = LogDescriptors::new();
-    let frontends = model.frontends.iter().flat_map(|frontend| &frontend.logs);
-    for target in model.process.logs.iter().chain(frontends) {
-        if found.iter().any(|(known, _)| *known == target.sink) {
-            continue;
-        }
+    for target in targets(model) {
         let refuse = |message| vec![Diagnostic::error("E605", &target.at, message)];
         let descriptor = match &target.sink {
             LogSink::Descriptor(number @ 3..) => inherited
@@ -68,10 +64,21 @@ pub(super) fn find_descriptors(
     Ok(found)
 }
 
+/// The first `log` line of each target.
+fn targets(model: &Model) -> Vec<&LogTarget> {
+    let mut targets: Vec<&LogTarget> = Vec::new();
+    for target in model.process.logs.iter().chain(model.frontends.iter().flat_map(|frontend| &frontend.logs)) {
+        if !targets.iter().any(|known| known.sink == target.sink) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
 /// What would keep log files from being opened, as far as that shows without making one.
 pub fn check_files(model: &Model, directory: &Path) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    for target in &model.process.logs {
+    for target in targets(model) {
         let LogSink::File(path) = &target.sink else { continue };
         let path = directory.join(path);
         let wrong = match path.symlink_metadata() {
@@ -218,6 +225,8 @@ fn next_check(descriptors: &LogDescriptors, now: Instant) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::conf::model::{Location, LogFraming};
 
@@ -284,6 +293,18 @@ mod tests {
             let error = find(vec![LogSink::File(name.into())], &inherited, directory.path()).unwrap_err();
             assert!(error[0].code == "E605" && error[0].message.contains(words), "{}", error[0].message);
         }
+    }
+
+    #[test]
+    fn a_check_looks_at_the_files_of_every_section_once() {
+        let text = "global\n log file@none/x daemon\nlisten l\n bind :1\n server s 127.0.0.1:2\n log global\n log file@none/y daemon\n";
+        let parsed = crate::conf::parse(&[("test.cfg".into(), text.into())], &BTreeMap::new());
+        let directory = tempfile::tempdir().unwrap();
+        let found = check_files(&parsed.model.expect("a configuration"), directory.path());
+        assert_eq!(
+            found.iter().map(|wrong| (wrong.code, wrong.at.line)).collect::<Vec<_>>(),
+            [("E605", 2), ("E605", 7)]
+        );
     }
 
     #[test]
