@@ -67,7 +67,7 @@ bowline' lists the old worker beside the master and the new one; 'kill -KILL' of
 nothing else. TERM does not: a worker leaves that to its master. 'systemctl restart' ends everybody, at the latest when 'hard-stop-after' is over.";
 
 const PROTOCOL: &str = "\
-A socket can be used with 'socat' and with the tools that are made for HAProxy. A line holds commands with ';' between them; '\\\\' \
+A socket can be used with 'socat' and with the tools that are made for HAProxy. A line holds commands with ';' between them; '\\' \
 takes the meaning from the character behind it. Each answer ends with an empty line, and the connection with the last answer, \
 unless 'prompt' keeps it open. A line has at most 16384 bytes.";
 

@@ -124,8 +124,9 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         places: Places::GLOBAL,
         usage: "<target> [len <bytes>] [format <format>] <facility> [<max level> [<min level>]]",
         class: Class::Must,
-        doc: "Where log lines go: 'stderr', 'stdout', 'fd@<n>', the path of a unix datagram socket such as /dev/log, or <address>[:<port>] \
-              (UDP, port 514). Formats: local rfc3164 rfc5424 priority short timed iso raw; default local, raw for stderr, stdout and fd@. \
+        doc: "Where log lines go: 'stderr', 'stdout', 'fd@<n>', the path of a unix datagram socket such as /dev/log, <address>[:<port>] \
+              (UDP, port 514), or, an extension, 'file@<path>', which is opened again at a reload and within seconds when it was moved away. \
+              Formats: local rfc3164 rfc5424 priority short timed iso raw; default local, raw for stderr, stdout and fd@, iso for files. \
               Messages of the process go here; traffic of the proxies that say 'log global' too. May be repeated.",
         arguments: 2..=usize::MAX,
         repeats: true,
