@@ -150,6 +150,10 @@ fn files_have_the_same_names_everywhere() {
     assert!(setting("ExecReload").contains(&format!(" -s {socket} reload")), "{start}");
     let runtime = format!("/run/{}/", setting("RuntimeDirectory"));
     assert!(socket.starts_with(&runtime) && start.contains(&format!("-p {runtime}bowline.pid")), "{start}");
+    let logs = format!("/var/log/{}/*", setting("LogsDirectory"));
+    for file in ["packaging/debian/bowline.logrotate", "packaging/apparmor/usr.sbin.bowline"] {
+        assert!(read(file).contains(&logs), "{file}");
+    }
     let default = read("packaging/debian/bowline.default");
     for variable in ["CONFIG", "EXTRAOPTS"] {
         assert!(default.contains(&format!("\n#{variable}=")) && start.contains(&format!("${variable}")), "{variable}");
