@@ -8,7 +8,7 @@ work=$top/target/nspawn/work
 release=bookworm
 mirror=http://deb.debian.org/debian
 packages=systemd,systemd-sysv,dbus,init-system-helpers,ca-certificates,openssl,curl,procps,iproute2,libcap2-bin,libgcc-s1
-packages+=,bash-completion,man-db,python3,socat,ssl-cert,ufw
+packages+=,bash-completion,logrotate,man-db,python3,socat,ssl-cert,ufw
 
 # The base is made once, and again when the list of packages changes.
 make_root() {
@@ -41,6 +41,8 @@ boot() {
     done
     inside systemctl is-system-running
     inside ip link set lo up
+    # Of a program of this machine that is to be in the network of the container: the traffic.
+    network=(nsenter --target="$leader" --net)
 }
 
 halt() {
@@ -57,17 +59,4 @@ inside() {
     set +x
     nsenter --target="$leader" --all env --ignore-environment \
         PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive TERM=dumb "$@"
-}
-
-# Runs a program of this machine in the network of the container: the traffic.
-traffic() {
-    local -
-    set +x
-    nsenter --target="$leader" --net "$top/packaging/test/traffic.py" "$@"
-}
-
-property() {
-    local -
-    set +x
-    inside systemctl show bowline --property="$1" --value
 }

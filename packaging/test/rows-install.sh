@@ -2,7 +2,7 @@
 # Installation, upgrade of configuration files, removal. Sourced by nspawn.sh.
 
 version=$(dpkg-deb --field "$deb" Version)
-newer=$top/target/nspawn/newer.deb
+newer=$work/newer.deb
 
 # The same program as a newer version: another file, another date, and one more line in the configuration.
 make_newer() {
@@ -137,8 +137,8 @@ removal() {
     not inside test -e /etc/bowline/bowline.cfg
     inside getent passwd bowline
     inside find / -xdev -path /root -prune -o -path /var/cache/man -prune -o -name '*bowline*' -print | sort | tee "$work/left"
-    # Logs of systemd's own, dpkg's memory of the override, and the key stay.
-    not grep -v -x -e /etc/bowline -e '/var/lib/systemd/.*' -e '/var/log/.*' "$work/left"
+    # What systemd remembers, and the key.
+    not grep -v -x -e /etc/bowline -e '/var/lib/systemd/.*' "$work/left"
     [[ -z $(inside systemctl --failed --no-legend) ]]
 }
 

@@ -4,6 +4,18 @@
 port=443
 tls=$root/etc/bowline/tls
 
+traffic() {
+    local -
+    set +x
+    "${network[@]}" "$top/packaging/test/traffic.py" "$@"
+}
+
+property() {
+    local -
+    set +x
+    inside systemctl show bowline --property="$1" --value
+}
+
 # A new key and certificate where the service reads it, never half written.
 certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=bowline.test" \
@@ -65,7 +77,7 @@ client() {
     shift
     # An earlier row may have left what this one is to wait for.
     rm -f "$work/$name.json"
-    nsenter --target="$leader" --net "$top/packaging/test/traffic.py" "$@" >"$work/$name.json" 2>&1 &
+    "${network[@]}" "$top/packaging/test/traffic.py" "$@" >"$work/$name.json" 2>&1 &
     echo $! >"$work/$name.pid"
     case $1 in
     long) within 20 grep -qs up "$work/$name.json" ;;
@@ -147,7 +159,7 @@ rows_service() {
     service_row 37 "the limit of open descriptors is applied" descriptors
     service_row 34 "EXTRAOPTS and CONFIG of /etc/default/bowline are taken" default_options
     service_row 21 "a check names file, line and reason, and fails" check_names
-    service_row 17 "a key that the service cannot read: user and file are named; the old one stays" unreadable_key
+    service_row 17 "a key that the service cannot read: user and file are named; the old one stays; one that all can is warned of" key_modes
     service_row 22 "a reload of a broken configuration fails, and the service serves on" broken_reload
     service_row 31 "started means that clients are served, 50 times" readiness
     service_row 50 "a start with a broken configuration: 'systemctl status' shows the reason" broken_start
@@ -219,7 +231,7 @@ check_names() {
     grep -q '/root/bad.cfg:2:.*nonsense' "$work/bad"
 }
 
-unreadable_key() {
+key_modes() {
     local before
     before=$(served_fingerprint)
     certificate
@@ -229,9 +241,19 @@ unreadable_key() {
     inside journalctl -u bowline -n 30 -o cat | tee "$work/journal"
     grep -q "cannot read '/etc/bowline/tls/site.pem': Permission denied for user bowline" "$work/journal"
     [[ $(served_fingerprint) == "$before" ]]
+    # Only the directory keeps others from this one.
     certificate
+    chmod 644 "$tls/site.pem"
+    inside bowline -c -f /etc/bowline/bowline.cfg 2>"$work/check"
+    grep "warning.*W221.*everybody may read the private key in '/etc/bowline/tls/site.pem'" "$work/check"
     inside systemctl reload bowline
+    inside journalctl --sync
+    inside journalctl -u bowline -n 30 -o cat PRIORITY=4 | grep 'everybody may read the private key'
     serves
+    chmod 640 "$tls/site.pem"
+    inside bowline -c -f /etc/bowline/bowline.cfg 2>"$work/check"
+    not grep W221 "$work/check"
+    inside systemctl reload bowline
 }
 
 broken_reload() {

@@ -10,6 +10,7 @@ rows_trouble() {
     service_row 38 "priorities in the journal are right" priorities
     service_row 39 "a line for each connection: good, no certificate, wrong, expired, too slow" lines
     service_row 40 "no line is lost in a burst" burst
+    service_row 41 "logrotate: a file of 'log file@' is opened again, and no line is lost" log_rotation
     service_row 42 "metrics are valid" metrics
     service_row 60 "certbot's hook hands over a renewed certificate" certbot_hook
     service_row 59 "bowline ctl and socat talk to the control sockets" control
@@ -128,7 +129,7 @@ issue() {
 
 # tls_client [ARGUMENT...]: one connection with OpenSSL, whatever comes of it.
 tls_client() {
-    (echo hello; sleep 1) | timeout 5 nsenter --target="$leader" --net \
+    (echo hello; sleep 1) | timeout 5 "${network[@]}" \
         openssl s_client -connect "127.0.0.1:$port" -servername bowline.test "$@" >/dev/null 2>&1 || true
 }
 
@@ -150,7 +151,7 @@ lines() {
     tls_client
     tls_client -cert "$work/stranger.crt" -key "$work/stranger.key"
     tls_client -cert "$work/expired.crt" -key "$work/expired.key"
-    nsenter --target="$leader" --net timeout 4 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; cat <&3" || true
+    "${network[@]}" timeout 4 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; cat <&3" || true
     sleep 1
     inside journalctl -u bowline --since "$since" -o cat SYSLOG_IDENTIFIER=bowline | tee "$work/journal"
     grep -q ' echo~ app/local .* -- ' "$work/journal"
@@ -188,7 +189,7 @@ END
 }
 
 burst() {
-    local count=${BOWLINE_BURST:-60000} since stored
+    local count=${BOWLINE_BURST:-120000} since stored
     since=$(inside date '+%F %T')
     inside journalctl --sync
     traffic burst "$port" --clients 16 --count "$count" | tee "$work/burst"
@@ -206,6 +207,42 @@ burst() {
     echo "note: $count connections, $stored lines, $counted counted as dropped, $(cat "$work/burst")"
     ((stored + counted >= count))
     not grep -q Suppressed "$work/dropped"
+}
+
+log_lines() {
+    inside cat "${@/#//var/log/bowline/}" | grep -c ' echo~ app/local '
+}
+
+has_lines() {
+    (($(log_lines "$1") > 0))
+}
+
+# wrote COUNT FILE...
+wrote() {
+    local count=$1
+    shift
+    (($(log_lines "$@") == count))
+}
+
+log_rotation() {
+    local log=/var/log/bowline/bowline.log before result count
+    sed -i "s|^    log stderr .*|&\n    log file@$log daemon|" "$root/etc/bowline/bowline.cfg"
+    inside systemctl reload bowline
+    [[ $(inside stat -c '%U:%G %a' /var/log/bowline) == "bowline:bowline 750" ]]
+    client load load "$port" --clients 4
+    within 10 has_lines bowline.log
+    before=$(inside stat -c %i $log)
+    inside logrotate --force --state /root/logrotate /etc/logrotate.d/bowline
+    [[ $(inside stat -c '%i %U:%G %a' $log.1) == "$before bowline:bowline 600" ]]
+    [[ $(inside stat -c '%U:%G %a' $log) == "bowline:bowline 600" ]]
+    within 20 has_lines bowline.log
+    result=$(finish load)
+    unharmed "$result"
+    count=$(sed 's/.*"ok": \([0-9]*\).*/\1/' <<<"$result")
+    within 10 wrote "$count" bowline.log bowline.log.1
+    echo "note: $count connections, $(log_lines bowline.log.1) lines in the old file, $(log_lines bowline.log) in the new one"
+    write_configuration
+    inside systemctl reload bowline
 }
 
 certbot_hook() {
