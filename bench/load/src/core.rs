@@ -62,7 +62,17 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     let world = World::new(name).map_err(|error| error.to_string())?;
     let calls = match name.as_str() {
         "to-backend" | "to-client" | "message" => relay(&world, name, units)?,
-        _ => (0..units).map(|_| handshake(&world)).sum::<Result<usize, String>>()?,
+        _ => {
+            // One after the other on the same loop.
+            let first = Ok((Scratch::default(), 0));
+            (0..units)
+                .fold(first, |before, _| {
+                    let (scratch, calls) = before?;
+                    let (scratch, more) = handshake(&world, scratch)?;
+                    Ok::<_, String>((scratch, calls + more))
+                })?
+                .1
+        }
     };
     println!("calls={calls} allocations={}", ALLOCATIONS.with(Cell::get));
     Ok(())
@@ -300,9 +310,9 @@ impl Pair {
     }
 }
 
-/// One connection from its first byte to its last. Answers its reads and writes.
-fn handshake(world: &World) -> Result<usize, String> {
-    let mut pair = Pair::new(world, Scratch::default())?;
+/// One connection from its first byte to its last. Answers the loop's buffers, and the reads and writes of the connection.
+fn handshake(world: &World, scratch: Scratch) -> Result<(Scratch, usize), String> {
+    let mut pair = Pair::new(world, scratch)?;
     pair.talk()?;
     if pair.client.is_handshaking() || pair.memory.to_backend.len() != 28 {
         return Err("no handshake".to_owned());
@@ -312,9 +322,9 @@ fn handshake(world: &World) -> Result<usize, String> {
     pair.client.send_close_notify();
     pair.talk()?;
     let calls = pair.memory.calls;
-    let Pair { connection, .. } = pair;
+    let Pair { connection, scratch, .. } = pair;
     counted(|| drop(connection));
-    Ok(calls)
+    Ok((scratch, calls))
 }
 
 /// Units on one connection. Answers the reads and writes of the units.

@@ -22,7 +22,7 @@ const EARNED_BYTES: usize = engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD;
 /// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
 const RECORD_COST: usize = 256;
 
-/// What is decrypted before the accounts are looked at again.
+/// What is decrypted before the accounts are looked at for the first time.
 const STEP_BYTES: usize = 64 * 1024;
 
 impl Connection {
@@ -38,13 +38,15 @@ impl Connection {
                 Read::Bytes(count) => {
                     self.report.heard.get_or_insert(now.instant);
                     self.records = 0;
-                    // A long read is looked at in steps, so that a flood is noticed before all of it has been decrypted.
+                    // A long read is looked at in steps, so that a flood is noticed before all of it has been decrypted; in
+                    // long ones while it is none, because each is a write.
                     let end = have + count;
-                    let mut consumed = 0;
+                    let (mut consumed, mut step) = (0, STEP_BYTES);
                     while have < end {
-                        let step = STEP_BYTES.min(end - have);
-                        have += step;
-                        consumed += self.take(&mut incoming[consumed..have], step, now, scratch, wire);
+                        let new = step.min(end - have);
+                        have += new;
+                        consumed += self.take(&mut incoming[consumed..have], new, now, scratch, wire);
+                        step = if self.idle_wire == 0 { 4 * step } else { STEP_BYTES };
                     }
                     moved += count + self.records * RECORD_COST;
                     self.to_backend.handle_read(count == size);
