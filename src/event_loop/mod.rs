@@ -41,7 +41,7 @@ use crate::sys::limits;
 const EVENTS: usize = 512;
 
 /// What handshakes may take of a turn while established connections wait: a few of them.
-const HANDSHAKE_TIME: Duration = Duration::from_millis(1);
+const HANDSHAKE_TIME: Duration = Duration::from_micros(200);
 
 /// Timers that may be left over from connections that are gone, beside one for each that lives.
 const STALE_TIMERS: usize = 1024;
