@@ -383,16 +383,13 @@ fn scaling(scale: &Scale) -> Vec<Workload> {
         let connections = scale.connections.min(nominal);
         let title = format!("CPU per round trip of 64 B, {OUTSTANDING} at a time over {connections} connections");
         let bar = (nominal == 9_000).then_some(Bar::OfWorkload("growth-connections-100", 1.1));
-        workloads.push(
-            Workload::new(
-                format!("growth-connections-{nominal}"),
-                "growth",
-                Action::Echo { length: 64, connections, at_a_time: OUTSTANDING },
-                mtls,
-                vec![Row::new(title, Metric::Cpu, Unit::MICROSECONDS).bars(bar)],
-            )
-            .own(),
-        );
+        workloads.push(Workload::new(
+            format!("growth-connections-{nominal}"),
+            "growth",
+            Action::Echo { length: 64, connections, at_a_time: OUTSTANDING },
+            mtls,
+            vec![Row::new(title, Metric::Cpu, Unit::MICROSECONDS).bars(bar)],
+        ));
     }
     workloads
 }
