@@ -168,6 +168,7 @@ pub fn spawn(index: usize, id_prefix: u64, cpus: Vec<u16>, queue: Queue, stats: 
         event_count: EVENTS,
         line: String::new(),
     };
+    let ended = Arc::clone(&shared);
     let thread = std::thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
         if !cpus.is_empty() {
             if let Err(error) = limits::run_on(&cpus) {
@@ -175,6 +176,8 @@ pub fn spawn(index: usize, id_prefix: u64, cpus: Vec<u16>, queue: Queue, stats: 
             }
         }
         event_loop.run();
+        // Whoever has finished what it had to drain is not stuck.
+        ended.busy.store(false, Ordering::Relaxed);
     })?;
     Ok(Handle { commands, waker, shared, thread })
 }

@@ -112,6 +112,24 @@ fn hard_stop_after_ends_a_drain() {
     assert_cut(&mut tls);
 }
 
+/// The watchdog of the worker gives a loop 5 seconds for a turn.
+#[test]
+fn a_drain_outlasts_the_loops_that_have_nothing_to_finish() {
+    let echo = Echo::start();
+    let mut bowline = serve(&Config::new().global("nbthread 3").bind_tls("").server(echo.address(), ""));
+    let mut tls = connected(&bowline);
+    let start = Instant::now();
+    bowline.signal(Signal::SIGTERM);
+    wait_closed(&bowline);
+    while start.elapsed() < Duration::from_secs(7) {
+        tls.echo(b"still here");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    tls.close_notify();
+    assert_eq!(tls.ending(), Ending::CloseNotify);
+    assert_eq!(bowline.wait_exit(DEADLINE).code(), Some(0));
+}
+
 #[test]
 fn a_worker_without_master_finishes_its_connections_and_ends() {
     let (_echo, bowline) = echoing();
