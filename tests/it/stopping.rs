@@ -1,6 +1,6 @@
 //! How Bowline ends: finishing what it has begun, or at once.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -118,13 +118,14 @@ fn a_drain_outlasts_the_loops_that_have_nothing_to_finish() {
     let echo = Echo::start();
     let mut bowline = serve(&Config::new().global("nbthread 3").bind_tls("").server(echo.address(), ""));
     let mut tls = connected(&bowline);
-    let start = Instant::now();
     bowline.signal(Signal::SIGTERM);
     wait_closed(&bowline);
-    while start.elapsed() < Duration::from_secs(7) {
-        tls.echo(b"still here");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let patience = tls.tcp.read_timeout().unwrap();
+    tls.tcp.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
+    let seen = tls.tcp.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(seen, Err(ErrorKind::WouldBlock), "neither an end nor a byte");
+    tls.tcp.set_read_timeout(patience).unwrap();
+    tls.echo(b"still here");
     tls.close_notify();
     assert_eq!(tls.ending(), Ending::CloseNotify);
     assert_eq!(bowline.wait_exit(DEADLINE).code(), Some(0));
