@@ -4,14 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Interest, Token};
 
 use super::listener::Listener;
 use super::slots::{Counted, Slot};
 use super::stream::Stream;
-use super::{EVENTS, Loop};
+use super::{EVENTS, Loop, NEWCOMERS_TIME};
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Now};
 use crate::proto::wire::Side;
@@ -56,7 +56,8 @@ impl Loop {
         // In a row, those that had nothing.
         let mut passed = 0;
         let mut left = self.snapshot.as_ref().and_then(|snapshot| snapshot.accepts).unwrap_or(ACCEPTS);
-        while passed < count && left > 0 && self.can_accept() {
+        let start = Instant::now();
+        while passed < count && left > 0 && self.can_accept() && start.elapsed() < NEWCOMERS_TIME {
             self.first_listener = (self.first_listener + 1) % count;
             if self.listeners[self.first_listener].1.may_accept_now(now.instant) {
                 self.accept_one(self.first_listener, now);

@@ -1,8 +1,8 @@
 //! The I/O: a thread with its own poll, its own listening sockets, its own connections and timers.
 //!
-//! Loops share the snapshot, and counters that each loop alone writes. Each socket is registered once; events only set
+//! Loops share the snapshot, and counters that each loop alone writes. Sockets are registered edge-triggered; events only set
 //! readiness bits, and a connection is driven while it can do something with them. In a turn the established connections come
-//! first, then handshakes for as long as [`HANDSHAKE_TIME`] lasts, then new connections.
+//! first, then handshakes for as long as [`NEWCOMERS_TIME`] lasts, then new connections.
 
 mod accept;
 mod finish;
@@ -40,8 +40,9 @@ use crate::sys::limits;
 /// Events taken from the kernel at a time, unless `tune.maxpollevents` says otherwise.
 const EVENTS: usize = 512;
 
-/// What handshakes may take of a turn while established connections wait: a few of them.
-const HANDSHAKE_TIME: Duration = Duration::from_micros(200);
+/// What handshakes may take of a turn, and new connections after them: an established one waits so long twice for an answer.
+/// Less is hardly possible, because one step of a handshake takes as long.
+const NEWCOMERS_TIME: Duration = Duration::from_micros(50);
 
 /// Timers that may be left over from connections that are gone, beside one for each that lives.
 const STALE_TIMERS: usize = 1024;
@@ -330,7 +331,7 @@ impl Loop {
             if let Some(key) = self.handshaking.pop_front() {
                 self.drive(key, now);
             }
-            if start.elapsed() > HANDSHAKE_TIME {
+            if start.elapsed() > NEWCOMERS_TIME {
                 break;
             }
         }
