@@ -11,7 +11,7 @@ use mio::{Interest, Token};
 use super::listener::Listener;
 use super::slots::{Counted, Slot};
 use super::stream::Stream;
-use super::{EVENTS, Loop, NEWCOMERS_TIME};
+use super::{EVENTS, Loop};
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Now};
 use crate::proto::wire::Side;
@@ -45,8 +45,8 @@ impl Loop {
             && self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_room())
     }
 
-    /// Takes in new connections, one of each listener in turn.
-    pub(super) fn accept(&mut self, now: Now) {
+    /// Takes in new connections for so long, one of each listener in turn.
+    pub(super) fn accept(&mut self, now: Now, time: Duration) {
         for (_, listener) in &mut self.listeners {
             if listener.paused_until.is_some_and(|until| until <= now.instant) {
                 listener.paused_until = None;
@@ -57,7 +57,7 @@ impl Loop {
         let mut passed = 0;
         let mut left = self.snapshot.as_ref().and_then(|snapshot| snapshot.accepts).unwrap_or(ACCEPTS);
         let start = Instant::now();
-        while passed < count && left > 0 && self.can_accept() && start.elapsed() < NEWCOMERS_TIME {
+        while passed < count && left > 0 && self.can_accept() && start.elapsed() < time {
             self.first_listener = (self.first_listener + 1) % count;
             if self.listeners[self.first_listener].1.may_accept_now(now.instant) {
                 self.accept_one(self.first_listener, now);

@@ -2,7 +2,7 @@
 //!
 //! Loops share the snapshot, and counters that each loop alone writes. Sockets are registered edge-triggered; events only set
 //! readiness bits, and a connection is driven while it can do something with them. In a turn the established connections come
-//! first, then handshakes for as long as [`NEWCOMERS_TIME`] lasts, then new connections.
+//! first, then handshakes for a time, then new connections for as long.
 
 mod accept;
 mod finish;
@@ -40,9 +40,11 @@ use crate::sys::limits;
 /// Events taken from the kernel at a time, unless `tune.maxpollevents` says otherwise.
 const EVENTS: usize = 512;
 
-/// What handshakes may take of a turn, and new connections after them: an established one waits so long twice for an answer.
-/// Less is hardly possible, because one step of a handshake takes as long.
+/// What handshakes may take of a turn, and new connections after them, beside few that are established: one of those waits so
+/// long twice for an answer. Less is hardly possible, because one step of a handshake takes as long.
 const NEWCOMERS_TIME: Duration = Duration::from_micros(50);
+/// What they may take beside many, as a part of what those have taken: whoever is new must get on, too.
+const NEWCOMERS_PART: u32 = 4;
 
 /// Timers that may be left over from connections that are gone, beside one for each that lives.
 const STALE_TIMERS: usize = 1024;
@@ -252,8 +254,8 @@ impl Loop {
             }
             let now = now();
             began = Some(now.instant);
-            self.turn(now);
-            self.accept(now);
+            let newcomers = self.turn(now);
+            self.accept(now, newcomers);
             self.fire_timers(now);
             self.slots.recycle();
             if commands && !self.obey() {
@@ -319,22 +321,26 @@ impl Loop {
         }
     }
 
-    /// Drives whoever waits: the established first, each once, then handshakes while there is time.
-    fn turn(&mut self, now: Now) {
+    /// Drives whoever waits: the established first, each once, then handshakes while there is time. Answers how much time those
+    /// had, which new connections have, too.
+    fn turn(&mut self, now: Now) -> Duration {
+        let start = Instant::now();
         for _ in 0..self.established.len() {
             if let Some(key) = self.established.pop_front() {
                 self.drive(key, now);
             }
         }
-        let start = Instant::now();
+        let established = start.elapsed();
+        let newcomers = NEWCOMERS_TIME.max(established / NEWCOMERS_PART);
         for _ in 0..self.handshaking.len() {
             if let Some(key) = self.handshaking.pop_front() {
                 self.drive(key, now);
             }
-            if start.elapsed() > NEWCOMERS_TIME {
+            if start.elapsed() > established + newcomers {
                 break;
             }
         }
+        newcomers
     }
 
     fn drive(&mut self, key: Key, now: Now) {
