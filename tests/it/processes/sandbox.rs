@@ -58,7 +58,11 @@ fn an_ordinary_user_binds_low_ports_by_a_capability_that_the_worker_has_not() {
     running.signal(nix::sys::signal::Signal::SIGUSR2);
     running.wait_for_line("worker adopted generation 2\n");
     assert_eq!(status_of(running.master(), "CapEff"), "0000000000000400");
-    eventually("the end of the old worker", || (workers_of(running.master()).len() == 1).then_some(()));
+    // It has a connection to finish.
+    eventually("the end of the old worker", || {
+        site.end_strays();
+        (workers_of(running.master()).len() == 1).then_some(())
+    });
     assert_no_capabilities(running.worker());
     TcpStream::connect(address).unwrap();
 }
