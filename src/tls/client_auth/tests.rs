@@ -240,6 +240,27 @@ fn revoked() {
 }
 
 #[test]
+fn a_list_that_is_longer_than_any_chain_is_judged_for_every_client() {
+    let ca = Ca::root("Root");
+    let number = |number: u64| move |params: &mut rcgen::CertificateParams| params.serial_number = Some(number.into());
+    let (first, last) = (ca.client("first", number(1)).der, ca.client("last", number(4000)).der);
+    let (odd, even): (Vec<u64>, Vec<u64>) = (1..=4000).partition(|number| number % 2 == 1);
+    // Verifiers side by side, as they are during a reload, and one after the other.
+    let policies =
+        [&odd, &even].map(|revoked| policy(Verify::Required, &ca.pem, Some(&ca.crl(revoked, -DAY, 2 * DAY))));
+    for _ in 0..3 {
+        for (policy, good, bad) in [(&policies[0], &last, &first), (&policies[1], &first, &last)] {
+            assert!(judged(policy, std::slice::from_ref(good)).is_ok());
+            assert_eq!(refusal(policy, std::slice::from_ref(bad), now()).0.reason, Reason::Revoked);
+        }
+    }
+    let unsigned = Ca::root("Root").crl(&even, -DAY, 2 * DAY);
+    let (policy, diagnostics) =
+        build(Verify::Required, true, &files([("/t/ca.pem", ca.pem.clone()), ("/t/crl.pem", unsigned)]));
+    assert!(policy.is_none() && diagnostics.iter().any(|found| found.code == "E242"), "{diagnostics:?}");
+}
+
+#[test]
 fn revocation_is_checked_along_the_whole_chain() {
     let root = Ca::root("Root");
     let issuing = root.intermediate_with("Issuing", |params| params.serial_number = Some(SerialNumber::from(50)));
@@ -321,6 +342,8 @@ fn damaged_certificates_are_refused() {
     let cut = CertificateDer::from(der[..der.len() - 1].to_vec());
     let (refusal, alert) = refusal(&policy, &[cut], now());
     assert_eq!((refusal.reason, alert, refusal.subject), (Reason::Malformed, AlertDescription::BadCertificate, None));
+    // That the signature of the whole one is known to be good helps no other.
+    assert!(judged(&policy, std::slice::from_ref(&der)).is_ok());
     for index in 0..der.len() {
         let mut damaged = der.to_vec();
         damaged[index] ^= 1;
