@@ -1,5 +1,6 @@
 //! One TLS connection of the load client, on a socket that never blocks. Every property that the rows promise is checked on each one.
 
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::path::Path;
@@ -50,6 +51,17 @@ pub(crate) enum Received {
     Some,
     /// The product has ended the connection.
     End(Ending),
+}
+
+impl Received {
+    /// Whether there may be more at once. `Err`: the connection ended instead of `what`.
+    pub(crate) fn goes_on(self, what: impl fmt::Display) -> Result<bool, String> {
+        match self {
+            Self::Blocked => Ok(false),
+            Self::Some => Ok(true),
+            Self::End(ending) => Err(format!("the connection ended instead of {what} ({ending:?})")),
+        }
+    }
 }
 
 /// How the product ended a connection.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::connection::{Config, Connection, Ending, Received, Scratch};
+use super::connection::{Config, Connection, Ending, Scratch};
 use crate::pattern::Pattern;
 use crate::proxy_v2;
 use crate::wire::{DOWNLOAD, UPLOAD};
@@ -113,10 +113,8 @@ impl Progress {
                 *received += piece.len() as u64;
                 Ok(())
             })?;
-            match answer {
-                Received::Blocked => return Ok(Step::Blocked),
-                Received::Some => {}
-                Received::End(ending) => return Err(format!("the connection ended instead of an echo ({ending:?})")),
+            if !answer.goes_on("an echo")? {
+                return Ok(Step::Blocked);
             }
         }
         *position += length;
@@ -160,12 +158,8 @@ impl Progress {
                 *received += piece.len() as u64;
                 Ok(())
             })?;
-            match answer {
-                Received::Blocked => return Ok(Step::Blocked),
-                Received::Some => {}
-                Received::End(ending) => {
-                    return Err(format!("the connection ended instead of a confirmation ({ending:?})"));
-                }
+            if !answer.goes_on("a confirmation")? {
+                return Ok(Step::Blocked);
             }
         }
         match u64::from_be_bytes(self.confirmation) {
@@ -191,12 +185,8 @@ impl Progress {
                 *received += piece.len() as u64;
                 Ok(())
             })?;
-            match answer {
-                Received::Blocked => return Ok(Step::Blocked),
-                Received::Some => {}
-                Received::End(ending) => {
-                    return Err(format!("the connection ended after {received} of {length} bytes ({ending:?})"));
-                }
+            if !answer.goes_on(format_args!("the rest of {length} bytes"))? {
+                return Ok(Step::Blocked);
             }
         }
         if self.received > length {
