@@ -16,7 +16,7 @@ use crate::snapshot::Bind;
 pub(super) struct Slot {
     pub(super) connection: Connection,
     pub(super) client: Stream,
-    /// See [`super::stream::Sockets`].
+    /// The poll looks out for the client's socket taking bytes.
     pub(super) client_writable: bool,
     pub(super) backend: Option<Stream>,
     pub(super) peer: Option<SocketAddr>,

@@ -37,7 +37,7 @@ impl Stream {
         })
     }
 
-    /// Tells the poll what to look for, for the life of the socket.
+    /// Tells the poll of a new socket, and what to look for.
     pub(super) fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => registry.register(stream, token, interest),
