@@ -8,7 +8,6 @@ mod client;
 mod deadlines;
 mod dialling;
 mod endings;
-mod tickets;
 #[cfg(test)]
 mod tests;
 
@@ -186,8 +185,6 @@ pub struct Connection {
     to_client: Pump,
     held: Vec<u8>,
     client_end: bool,
-    /// Until when what waits for the client waits for company.
-    held_back: Option<Instant>,
     farewell: Farewell,
     /// The client's close_notify came: whatever follows means nothing.
     client_closed: bool,
@@ -226,7 +223,6 @@ impl Connection {
             to_client: Pump::new(Side::Client),
             held: Vec::new(),
             client_end: false,
-            held_back: None,
             farewell: Farewell::Due,
             client_closed: false,
             backend_reset: false,
@@ -324,7 +320,7 @@ impl Connection {
     /// What it can do something with right now.
     pub fn interest(&self) -> Ready {
         let mut interest = Ready::default();
-        if self.client_is_slow() {
+        if self.to_client.pending() > 0 {
             interest.insert(Ready::CLIENT_WRITE);
         }
         // Whoever is not read from can still be seen to be gone.
@@ -335,7 +331,7 @@ impl Connection {
                 if self.to_backend.pending() > 0 {
                     interest.insert(Ready::BACKEND_WRITE);
                 }
-                if self.to_client.flow == Flow::Open && !self.client_is_slow() {
+                if self.to_client.flow == Flow::Open && self.to_client.pending() == 0 {
                     interest.insert(Ready::BACKEND_READ);
                 }
             }
@@ -391,7 +387,7 @@ impl Connection {
                 Phase::Relay
                     if self.ready.contains(Ready::BACKEND_READ)
                         && self.to_client.flow == Flow::Open
-                        && !self.client_is_slow() =>
+                        && self.to_client.pending() == 0 =>
                 {
                     work += self.read_backend(now, scratch, wire);
                 }
@@ -432,7 +428,7 @@ impl Connection {
     /// Writes what waits on both sides.
     fn flush<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
         let mut sent = 0;
-        if self.client_is_slow() {
+        if self.to_client.pending() > 0 {
             match self.to_client.flush(wire, &mut self.ready, &mut scratch.pool) {
                 Ok(count) => {
                     sent += count;
@@ -472,7 +468,7 @@ impl Connection {
             self.to_backend.flow = Flow::Ended;
             passed += 1;
         }
-        if self.to_client.flow == Flow::Ending && !self.client_is_slow() {
+        if self.to_client.flow == Flow::Ending && self.to_client.pending() == 0 {
             // close_notify is a statement of truth: the server's stream came to its end.
             if let (Farewell::Due, Some(engine)) = (self.farewell, &mut self.engine) {
                 self.farewell = Farewell::Said;
@@ -514,7 +510,7 @@ impl Connection {
     fn read_backend<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
         let mut plain = std::mem::take(&mut scratch.plain);
         let mut moved = 0;
-        while self.to_client.flow == Flow::Open && !self.client_is_slow() && moved < TURN_BYTES {
+        while self.to_client.flow == Flow::Open && self.to_client.pending() == 0 && moved < TURN_BYTES {
             let size = self.to_client.read_size();
             match wire::read(wire, Side::Backend, &mut self.ready, &mut plain[..size]) {
                 Read::Bytes(count) => {
@@ -566,14 +562,7 @@ impl Connection {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        let bytes = scratch.outgoing.bytes();
-        let sent = if self.held_back.take().is_some() {
-            self.to_client.store(bytes, &mut scratch.pool);
-            self.to_client.flush(wire, &mut self.ready, &mut scratch.pool)
-        } else {
-            self.to_client.send(wire, &mut self.ready, bytes, &mut scratch.pool)
-        };
-        match sent {
+        match self.to_client.send(wire, &mut self.ready, scratch.outgoing.bytes(), &mut scratch.pool) {
             Ok(0) => {}
             Ok(_) => self.client.took = now.instant,
             Err(_) => self.client_broke(scratch, wire),

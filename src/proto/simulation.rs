@@ -473,59 +473,29 @@ fn run(fixture: &Fixture, seed: u64) -> &'static str {
 /// A few seconds' worth; tens of thousands were run when it was written.
 const SEEDS: u64 = 400;
 
-/// A connection of a client that has nothing to say, right after its handshake.
-fn silent_client(fixture: &Fixture) -> World {
+/// They bring the acknowledgement of the client's Finished. Where that comes late, whoever sends by Nagle's algorithm (RFC 9293,
+/// 3.7.4), as most clients do, keeps its first bytes back for the 40 ms of a delayed acknowledgement.
+#[test]
+fn tickets_go_out_before_client_or_server_have_said_a_word() {
+    let fixture = fixture();
     let plain = |world: &World| {
         let Sim { client, refuse_dial, refuse_connects, .. } = &world.sim;
         world.tls.is_some() && client.incoming.is_empty() && !refuse_dial && *refuse_connects == 0
     };
-    let mut world = (0..SEEDS).map(|seed| World::new(fixture, seed)).find(plain).expect("a plain one");
+    let mut world = (0..SEEDS).map(|seed| World::new(&fixture, seed)).find(plain).expect("a plain one");
     world.sim.client.capacity = 1 << 20;
     (world.client_end, world.client_done) = (End::Silent, true);
     world.client_left.clear();
     for _ in 0..100_000 {
-        if world.connection.session().is_some() {
-            return world;
-        }
         world.client_sends();
         world.drive();
+        if world.connection.session().is_some() {
+            break;
+        }
         world.client_takes();
     }
-    panic!("no handshake");
-}
-
-#[test]
-fn tickets_wait_for_a_silent_server_and_not_for_ever() {
-    let mut world = silent_client(&fixture());
-    let tickets = world.connection.waiting().1;
-    assert!(tickets > 0 && world.sim.client.outgoing.is_empty());
-    let deadline = world.connection.deadline().unwrap();
-    assert!(deadline - world.now.instant <= Duration::from_millis(50));
-    world.drive();
-    assert!(world.sim.client.outgoing.is_empty() && !world.connection.is_runnable());
-    world.now.instant = deadline;
-    world.connection.handle_deadline(world.now, &mut world.scratch, &mut world.sim);
-    world.drive();
-    assert_eq!((world.sim.client.outgoing.len(), world.connection.waiting().1), (tickets, 0));
-    assert!(world.connection.deadline().unwrap() > deadline + Duration::from_secs(1));
-}
-
-#[test]
-fn tickets_go_out_before_the_servers_first_bytes() {
-    let mut world = silent_client(&fixture());
-    let tickets = world.connection.waiting().1;
-    world.backend_end = End::Silent;
-    world.backend_left = b"!".to_vec();
-    world.backend_sends();
-    world.drive();
-    assert!(world.connection.report().connected.is_some() && world.sim.client.outgoing.is_empty());
-    world.backend_sends();
-    world.drive();
-    assert!(world.sim.client.outgoing.len() > tickets && world.connection.waiting().1 == 0);
-    while !world.sim.client.outgoing.is_empty() {
-        world.client_takes();
-    }
-    assert_eq!(world.client_got, b"!");
+    assert!(world.connection.session().is_some() && world.connection.report().connected.is_none());
+    assert!(!world.sim.client.outgoing.is_empty() && world.connection.waiting().1 == 0);
 }
 
 #[test]

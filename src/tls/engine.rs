@@ -328,14 +328,6 @@ impl Engine {
         matches!(&self.0, Stage::Handshake(negotiation) if negotiation.connection.is_handshaking())
     }
 
-    /// Whether what the handshake has put out at its end is session tickets (RFC 8446, 4.6.1), for which no client waits. In
-    /// TLS 1.2 it is the server's Finished.
-    pub fn has_issued_tickets(&self) -> bool {
-        let Stage::Handshake(negotiation) = &self.0 else { return false };
-        let connection = &negotiation.connection;
-        !connection.is_handshaking() && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-    }
-
     /// Takes the result of a finished handshake, once, as `policy` judges it: the one in force now, which a reload may have
     /// put in the place of the one that the handshake began with.
     ///

@@ -206,7 +206,7 @@ impl Connection {
             self.pass_to_backend(plaintext, now, scratch, wire);
         }
         scratch.plain = plain;
-        if !scratch.outgoing.is_empty() && !self.hold_tickets(now, scratch) {
+        if !scratch.outgoing.is_empty() {
             self.send_to_client(now, scratch, wire);
         }
         match result {

@@ -11,7 +11,7 @@ impl Connection {
     /// When [`Connection::handle_deadline`] must be called if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.route.timeouts;
-        let of_phase = match &self.phase {
+        match &self.phase {
             Phase::ProxyHeader | Phase::Greeting { .. } | Phase::Handshake => {
                 Some(self.report.accepted + timeouts.handshake)
             }
@@ -22,8 +22,7 @@ impl Connection {
             Phase::Relay => self.relay_deadline().map(|(deadline, _)| deadline),
             Phase::Closing { until, .. } => Some(*until),
             Phase::Closed => None,
-        };
-        earliest(of_phase, self.held_back)
+        }
     }
 
     /// A side is only waited for while it has something to do: to send what would be read, or to read what waits for it.
@@ -42,9 +41,9 @@ impl Connection {
         };
         let independent = self.route.independent;
         let from_client = self.to_backend.flow == Flow::Open && self.to_backend.pending() < PENDING_BYTES;
-        let from_backend = self.to_client.flow == Flow::Open && !self.client_is_slow();
+        let from_backend = self.to_client.flow == Flow::Open && self.to_client.pending() == 0;
         let client = timeout(timeouts.client, timeouts.client_fin)
-            .zip(silent_since(&self.client, independent.client, from_client, self.client_is_slow()))
+            .zip(silent_since(&self.client, independent.client, from_client, self.to_client.pending() > 0))
             .map(|(timeout, since)| since + timeout);
         let server = timeout(timeouts.server, timeouts.server_fin)
             .zip(silent_since(&self.server, independent.server, from_backend, self.to_backend.pending() > 0))
@@ -59,11 +58,6 @@ impl Connection {
 
     /// The deadline has come. Drive afterwards.
     pub fn handle_deadline<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) {
-        if self.held_back.is_some_and(|until| until <= now.instant) {
-            // The server has nothing to say so far.
-            self.held_back = None;
-            return;
-        }
         match &mut self.phase {
             Phase::ProxyHeader => self.refuse(now, scratch, wire, ConnectionFailure::ProxyTimeout),
             Phase::Greeting { .. } | Phase::Handshake => self.close(CloseReason::HandshakeTimeout, wire),

@@ -70,7 +70,6 @@ impl Connection {
         wire.abort(Side::Backend);
         self.fail(reason);
         self.farewell = Farewell::Cut;
-        self.held_back = None;
         self.to_backend.discard(&mut scratch.pool);
         self.to_backend.flow = Flow::Ended;
         if self.to_client.flow == Flow::Open {
