@@ -129,6 +129,19 @@ libraries_are_named() {
     grep -i aws-lc "$work/vv"
 }
 
+# cargo-audit, with the exceptions that deny.toml gives reasons for.
+no_known_vulnerabilities() {
+    cargo audit --version || { echo "note: there is no cargo-audit"; return 77; }
+    local ignored
+    mapfile -t ignored < <(grep -oE '"RUSTSEC-[0-9]+-[0-9]+"' deny.toml | tr -d '"')
+    if ! cargo audit "${ignored[@]/#/--ignore=}" >"$work/audit" 2>&1; then
+        cat "$work/audit"
+        grep "couldn't fetch advisory database" "$work/audit" || return 1
+        echo "note: its database could not be fetched"
+        return 77
+    fi
+}
+
 # Each option of --help is in the manual page and in the completion.
 options_agree() {
     local option
@@ -157,6 +170,7 @@ row 11 "all of /etc is a conffile" conffiles
 row 19 "systemd-analyze security is at most 2.0" sandbox_score
 row 43 "the AppArmor profile is valid, and loaded on installation" apparmor_parses
 row 48 "rustls and aws-lc are named with their versions" libraries_are_named
+row 48 "no crate has a known vulnerability" no_known_vulnerabilities
 row 49 "every option is in the manual page and in the completion" options_agree
 row "2 4" "another user in another folder builds the same bytes" builds_the_same
 finish_rows

@@ -27,7 +27,7 @@ master_killed() {
     inside kill -9 "$(property MainPID)"
     within 10 serves
     echo "note: served again after $(bc <<<"$EPOCHREALTIME - $start") s"
-    (($(bc <<<"$EPOCHREALTIME - $start < 3.5")))
+    (($(bc <<<"$EPOCHREALTIME - $start < 2")))
     (($(property NRestarts) == before + 1))
     finish long
 }
