@@ -7,9 +7,9 @@ use std::time::Duration;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
-use nix::time::{ClockId, clock_gettime};
 
 use crate::pattern::Pattern;
+use crate::procfs::own_cpu;
 
 /// Plaintext of a full record (RFC 8446, 5.1).
 const RECORD: usize = 16 * 1024;
@@ -63,23 +63,17 @@ pub(crate) fn measure(suite: &str, bytes: u64) -> Result<Cost, String> {
     let turns = bytes.div_ceil((RECORDS * RECORD) as u64);
     (0..turns / 16).try_for_each(|turn| seal(&key, turn, plain, &mut wire))?;
 
-    let start = cpu()?;
+    let start = own_cpu();
     (0..turns).try_for_each(|turn| seal(&key, turn, plain, &mut wire))?;
-    let sealed = cpu()?;
+    let sealed = own_cpu();
     // The last turn's records are opened again and again.
     (0..turns).try_for_each(|_| open(&key, turns - 1, &wire, &mut opened))?;
-    let end = cpu()?;
+    let end = own_cpu();
     if opened.chunks(RECORD + 1).map(|piece| &piece[..RECORD]).ne(plain.chunks(RECORD)) {
         return Err(format!("{suite}: what was opened is not what was sealed"));
     }
     let each = |time: Duration| time.mul_f64(f64::from(1 << 30) / (turns * (RECORDS * RECORD) as u64) as f64);
     Ok(Cost { seal: each(sealed - start), open: each(end - sealed) })
-}
-
-fn cpu() -> Result<Duration, String> {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map(Duration::from)
-        .map_err(|error| format!("clock_gettime: {error}"))
 }
 
 /// Sequence number of a record (RFC 8446, 5.3), with an initialisation vector of zero.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bowline::material::{Entry, FileBytes, Files, Material};
 use bowline::proto::connection::{Connection, Drive, Now, Scratch};
@@ -26,6 +26,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
 use crate::certificates::{Certificates, SERVER_NAME, file};
+use crate::procfs::own_cpu;
 
 /// Plaintext of a unit of the bulk relays.
 const BULK: usize = 16 << 10;
@@ -62,20 +63,31 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     let world = World::new(name).map_err(|error| error.to_string())?;
     let calls = match name.as_str() {
         "to-backend" | "to-client" | "message" => relay(&world, name, units)?,
-        _ => {
-            // One after the other on the same loop.
-            let first = Ok((Scratch::default(), 0));
-            (0..units)
-                .fold(first, |before, _| {
-                    let (scratch, calls) = before?;
-                    let (scratch, more) = handshake(&world, scratch)?;
-                    Ok::<_, String>((scratch, calls + more))
-                })?
-                .1
-        }
+        _ => handshakes(&world, units)?,
     };
     println!("calls={calls} allocations={}", ALLOCATIONS.with(Cell::get));
     Ok(())
+}
+
+/// CPU time of the core alone, without any socket, for one connection of a scenario of handshakes.
+pub(crate) fn cost(name: &str) -> Result<Duration, String> {
+    const UNITS: u32 = 2_000;
+    let world = World::new(name).map_err(|error| error.to_string())?;
+    handshakes(&world, 100)?;
+    let before = CPU.with(Cell::get);
+    handshakes(&world, UNITS as usize)?;
+    Ok((CPU.with(Cell::get) - before) / UNITS)
+}
+
+/// One after the other on the same loop. Answers their reads and writes.
+fn handshakes(world: &World, units: usize) -> Result<usize, String> {
+    let first = Ok((Scratch::default(), 0));
+    let (_, calls) = (0..units).fold(first, |before, _| {
+        let (scratch, calls) = before?;
+        let (scratch, more) = handshake(world, scratch)?;
+        Ok::<_, String>((scratch, calls + more))
+    })?;
+    Ok(calls)
 }
 
 /// Both sides' configurations.
@@ -220,6 +232,15 @@ impl Wire for Memory {
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static CPU: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The same with the time that it takes. An instrument that counts looks at [`counted`] alone: the clock is no part of it.
+fn timed<T>(what: impl FnOnce() -> T) -> T {
+    let start = own_cpu();
+    let outcome = counted(what);
+    CPU.with(|total| total.set(total.get() + own_cpu().saturating_sub(start)));
+    outcome
 }
 
 /// All that counts: what the event loop would call.
@@ -248,14 +269,14 @@ impl Pair {
         let room = || Vec::with_capacity(1 << 20);
         let memory =
             Memory { from_client: room(), to_client: room(), from_backend: room(), to_backend: room(), calls: 0 };
-        let connection = counted(|| Connection::new(Arc::clone(&world.route), now, 1));
+        let connection = timed(|| Connection::new(Arc::clone(&world.route), now, 1));
         Ok(Self { client, connection, memory, scratch, now })
     }
 
     fn drive(&mut self, ready: Ready) -> Drive {
         let Self { connection, memory, scratch, now, .. } = self;
         connection.ready.insert(ready);
-        counted(|| connection.drive(*now, scratch, memory))
+        timed(|| connection.drive(*now, scratch, memory))
     }
 
     /// Carries what the client has to say, and what it is told.
@@ -323,7 +344,7 @@ fn handshake(world: &World, scratch: Scratch) -> Result<(Scratch, usize), String
     pair.talk()?;
     let calls = pair.memory.calls;
     let Pair { connection, scratch, .. } = pair;
-    counted(|| drop(connection));
+    timed(|| drop(connection));
     Ok((scratch, calls))
 }
 

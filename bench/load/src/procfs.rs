@@ -1,11 +1,18 @@
-//! CPU time and memory of a process and all its descendants, from /proc (proc(5)).
+//! CPU time and memory of a process and all its descendants, from /proc (proc(5)); CPU time of the calling thread.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 /// A clock tick of /proc/PID/stat: USER_HZ is 100 on every architecture that the products run on.
 const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time of the calling thread (clock_gettime(2)).
+pub(crate) fn own_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock").into()
+}
 
 /// What /proc/PID/stat says of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

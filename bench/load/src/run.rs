@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::aead;
 use crate::certificates::Certificates;
 use crate::chart;
+use crate::core;
 use crate::install::{self, locate};
 use crate::measure::{Finding, Stage};
 use crate::offer::{Library, Named, Suite};
@@ -222,6 +223,12 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
                 suite.title()
             ));
             report.set_aead(suite, cost);
+        }
+        if workloads.iter().any(|workload| workload.only == Some(FLOOR)) {
+            let costs = ["full-mtls", "full", "resumed-mtls", "resumed"]
+                .map(|name| core::cost(name).map(|time| format!("{name} {} µs", number(time.as_secs_f64() * 1e6))));
+            let costs = costs.into_iter().collect::<Result<Vec<_>, _>>()?.join(", ");
+            notes.push(format!("a connection in Bowline's core alone, in memory: {costs}"));
         }
     }
     let start = Instant::now();

@@ -2,7 +2,7 @@
 
 use crate::offer::{Group, Listener, Named, Offer, Sessions, Suite, Version};
 use crate::product::{Feature, Template};
-use crate::report::{Bar, OWN};
+use crate::report::{Bar, FLOOR, OWN};
 
 /// What is done to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,22 +104,22 @@ pub(crate) struct Workload {
     pub(crate) loops: usize,
     /// Whether the product has two CPUs instead of one.
     pub(crate) two_cpus: bool,
-    /// Whether it is measured of Bowline alone.
-    pub(crate) own: bool,
+    /// The one product that it is measured of, if it is one.
+    pub(crate) only: Option<&'static str>,
     pub(crate) rows: Vec<Row>,
 }
 
 impl Workload {
     fn new(name: impl Into<String>, group: &'static str, action: Action, offer: Offer, rows: Vec<Row>) -> Self {
-        Self { name: name.into(), group, action, offer, loops: 1, two_cpus: false, own: false, rows }
+        Self { name: name.into(), group, action, offer, loops: 1, two_cpus: false, only: None, rows }
     }
 
-    fn own(self) -> Self {
-        Self { own: true, ..self }
+    fn only(self, product: &'static str) -> Self {
+        Self { only: Some(product), ..self }
     }
 
     fn loops(self, loops: usize) -> Self {
-        Self { own: true, two_cpus: true, loops, ..self }
+        Self { two_cpus: true, loops, ..self }.only(OWN)
     }
 
     /// Whether this product can do it, and it says something about it.
@@ -127,8 +127,10 @@ impl Workload {
         let lacks = matches!(self.action, Action::Hosts { .. }) && template.lacks(Feature::Sni);
         let relays = matches!(self.action, Action::Transfer { .. } | Action::SystemCalls { .. } | Action::Echo { .. });
         let floor = template.lacks(Feature::Tls) && !relays;
-        let own = self.own && template.name != OWN;
-        !lacks && !floor && !own
+        match self.only {
+            Some(product) => template.name == product,
+            None => !lacks && !floor,
+        }
     }
 
     /// Whether a word of the command line chooses it: its name, the start of it up to a hyphen, or its group.
@@ -209,11 +211,14 @@ fn handshakes() -> Vec<Workload> {
         ),
     ]
     .into_iter()
-    .map(|(name, title, offer, bars)| {
-        let row = Row::new(title, Metric::Cpu, Unit::MICROSECONDS).bars(bars);
-        Workload::new(name, "handshakes", Action::Handshakes { at_a_time: HANDSHAKES }, offer, vec![row])
-    })
+    .map(|(name, title, offer, bars)| handshake(name, title, offer, bars))
+    .chain([handshake("connection", "CPU per connection without TLS", Offer::to(Tls), Vec::new()).only(FLOOR)])
     .collect()
+}
+
+fn handshake(name: &str, title: &str, offer: Offer, bars: Vec<Bar>) -> Workload {
+    let row = Row::new(title, Metric::Cpu, Unit::MICROSECONDS).bars(bars);
+    Workload::new(name, "handshakes", Action::Handshakes { at_a_time: HANDSHAKES }, offer, vec![row])
 }
 
 fn bulk() -> Vec<Workload> {
@@ -350,7 +355,7 @@ fn scaling(scale: &Scale) -> Vec<Workload> {
                 Row::new("reload: memory afterwards", Metric::MemoryChange, Unit::PERCENT).bars([Bar::AtMost(2.0)]),
             ],
         )
-        .own(),
+        .only(OWN),
     ];
     let mtls = Offer::to(Listener::Mtls);
     for loops in [1, 2, 4] {
