@@ -48,9 +48,10 @@ impl Default for Scratch {
         // The longest read, as records, and behind the longest handshake message or record that may be waiting for its end.
         const RECORDS: usize = READ_BYTES_MAX.div_ceil(engine::RECORD_PLAINTEXT);
         const READ: usize = RECORDS * (engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD);
+        const INCOMING: usize = READ + 68 * 1024;
         Self {
-            incoming: vec![0; READ + 68 * 1024].into(),
-            plain: vec![0; READ_BYTES_MAX].into(),
+            incoming: vec![0; INCOMING].into(),
+            plain: vec![0; INCOMING].into(),
             outgoing: Outgoing::new(READ),
             pool: Pool::default(),
         }
@@ -532,7 +533,7 @@ impl Connection {
                             Err(_) => self.client_broke(scratch, wire),
                         },
                     }
-                    self.to_client.handle_read(count == size);
+                    self.to_client.handle_read(count == size, false);
                 }
                 Read::Blocked => break,
                 // The kernel reports a reset once; if a write was told, a read only sees an end.

@@ -81,9 +81,10 @@ impl Pump {
     }
 
     /// A read has gone through. The next one may be larger if this one was `full` and went out whole, and is small again if
-    /// the sink did not keep up: a sink that stalls leaves much to keep only once.
-    pub fn handle_read(&mut self, full: bool) {
-        if self.pending() > 0 {
+    /// the sink did not keep up, since a sink that stalls leaves much to keep only once, or if these bytes were `dear`, since a
+    /// loop is long busy with many of those.
+    pub fn handle_read(&mut self, full: bool, dear: bool) {
+        if self.pending() > 0 || dear {
             self.doublings = 0;
         } else if full {
             self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);

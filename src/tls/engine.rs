@@ -184,8 +184,10 @@ pub struct Progress {
     pub consumed: usize,
     /// Bytes of plaintext, at the front of the caller's buffer.
     pub plaintext: usize,
-    /// Records that they came in, empty ones not counted.
+    /// Records that were opened, of whatever kind.
     pub records: usize,
+    /// Bytes of the input that were records without any plaintext for the backend.
+    pub idle: usize,
     /// The client's close_notify has been reached: no further plaintext will come.
     pub peer_closed: bool,
 }

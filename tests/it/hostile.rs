@@ -302,6 +302,16 @@ fn a_flood_of_key_updates_among_empty_records_ends() {
 }
 
 #[test]
+fn a_flood_of_key_updates_with_little_data_ends() {
+    // One byte now and then, so that no kind comes too often in a row.
+    let mut round = 0;
+    assert_flood_ends(|client| {
+        round += 1;
+        if round % 30 == 0 { client.record(APPLICATION_DATA, b"x") } else { client.key_update() }
+    });
+}
+
+#[test]
 fn a_flood_of_warnings_ends() {
     // user_canceled, a warning (RFC 8446, 6.1).
     assert_flood_ends(|client| client.record(ALERT, &[1, 90]));

@@ -8,22 +8,15 @@ use crate::proto::close::{CloseReason, ConnectionFailure};
 use crate::proto::proxy_in::{self, Parse};
 use crate::proto::pump::Flow;
 use crate::proto::wire::{self, Read, Ready, Side, Wire};
-use crate::tls::engine::{self, Engine, Progress};
+use crate::tls::engine::{Engine, Progress};
 use crate::tls::identity::Verdict;
 
-/// Ciphertext that yields no plaintext: more than this within a second ends the connection. rustls' own limits are counts in
-/// a row, which alternating kinds of empty messages evade.
+/// Records that yield no plaintext: more than this within a second ends the connection, whatever comes between them. Limits of
+/// a kind in a row are evaded by alternating.
 const IDLE_WIRE_BYTES: usize = 64 * 1024;
-
-/// A record that carries plaintext earns this much: all of itself, however little of it is plaintext and how much padding
-/// (RFC 8446, 5.4).
-const EARNED_BYTES: usize = engine::RECORD_PLAINTEXT + engine::RECORD_OVERHEAD;
 
 /// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
 const RECORD_COST: usize = 256;
-
-/// What is decrypted before the accounts are looked at for the first time.
-const STEP_BYTES: usize = 64 * 1024;
 
 impl Connection {
     /// Reads from the client as long as there is something and somewhere to put it.
@@ -38,18 +31,11 @@ impl Connection {
                 Read::Bytes(count) => {
                     self.report.heard.get_or_insert(now.instant);
                     self.records = 0;
-                    // A long read is looked at in steps, so that a flood is noticed before all of it has been decrypted; in
-                    // long ones while it is none, because each is a write.
-                    let end = have + count;
-                    let (mut consumed, mut step) = (0, STEP_BYTES);
-                    while have < end {
-                        let new = step.min(end - have);
-                        have += new;
-                        consumed += self.take(&mut incoming[consumed..have], new, now, scratch, wire);
-                        step = if self.idle_wire == 0 { 4 * step } else { STEP_BYTES };
-                    }
-                    moved += count + self.records * RECORD_COST;
-                    self.to_backend.handle_read(count == size);
+                    have += count;
+                    let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
+                    let records = self.records * RECORD_COST;
+                    moved += count + records;
+                    self.to_backend.handle_read(count == size, records > count);
                     incoming.copy_within(consumed..have, 0);
                     have -= consumed;
                     if have == incoming.len() {
@@ -183,7 +169,7 @@ impl Connection {
         wire: &mut W,
     ) -> usize {
         if self.client_closed {
-            self.count_idle_wire(new, 0, now, wire);
+            self.count_idle_wire(new, now, wire);
             return bytes.len();
         }
         let mut plain = std::mem::take(&mut scratch.plain);
@@ -224,7 +210,7 @@ impl Connection {
                     self.close_notify_came();
                 }
                 if self.engine.is_some() && matches!(self.phase, Phase::Dialling(_) | Phase::Relay) {
-                    self.count_idle_wire(new, progress.records, now, wire);
+                    self.count_idle_wire(progress.idle, now, wire);
                 }
                 progress.consumed
             }
@@ -264,8 +250,8 @@ impl Connection {
     }
 
     /// Ends a connection whose client keeps the decryption busy with nothing.
-    fn count_idle_wire<W: Wire>(&mut self, new: usize, records: usize, now: Now, wire: &mut W) {
-        self.idle_wire = (self.idle_wire + new).saturating_sub(records.saturating_mul(EARNED_BYTES));
+    fn count_idle_wire<W: Wire>(&mut self, new: usize, now: Now, wire: &mut W) {
+        self.idle_wire += new;
         if self.idle_wire <= IDLE_WIRE_BYTES {
             return;
         }

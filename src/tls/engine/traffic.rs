@@ -30,6 +30,8 @@ const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 const STREAM: u8 = 3;
 /// KeyUpdate messages in a row: each costs a derivation and buys nothing.
 const KEY_UPDATES_MAX: u8 = 32;
+/// KeyUpdate messages in one read, whatever is between them: some milliseconds of a loop's time.
+const KEY_UPDATES_AT_ONCE_MAX: u16 = 1_000;
 /// Alerts of the level "warning" on one connection.
 const WARNINGS_MAX: u8 = 4;
 
@@ -126,17 +128,22 @@ impl Traffic {
         output: &mut Outgoing,
         progress: &mut Progress,
     ) -> Result<(), Fault> {
+        let mut updates = 0;
         while let Some(record) = Record::first_of(&input[progress.consumed..])? {
             let space = &mut plain[progress.plaintext..];
             let (kind, length) = self.read.open(&record, space)?;
-            progress.consumed += HEADER + record.content.len();
+            let wire = HEADER + record.content.len();
+            progress.consumed += wire;
+            progress.records += 1;
+            if kind != ContentType::ApplicationData || length == 0 {
+                progress.idle += wire;
+            }
             if self.fragment_length > 0 && kind != ContentType::Handshake {
                 return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
             }
             match kind {
                 ContentType::ApplicationData => {
                     progress.plaintext += length;
-                    progress.records += usize::from(length > 0);
                     self.updates = 0;
                 }
                 ContentType::Alert => {
@@ -146,7 +153,13 @@ impl Traffic {
                         return Ok(());
                     }
                 }
-                ContentType::Handshake if self.kernel.is_some() => self.handle_key_update(&space[..length])?,
+                ContentType::Handshake if self.kernel.is_some() => {
+                    updates += 1;
+                    if updates > KEY_UPDATES_AT_ONCE_MAX {
+                        return Err(PeerMisbehaved::TooManyKeyUpdateRequests.into());
+                    }
+                    self.handle_key_update(&space[..length])?;
+                }
                 ContentType::Handshake => self.handle_renegotiation(&space[..length], output)?,
                 got_type => {
                     let expect_types = vec![ContentType::ApplicationData];
