@@ -1,12 +1,13 @@
 //! How a relay ends. Each side's end is told to the other as what it was: an end of stream as an end of stream, an abort as an
 //! abort, never one as the other.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use super::support::client::{Client, Ending, Version, dial, reset};
 use super::support::{
-    Bowline, Config, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, pattern, pki, serve,
+    Bowline, Config, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, observe, pattern, pki, serve,
 };
 
 /// A relay in mid-flow.
@@ -264,6 +265,27 @@ fn without_tls_an_abort_is_a_reset_for_either_side() {
     let mut peer = backend.accept();
     reset(tcp);
     assert_eq!(peer.end(), End::Reset);
+}
+
+#[test]
+fn without_tls_an_upload_that_ended_survives_the_reset_behind_it() {
+    // What a client does that closes without waiting for the answer.
+    let backend = Scripted::listen("127.0.0.1:0".parse().expect("an address"), Some(2048), 8);
+    let bowline = serve(&Config::new().bind("main", "").server(backend.address(), ""));
+    let mut tcp = dial(bowline.main());
+    let mut peer = backend.accept();
+    let upload = pattern(30_000);
+    tcp.write_all(&upload).expect("written");
+    let local = tcp.local_addr().expect("an address").to_string();
+    tcp.shutdown(Shutdown::Write).expect("FIN");
+    // The relay has seen the end before the reset: the server's socket, which is slow, has taken it all.
+    observe(Duration::from_millis(200));
+    peer.write_all(b"too late");
+    drop(tcp);
+    bowline.log.wait_for(&[&local, " C"]);
+    let (got, end) = peer.read_to_end();
+    assert_same_bytes(&got, &upload);
+    assert_eq!(end, End::Fin);
 }
 
 #[test]

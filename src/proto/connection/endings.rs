@@ -38,10 +38,12 @@ impl Connection {
         if self.is_handshaking() {
             return self.close(CloseReason::HandshakeAborted, wire);
         }
-        let said_all = self.client_closed && self.report.bytes_to_backend > 0;
+        // By close_notify, or by FIN where that is an end.
+        let ended = self.client_closed || self.client_end && self.to_backend.flow != Flow::Open;
+        let said_all = ended && self.report.bytes_to_backend > 0;
         if said_all && matches!(self.phase, Phase::Dialling(_) | Phase::Relay) {
-            // close_notify came first: what it sent is whole, and goes out. It only hears no answer. (A client that closes
-            // without having read the last session ticket sends RST by that.)
+            // The end came first: what it sent is whole, and goes out. It only hears no answer. (A client that closes without
+            // having read everything, the last session ticket for instance, sends RST by that.)
             self.fail(CloseReason::ClientAborted);
             self.client_end = true;
             self.to_client.discard(&mut scratch.pool);

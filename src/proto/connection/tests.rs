@@ -236,6 +236,18 @@ fn a_clients_reset_is_noticed_after_its_end() {
 }
 
 #[test]
+fn what_a_client_ended_with_fin_survives_the_reset_behind_it() {
+    // The socket of the server has taken it, which does not mean that the server has it.
+    let mut world = World::relay(timeouts());
+    world.client_sends(b"all of it");
+    assert_eq!(world.client_ends(), Drive::Wait);
+    assert_eq!(world.event(Ready::CLIENT_BROKEN | Ready::CLIENT_READ), Drive::Closed);
+    assert_eq!(world.script.to_backend, b"all of it");
+    assert_eq!((world.script.shut.as_slice(), world.script.aborted.as_slice()), (&[Side::Backend][..], &[][..]));
+    assert_eq!(world.termination(), "CD");
+}
+
+#[test]
 fn an_error_that_is_none_is_forgotten() {
     let mut world = World::relay(timeouts());
     assert_eq!(world.event(Ready::CLIENT_BROKEN | Ready::CLIENT_READ), Drive::Wait);
