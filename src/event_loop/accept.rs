@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::listener::Listener;
 use super::slots::{Counted, Slot};
-use super::stream::Stream;
+use super::stream::{READ, Stream};
 use super::{EVENTS, Loop};
 use crate::material::ListenerKey;
 use crate::proto::connection::{Connection, Now};
@@ -105,7 +105,7 @@ impl Loop {
         let speaks_first = bind.route.accept_proxy || bind.route.tls.is_some();
         let key = self.slots.insert(|key| {
             let mut client = client;
-            client.register(registry, key.token(Side::Client), Interest::READABLE).ok()?;
+            client.register(registry, key.token(Side::Client), READ).ok()?;
             Some(Box::new(Slot {
                 connection: Connection::new(Arc::clone(&bind.route), now, id),
                 client,

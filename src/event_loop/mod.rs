@@ -313,6 +313,9 @@ impl Loop {
         if hung_up {
             ready.insert(Ready::end(side));
         }
+        if event.is_priority() {
+            ready.insert(Ready::URGENT);
+        }
         if event.is_error() && side == Side::Client {
             ready.insert(Ready::CLIENT_BROKEN);
         }

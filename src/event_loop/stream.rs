@@ -18,8 +18,11 @@ use crate::proto::wire::{Side, Target, Wire};
 use crate::socket::ServerSocket;
 use crate::tls::identity::Verdict;
 
+/// What a socket has to read, and whether some of it is urgent.
+pub(super) const READ: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
 /// Both directions.
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+const BOTH: Interest = READ.add(Interest::WRITABLE);
 
 /// A connected or connecting stream socket.
 pub(super) enum Stream {

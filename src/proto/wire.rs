@@ -68,6 +68,9 @@ impl Ready {
     pub const BACKEND_END: Self = Self(32);
     /// The client's socket has failed, by a reset most likely: seen even while nothing is read from it.
     pub const CLIENT_BROKEN: Self = Self(64);
+    /// One of the sides has sent urgent data. A read ends before such a byte (tcp(7)), so from now on a short one does not mean
+    /// that nothing is left.
+    pub const URGENT: Self = Self(128);
 
     /// Readable bit of a side.
     pub fn read(side: Side) -> Self {
@@ -138,7 +141,7 @@ pub(super) fn read<W: Wire>(wire: &mut W, side: Side, ready: &mut Ready, space: 
             Ok(0) => return Read::End,
             Ok(count) => {
                 // A short read has emptied the socket; whatever comes later is a new event (epoll(7)).
-                if count < space.len() && !ready.contains(Ready::end(side)) {
+                if count < space.len() && !ready.intersects(Ready::end(side) | Ready::URGENT) {
                     ready.remove(Ready::read(side));
                 }
                 return Read::Bytes(count);

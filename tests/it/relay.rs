@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::support::backend::fill;
 use super::support::bowline::{processor_time, resident};
-use super::support::client::{Client, Ending, Version};
+use super::support::client::{Client, Ending, Version, dial};
 use super::support::records::{APPLICATION_DATA, RecordClient};
 use super::support::{
     Bowline, Config, Echo, End, Peer, Scripted, Tls, assert_same_bytes, both_versions, observe, pattern, serve,
@@ -177,6 +177,23 @@ fn key_updates_between_data_are_followed() {
         bytes.extend(client.record(APPLICATION_DATA, &round.to_be_bytes()));
         client.send(&bytes).expect("a live relay");
         assert_eq!(peer.read_exact(4), round.to_be_bytes());
+    }
+}
+
+#[test]
+fn bytes_behind_an_urgent_one_are_not_held_back() {
+    // A read ends before the urgent byte (tcp(7)), and no event tells of what is behind it.
+    let backend = Scripted::start();
+    let bowline = serve(&Config::new().bind("main", "").server(backend.address(), ""));
+    let client = dial(bowline.main());
+    let socket = socket2::SockRef::from(&client);
+    let mut peer = backend.accept();
+    // Often, since it is a matter of what is there when the relay reads.
+    for _ in 0..50 {
+        socket.send(b"before").expect("sent");
+        socket.send_out_of_band(b"!").expect("sent");
+        socket.send(b"behind").expect("sent");
+        assert_eq!(peer.read_exact(12), b"beforebehind");
     }
 }
 
