@@ -91,8 +91,16 @@ pub enum Command {
 #[repr(align(128))]
 struct Shared {
     busy: AtomicBool,
-    turn: AtomicU64,
+    /// Turns, and steps of connections within them. Written by the loop alone.
+    steps: AtomicU64,
     connections: AtomicU32,
+}
+
+impl Shared {
+    /// One writer: it takes no locked instruction.
+    fn count_step(&self) {
+        self.steps.store(self.steps.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 /// A running loop.
@@ -127,9 +135,9 @@ impl Handle {
         self.thread.is_finished()
     }
 
-    /// For the watchdog: whether it is at work, and how many turns it has made.
+    /// For the watchdog: whether it is at work, and how many steps it has made: each turn, and each connection in it, is one.
     pub fn ticks(&self) -> (bool, u64) {
-        (self.shared.busy.load(Ordering::Relaxed), self.shared.turn.load(Ordering::Relaxed))
+        (self.shared.busy.load(Ordering::Relaxed), self.shared.steps.load(Ordering::Relaxed))
     }
 
     /// Open connections.
@@ -232,7 +240,7 @@ impl Loop {
             self.shared.busy.store(false, Ordering::Relaxed);
             let polled = self.poll.poll(&mut events, timeout);
             self.shared.busy.store(true, Ordering::Relaxed);
-            self.shared.turn.fetch_add(1, Ordering::Relaxed);
+            self.shared.count_step();
             if let Err(error) = polled {
                 if error.kind() != io::ErrorKind::Interrupted {
                     // Nothing can be served without it; the master starts another worker.
@@ -357,6 +365,7 @@ impl Loop {
         now: Now,
         step: impl FnOnce(&mut Connection, Now, &mut Scratch, &mut Sockets<'_>) -> Drive,
     ) {
+        self.shared.count_step();
         let Some(slot) = self.slots.slot(key) else { return };
         slot.queued = false;
         let Slot { connection, client, client_writable, backend, peer, bind, .. } = slot;

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use crate::event_loop::Handle;
 use crate::ipc::Beat;
 
-/// A turn of a loop takes milliseconds; this long is a bug.
+/// A step of a loop takes milliseconds; this long is a bug.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the log has to write why.
 const LAST_LINE: Duration = Duration::from_millis(200);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// A look that comes so late says that the process or the machine stood still, and not a loop.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Who wants to hear that all is well.
 pub(super) struct Pulse {
@@ -44,7 +46,7 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>, pulse: Option
                         let connections = loops.iter().map(|handle| u64::from(handle.connections())).sum();
                         Beat { connections }.send(&pulse.socket);
                     }
-                    asked = Asked { at: Some(now), turns: ticks.iter().map(|(_, turn)| *turn).collect() };
+                    asked = Asked { at: Some(now), steps: ticks.iter().map(|(_, step)| *step).collect() };
                     loops.iter().for_each(Handle::wake);
                 }
             }
@@ -70,32 +72,34 @@ pub(super) fn start(loops: Arc<[Handle]>, ending: Arc<AtomicBool>, pulse: Option
 #[derive(Default)]
 struct Asked {
     at: Option<Instant>,
-    /// The turn that each was in.
-    turns: Vec<u64>,
+    /// The step that each was at.
+    steps: Vec<u64>,
 }
 
 impl Asked {
-    fn is_answered(&self, index: usize, turn: u64) -> bool {
-        self.turns.get(index) != Some(&turn)
+    fn is_answered(&self, index: usize, step: u64) -> bool {
+        self.steps.get(index) != Some(&step)
     }
 }
 
 /// When each loop was last seen to move.
 struct Progress {
     last: Vec<(u64, Instant)>,
+    looked: Instant,
 }
 
 impl Progress {
     fn new(loops: usize, now: Instant) -> Self {
-        Self { last: vec![(0, now); loops] }
+        Self { last: vec![(0, now); loops], looked: now }
     }
 
-    /// The first loop that has been busy with one turn for too long. A loop that waits for events is not busy.
+    /// The first loop that has been busy with one step for too long. A loop that waits for events is not busy.
     fn find_stuck(&mut self, ticks: &[(bool, u64)], now: Instant) -> Option<usize> {
+        let late = now.duration_since(std::mem::replace(&mut self.looked, now)) >= LATE;
         let mut stuck = None;
-        for (index, (&(busy, turn), last)) in ticks.iter().zip(&mut self.last).enumerate() {
-            if !busy || turn != last.0 {
-                *last = (turn, now);
+        for (index, (&(busy, step), last)) in ticks.iter().zip(&mut self.last).enumerate() {
+            if !busy || step != last.0 || late {
+                *last = (step, now);
             } else if stuck.is_none() && now.duration_since(last.1) >= PATIENCE {
                 stuck = Some(index);
             }
@@ -116,9 +120,23 @@ mod tests {
             let now = start + Duration::from_secs(second);
             assert_eq!(progress.find_stuck(&[(true, second + 1), (true, 7)], now), None, "second {second}");
         }
-        // The second loop was first seen in turn 7 at second 0.
+        // The second loop was first seen in step 7 at second 0.
         assert_eq!(progress.find_stuck(&[(true, 9), (true, 7)], start + PATIENCE), Some(1));
         assert_eq!(progress.find_stuck(&[(true, 10), (true, 8)], start + PATIENCE * 2), None);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_has_no_stuck_loop() {
+        let start = Instant::now();
+        let mut progress = Progress::new(1, start);
+        assert_eq!(progress.find_stuck(&[(true, 7)], start), None);
+        let thawed = start + Duration::from_secs(600);
+        assert_eq!(progress.find_stuck(&[(true, 7)], thawed), None);
+        // Still in the same step, now watched all the time.
+        for second in 1..5 {
+            assert_eq!(progress.find_stuck(&[(true, 7)], thawed + Duration::from_secs(second)), None, "{second}");
+        }
+        assert_eq!(progress.find_stuck(&[(true, 7)], thawed + PATIENCE), Some(0));
     }
 
     #[test]
@@ -134,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_answers_by_another_turn() {
-        let asked = Asked { at: Some(Instant::now()), turns: vec![7, 7] };
+    fn a_loop_answers_by_another_step() {
+        let asked = Asked { at: Some(Instant::now()), steps: vec![7, 7] };
         assert!(asked.is_answered(0, 8) && !asked.is_answered(1, 7));
         // Nothing was asked yet.
         assert!(Asked::default().is_answered(0, 0));
