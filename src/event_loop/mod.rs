@@ -464,7 +464,9 @@ impl Loop {
                 }
                 Command::Drain { deadline } => {
                     self.close_listeners(|_| true);
-                    self.draining = Some(deadline);
+                    // Whoever asks again does not want to wait longer.
+                    let sooner = [self.draining.flatten(), deadline].into_iter().flatten().min();
+                    self.draining = Some(sooner);
                 }
                 Command::Stop => {
                     self.kill_all();
