@@ -123,8 +123,9 @@ impl Service {
             let error = self.execute(&program);
             return self.refuse_upgrade(&format!("cannot execute {}: {}", program.display(), reason(&error)), &[]);
         }
-        let mut text = String::new();
-        let _ = said.rewind().and_then(|()| (&said).take(SAID_BYTES_MAX).read_to_string(&mut text));
+        let mut text = Vec::new();
+        let _ = said.rewind().and_then(|()| (&said).take(SAID_BYTES_MAX).read_to_end(&mut text));
+        let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let text = format!("{} does not accept the configuration: it {}", program.display(), describe(status));
         self.refuse_upgrade(&text, &lines);
