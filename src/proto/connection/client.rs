@@ -18,6 +18,9 @@ const IDLE_WIRE_BYTES: usize = 64 * 1024;
 /// Work that a record is, beside its bytes: one byte costs as much time as this many in long records.
 const RECORD_COST: usize = 256;
 
+/// Records whose work is less than this are few, however short they are.
+const FEW: usize = 64 * 1024;
+
 impl Connection {
     /// Reads from the client as long as there is something and somewhere to put it.
     pub(super) fn read_client<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {
@@ -35,7 +38,7 @@ impl Connection {
                     let consumed = self.take(&mut incoming[..have], count, now, scratch, wire);
                     let records = self.records * RECORD_COST;
                     moved += count + records;
-                    self.to_backend.handle_read(count == size, records > count);
+                    self.to_backend.handle_read(count == size, records > count.max(FEW));
                     incoming.copy_within(consumed..have, 0);
                     have -= consumed;
                     if have == incoming.len() {
