@@ -63,7 +63,7 @@ both_versions! {
         let header = peer.header();
         assert!(header.proxied);
         assert_eq!(header.addresses, Some((tls.local(), bowline.main())));
-        assert_eq!(header.order(), [], "nothing more was asked for");
+        assert_eq!(header.order(), [] as [u8; 0], "nothing more was asked for");
         assert_eq!(peer.read_exact(4), b"data");
     }
 
