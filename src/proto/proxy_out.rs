@@ -339,8 +339,8 @@ fn sub_tlv<'a>(
             None => Ok(None),
         },
         SslTlv::Cipher => text(Type::SSLCipher.into(), "SSL_CIPHER", session.cipher),
-        SslTlv::SigAlg => text(Type::SSLSignatureAlgorithm.into(), "SSL_SIG_ALG", session.server_sig_alg),
-        SslTlv::KeyAlg => text(Type::SSLKeyAlgorithm.into(), "SSL_KEY_ALG", &session.server_key_alg),
+        SslTlv::SigAlg => text(Type::SSLSignatureAlgorithm.into(), "SSL_SIG_ALG", session.server.sig_alg),
+        SslTlv::KeyAlg => text(Type::SSLKeyAlgorithm.into(), "SSL_KEY_ALG", &session.server.key_alg),
         SslTlv::Group => session.group.map_or(Ok(None), |group| text(SSL_GROUP, "SSL_GROUP", group)),
         SslTlv::SigScheme => {
             session.sig_scheme.map_or(Ok(None), |scheme| text(SSL_SIG_SCHEME, "SSL_SIG_SCHEME", scheme))

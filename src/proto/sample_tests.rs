@@ -43,8 +43,11 @@ fn session() -> TlsSession {
         sni: Some("gw.example.org".into()),
         alpn: Some(b"mqtt".to_vec()),
         resumed: false,
-        server_sig_alg: "ecdsa-with-SHA256",
-        server_key_alg: "EC256".into(),
+        server: std::sync::Arc::new(crate::tls::identity::ServerCertificate {
+            sig_alg: "ecdsa-with-SHA256",
+            key_alg: "EC256".into(),
+            sha256: [0; 32],
+        }),
     }
 }
 

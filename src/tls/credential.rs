@@ -12,6 +12,7 @@ use zeroize::Zeroize;
 
 use super::certificates::Issuers;
 use super::der::is_signed_by;
+use super::identity::ServerCertificate;
 use super::ocsp::Staple;
 use super::pem::{self, Pem};
 use super::x509::{self, Certificate, KeyType};
@@ -57,10 +58,8 @@ pub(super) struct Facts {
     pub not_after: UnixTime,
     /// Kind of its key.
     pub key_type: KeyType,
-    /// Algorithm that signed it: `ecdsa-with-SHA256`, `RSA-SHA256`.
-    pub server_sig_alg: &'static str,
-    /// Its key: `EC256`, `RSA2048`.
-    pub server_key_alg: String,
+    /// What connections tell about it.
+    pub server: Arc<ServerCertificate>,
 }
 
 impl Credential {
@@ -115,7 +114,7 @@ impl Credential {
 
     /// One line for the log: `certificate "/CN=a.example" serial 0A expires 2027-01-01 EC256 from '/etc/a.pem'`.
     pub(super) fn describe(&self) -> String {
-        let Facts { subject, serial, not_after, server_key_alg, .. } = &self.facts;
+        let Facts { subject, serial, not_after, server, .. } = &self.facts;
         let (expiry, path) = (x509::date(*not_after), self.path.display());
         let staple = match &self.staple {
             Some(StapleFile { content: Ok(staple), .. }) => {
@@ -123,7 +122,7 @@ impl Credential {
             }
             _ => String::new(),
         };
-        format!("certificate \"{subject}\" serial {serial} expires {expiry} {server_key_alg} from '{path}'{staple}")
+        format!("certificate \"{subject}\" serial {serial} expires {expiry} {} from '{path}'{staple}", server.key_alg)
     }
 
     /// What is wrong with it at `now`, without being an error.
@@ -248,8 +247,11 @@ impl Source<'_> {
             not_before,
             not_after,
             key_type: certificate.key_type(),
-            server_sig_alg: certificate.signature_algorithm(),
-            server_key_alg: certificate.key_summary(),
+            server: Arc::new(ServerCertificate {
+                sig_alg: certificate.signature_algorithm(),
+                key_alg: certificate.key_summary(),
+                sha256: x509::sha256(certificate.der()),
+            }),
         };
         let mut certified = CertifiedKey::new(chain, key);
         if let Some(StapleFile { content: Ok(staple), .. }) = &staple {

@@ -504,8 +504,7 @@ impl Negotiation {
             sni: offer.sni,
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             resumed,
-            server_sig_alg: credential.facts().server_sig_alg,
-            server_key_alg: credential.facts().server_key_alg.clone(),
+            server: Arc::clone(&credential.facts().server),
         };
         Ok((Established { verdict, session }, connection))
     }

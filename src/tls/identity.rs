@@ -2,6 +2,7 @@
 //! from a listener that has no TLS at all), and a server is only dialled with one in hand.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
@@ -91,8 +92,17 @@ pub struct TlsSession {
     pub alpn: Option<Vec<u8>>,
     /// Resumed from a ticket.
     pub resumed: bool,
-    /// Algorithm that signed the server's certificate, `ecdsa-with-SHA256`, `RSA-SHA256`.
-    pub server_sig_alg: &'static str,
-    /// Key of the server's certificate, `RSA2048`, `EC256`.
-    pub server_key_alg: String,
+    /// The server's certificate.
+    pub server: Arc<ServerCertificate>,
+}
+
+/// What is told about a server's certificate.
+#[derive(Debug)]
+pub struct ServerCertificate {
+    /// Algorithm that signed it, `ecdsa-with-SHA256`, `RSA-SHA256`.
+    pub sig_alg: &'static str,
+    /// Its key, `RSA2048`, `EC256`.
+    pub key_alg: String,
+    /// SHA-256 of it.
+    pub sha256: [u8; 32],
 }

@@ -42,7 +42,7 @@ fn a_combined_file_is_loaded_with_its_facts() {
     assert_eq!(diagnostics, []);
     let facts = credentials[0].facts();
     assert_eq!(facts.names, ["a.example", "*.b.example"]);
-    assert_eq!((facts.server_sig_alg, facts.server_key_alg.as_str()), ("ecdsa-with-SHA256", "EC256"));
+    assert_eq!((facts.server.sig_alg, facts.server.key_alg.as_str()), ("ecdsa-with-SHA256", "EC256"));
     assert_eq!(credentials[0].certified(now()).cert, [server.der.clone(), issuing.der.clone()]);
     let expiry = x509::date(at_second(30 * DAY));
     let line = format!("certificate \"/CN=a.example\" serial 07 expires {expiry} EC256 from '/c/a.pem'");

@@ -426,7 +426,7 @@ fn a_handshake_tells_what_was_negotiated() {
             assert_eq!(session.group, Some(if tls13 { "X25519MLKEM768" } else { "x25519" }));
             assert_eq!(session.sni.as_deref(), Some("s.example"));
             assert_eq!(session.alpn.as_deref(), Some(&b"x"[..]));
-            assert_eq!(session.server_key_alg, key);
+            assert_eq!(session.server.key_alg, key);
             let seen = browser.seen.scheme.lock().unwrap().unwrap();
             assert_eq!(session.sig_scheme, Some(terms::scheme_name(seen)), "{seen:?}");
             assert!(!session.resumed);
