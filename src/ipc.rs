@@ -202,6 +202,8 @@ pub enum ToMaster {
         report: Vec<ReportLine>,
         /// What is served by it.
         certificates: Certificates,
+        /// SHA-256 of each of these certificates, once, in order.
+        fingerprints: Vec<[u8; 32]>,
     },
     /// The configuration was refused; the one before it stays.
     Refused {

@@ -90,7 +90,7 @@ fn a_thousand_reloads_leak_no_descriptor() {
             assert_eq!(bytes.as_slice(), b"material");
         }
         let certificates = Certificates::default();
-        let answer = ToMaster::Adopted { generation, report: Vec::new(), certificates };
+        let answer = ToMaster::Adopted { generation, report: Vec::new(), certificates, fingerprints: Vec::new() };
         worker.queue(&answer, &[]).unwrap();
         assert!(worker.flush().unwrap());
         assert!(matches!(master.poll_receive::<ToMaster>().unwrap(), Incoming::Message(..)));

@@ -1,6 +1,6 @@
 //! [`Snapshot`]: the built, immutable answer to one [`Material`], shared by all loops until the next is adopted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,8 +94,12 @@ pub struct Frontend {
     pub name: String,
     /// Number of the section, as HAProxy counts them: from 2, in file order.
     pub number: u32,
+    /// Number of the configuration.
+    pub generation: u64,
     /// Traffic log.
     pub log: Arc<Targets>,
+    /// Audit records.
+    pub audit: Arc<Targets>,
     /// `option tcplog`.
     pub tcplog: bool,
     /// `option dontlognull`.
@@ -143,6 +147,13 @@ impl Snapshot {
         let certificates = policies.flat_map(|policy| policy.expiries()).filter(|end| end.of == Expiring::Certificate);
         let by_file: BTreeMap<&Path, UnixTime> = certificates.map(|end| (end.path, end.at)).collect();
         (by_file.len(), by_file.values().min().copied())
+    }
+
+    /// SHA-256 of each certificate that is served, once, in order.
+    pub fn fingerprints(&self) -> Vec<[u8; 32]> {
+        let policies = self.binds.values().filter_map(|bind| bind.route.tls.as_ref());
+        let hashes: BTreeSet<[u8; 32]> = policies.flat_map(|policy| policy.fingerprints()).collect();
+        hashes.into_iter().collect()
     }
 
     /// The `bind` lines of a frontend, address by address.
@@ -244,7 +255,9 @@ pub fn build(material: &Material, shared: &Shared, previous: Option<&Snapshot>) 
         let shared_frontend = Arc::new(Frontend {
             name: frontend.name.clone(),
             number: numbers.get(&*frontend.name).copied().unwrap_or_default(),
+            generation: material.generation,
             log: given.targets(&frontend.logs, frontend.log_tag.as_deref()),
+            audit: given.audit(frontend),
             dontlog_normal: frontend.dontlog_normal,
             log_separate_errors: frontend.log_separate_errors,
             logasap: frontend.logasap,
@@ -400,10 +413,21 @@ impl Given<'_> {
 
     /// `log` lines, compiled. `tag` is that of the section, if it has one.
     fn targets(&self, logs: &[LogTarget], tag: Option<&str>) -> Arc<Targets> {
+        let (tag, host) = self.sender(tag);
+        Targets::from_host(logs, tag, host)
+    }
+
+    /// `audit` lines, compiled.
+    fn audit(&self, frontend: &model::Frontend) -> Arc<Targets> {
+        let (tag, host) = self.sender(frontend.log_tag.as_deref());
+        Targets::audit(&frontend.audits, tag, host)
+    }
+
+    /// Program and host in syslog lines.
+    fn sender<'a>(&'a self, tag: Option<&'a str>) -> (&'a str, Option<&'a str>) {
         let process = &self.model.process;
         let tag = tag.or(process.log_tag.as_deref()).unwrap_or("bowline");
-        let host = process.log_host.as_ref().map(|host| host.name(&self.material.host));
-        Targets::from_host(logs, tag, host)
+        (tag, process.log_host.as_ref().map(|host| host.name(&self.material.host)))
     }
 
     /// A rate, and the one before it if it is the same: a reload gives nobody another second's worth.

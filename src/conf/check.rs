@@ -12,12 +12,12 @@ use super::certificate_files::CertificateFiles;
 use super::ciphers::{Group, Suite12, Suite13};
 use super::crt_list;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, shown};
-use super::draft::{BindDraft, DefaultPath, Global, LogLine, Mode, Proxy, ServerDraft, Settings, TlsOptions};
+use super::draft::{BindDraft, DefaultPath, Global, Mode, Proxy, ServerDraft, Settings, TargetLine, TlsOptions};
 use super::header;
-use super::keywords::nearest;
+use super::keywords::{self, nearest};
 use super::model::{
-    AdminSocket, At, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget, Model,
-    ProxyVersion, Server, ServerAddress, Source, Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
+    AdminSocket, At, AuditTarget, Backend, Bind, BindAddress, BindTls, Crt, CrtKind, Frontend, Location, LogTarget,
+    Model, ProxyVersion, Server, ServerAddress, Source, Spread, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 use super::parse::{Drafts, SIMILAR_NAMES_MAX};
 use super::token::saturated;
@@ -54,6 +54,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
         global: &global,
         start,
         logs: &process.logs,
+        audits: &process.audits,
         files: &process.certificate_files,
         backends,
         incomplete,
@@ -74,6 +75,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
     }
     addresses_once(&frontends, &process.admin_sockets, diagnostics);
     headers_received(&frontends, &servers, diagnostics);
+    keywords::audits_without_connections(&process.audits, &frontends, diagnostics);
     if let Some(at) = global.zero_warning.filter(|_| diagnostics.any(Severity::Warning)) {
         let error = Diagnostic::error("E109", &at, "there are warnings, and 'zero-warning' does not allow any");
         diagnostics.push(error.span(saturated("zero-warning".len())));
@@ -84,6 +86,7 @@ pub(crate) fn model(drafts: Drafts, diagnostics: &mut Diagnostics) -> Model {
 struct Check<'a> {
     global: &'a Global,
     logs: &'a [LogTarget],
+    audits: &'a [AuditTarget],
     files: &'a CertificateFiles,
     /// Where relative names start, by `default-path`; empty: in the directory of the process.
     start: PathBuf,
@@ -174,7 +177,8 @@ impl Check<'_> {
             timeout_client: timeouts.client,
             timeout_client_hs: timeouts.client_hs,
             timeout_client_fin: timeouts.client_fin,
-            logs: self.logs(&settings.logs),
+            logs: targets(&settings.logs, self.logs),
+            audits: targets(&settings.audits, self.audits),
             tcplog: *tcplog,
             dontlognull: *dontlognull,
             dontlog_normal: settings.dontlog_normal,
@@ -254,17 +258,6 @@ impl Check<'_> {
         if self.reported.insert((diagnostic.code, diagnostic.at.clone())) {
             self.diagnostics.push(diagnostic);
         }
-    }
-
-    fn logs(&self, lines: &[LogLine]) -> Vec<LogTarget> {
-        let mut targets = Vec::new();
-        for line in lines {
-            match line {
-                LogLine::Global => targets.extend(self.logs.iter().cloned()),
-                LogLine::Target(target) => targets.push(target.clone()),
-            }
-        }
-        targets
     }
 
     fn bind(&mut self, draft: &BindDraft, proxy: &Proxy) -> Bind {
@@ -597,6 +590,15 @@ fn headers_received(frontends: &[Frontend], backends: &[Backend], diagnostics: &
             diagnostics.push(error.help("add 'accept-proxy', or write 'send-proxy-v2' on the server"));
         }
     }
+}
+
+/// The targets of a section's `log` or `audit` lines.
+fn targets<T: Clone>(lines: &[TargetLine<T>], global: &[T]) -> Vec<T> {
+    let of = |line: &TargetLine<T>| match line {
+        TargetLine::Global => global.to_vec(),
+        TargetLine::Target(target) => vec![target.clone()],
+    };
+    lines.iter().flat_map(of).collect()
 }
 
 /// The list of the line, else that of `global`, else the built-in one.

@@ -10,8 +10,8 @@ use super::environment::Environment;
 use super::expr::Format;
 use super::keywords::Dropped;
 use super::model::{
-    At, BindAddress, Crt, InitAddr, KeepAlive, Level, ListenOptions, Location, LogTarget, Process, ServerAddress,
-    SniPolicy, Source, TcpOptions, TlsVersion, UnixPermissions, Verify,
+    At, AuditTarget, BindAddress, Crt, InitAddr, KeepAlive, Level, ListenOptions, Location, LogTarget, Process,
+    ServerAddress, SniPolicy, Source, TcpOptions, TlsVersion, UnixPermissions, Verify,
 };
 use super::token::Word;
 use super::verify_errors::IgnoredErrors;
@@ -164,7 +164,8 @@ pub(crate) struct Settings {
     pub(crate) default_backend: Option<(At<String>, u32)>,
     pub(crate) disabled: bool,
     pub(crate) timeouts: Timeouts,
-    pub(crate) logs: Vec<LogLine>,
+    pub(crate) logs: Vec<TargetLine<LogTarget>>,
+    pub(crate) audits: Vec<TargetLine<AuditTarget>>,
     pub(crate) tcplog: bool,
     pub(crate) dontlognull: bool,
     pub(crate) clitcpka: bool,
@@ -204,13 +205,13 @@ pub(crate) struct Timeouts {
     pub(crate) tunnel: Option<Duration>,
 }
 
-/// One `log` line of a proxy.
+/// One `log` or `audit` line of a proxy.
 #[derive(Clone)]
-pub(crate) enum LogLine {
-    /// `log global`.
+pub(crate) enum TargetLine<T> {
+    /// `log global`: the lines of `global`.
     Global,
     /// `log <target> …`.
-    Target(LogTarget),
+    Target(T),
 }
 
 /// One `bind` line.

@@ -1,5 +1,6 @@
 //! The validated model that every front-end lowers to. Pure data: no file named here has been opened yet.
 
+mod audit;
 mod sockets;
 mod tls;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate_files::CertificateFiles;
 use super::expr::Format;
+pub use audit::{AuditEvent, AuditTarget};
 pub use sockets::{InitAddr, KeepAlive, ListenOptions, Source, Spread, TcpOptions};
 pub use tls::{BindTls, Crt, CrtKind, RecordLimits, SYSTEM_CA, SniPolicy, TlsVersion, Verify};
 
@@ -46,6 +48,13 @@ pub struct Model {
     pub frontends: Vec<Frontend>,
     /// Every enabled `backend`, and the back half of every `listen`, in file order.
     pub backends: Vec<Backend>,
+}
+
+impl Model {
+    /// Every `audit` target, those of `global` first. One may come several times.
+    pub fn audits(&self) -> impl Iterator<Item = &AuditTarget> {
+        self.process.audits.iter().chain(self.frontends.iter().flat_map(|frontend| &frontend.audits))
+    }
 }
 
 /// `global`: settings of the process (HAProxy manual, section 3).
@@ -89,6 +98,8 @@ pub struct Process {
     pub hard_stop_after: Option<Duration>,
     /// `log` lines of `global`, where the process's own messages go too.
     pub logs: Vec<LogTarget>,
+    /// `audit` lines of `global`, where reloads are recorded too.
+    pub audits: Vec<AuditTarget>,
     /// `log-tag`; default `bowline`.
     pub log_tag: Option<String>,
     /// `log-send-hostname`: the host in syslog lines; `None`: none.
@@ -278,6 +289,8 @@ pub struct Frontend {
     pub timeout_client_fin: Option<Duration>,
     /// `log` targets, `log global` already replaced by the lines of `global`.
     pub logs: Vec<LogTarget>,
+    /// `audit` targets, `audit global` already replaced by the lines of `global`.
+    pub audits: Vec<AuditTarget>,
     /// `option tcplog`; without it HAProxy logs `Connect from … to …` at accept.
     pub tcplog: bool,
     /// `option dontlognull`.

@@ -255,7 +255,7 @@ impl Reader<'_> {
         let end = last.at.column.saturating_add(last.length);
         let word = &Word { length: end.saturating_sub(first.at.column).max(first.length), ..first.clone() };
         if prefix != Prefix::None && !takes_prefix(keyword, prefix) {
-            let message = "'no' and 'default' can only stand before 'option', 'no' also before 'log'";
+            let message = "'no' and 'default' can only stand before 'option', 'no' also before 'log' and 'audit'";
             self.diagnostics.push(word.error("E102", message));
             return;
         }
@@ -423,7 +423,7 @@ fn takes_prefix(keyword: &Keyword, prefix: Prefix) -> bool {
         keyword.name,
         "strict-limits" | "busy-polling" | "set-dumpable" | "numa-cpu-mapping" | "insecure-fork-wanted"
     );
-    keyword.name.starts_with("option ") || switch || (keyword.name == "log" && prefix == Prefix::No)
+    keyword.name.starts_with("option ") || switch || (matches!(keyword.name, "log" | "audit") && prefix == Prefix::No)
 }
 
 /// A keyword in the wrong section: ignored with a warning where HAProxy does that, else an error.

@@ -39,14 +39,10 @@ impl Identity {
         Self {
             subject: certificate.and_then(Certificate::subject),
             issuer: certificate.and_then(Certificate::issuer),
-            serial: certificate.and_then(Certificate::serial).map(hex),
-            fingerprint: hex(&x509::sha256(der)),
+            serial: certificate.and_then(Certificate::serial).map(x509::hex),
+            fingerprint: x509::hex(&x509::sha256(der)),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn quoted(text: &str) -> String {

@@ -123,7 +123,7 @@ fn server_row(backend: &Backend) -> Row {
         .set("act", 1)
         .set("bck", 0)
         .set("lbtot", backend.counters.sum().chosen)
-        .set("addr", backend.target.as_ref().map_or_else(String::new, address))
+        .set("addr", backend.target.as_ref().map_or_else(String::new, Target::to_string))
         .set("uweight", 1)
 }
 
@@ -143,14 +143,6 @@ fn backend_row(backend: &Backend) -> Row {
         .set("bck", 0)
         .set("lbtot", totals.chosen)
         .set("uweight", 1)
-}
-
-fn address(target: &Target) -> String {
-    match target {
-        Target::Inet(address) => address.to_string(),
-        Target::Unix(path) => path.display().to_string(),
-        Target::Abstract(name) => format!("abns@{}", name.escape_ascii()),
-    }
 }
 
 /// All rows in HAProxy's order: section by section, in a `listen` the frontend first and the backend last.
@@ -313,7 +305,7 @@ pub(super) fn show_servers(session: &mut Session<'_>, words: &[String], out: &mu
     for Backend { name, number, server, target, .. } in backends.into_iter().map(|backend| &**backend) {
         let (address, port) = match target {
             Some(Target::Inet(address)) => (address.ip().to_string(), address.port()),
-            Some(other) => (address(other), 0),
+            Some(other) => (other.to_string(), 0),
             None => ("-".to_owned(), 0),
         };
         let (running, out_of_service) = if target.is_some() { (2, 0) } else { (0, 1) };

@@ -93,13 +93,13 @@ impl Loop {
 
     fn admit(&mut self, client: Stream, peer: Option<SocketAddr>, bind: Arc<Bind>, now: Now) {
         bind.count_in_rates(now.instant);
+        self.ids += 1;
+        let id = self.ids;
         let rejects_port = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.reject_privileged_ports);
         if rejects_port && peer.is_some_and(|peer| peer.port() < FIRST_UNPRIVILEGED_PORT) {
             bind.frontend.counters.slot(self.index).denied.add(1);
-            return;
+            return self.audit_denied(id, &bind, peer, client.local_address());
         }
-        self.ids += 1;
-        let id = self.ids;
         let registry = self.poll.registry();
         let counters = Arc::clone(&bind.frontend.counters);
         let speaks_first = bind.route.accept_proxy || bind.route.tls.is_some();

@@ -43,6 +43,7 @@ impl Loop {
         if slot.counted.established != report.established.is_some() {
             slot.counted.established = true;
             self.count_established(key);
+            self.audit_established(key);
         }
         let Some(slot) = self.slots.slot(key) else { return };
         let (report, counted) = (slot.connection.report(), &mut slot.counted);
@@ -105,6 +106,7 @@ impl Loop {
         let Some(slot) = self.slots.remove(key) else { return };
         let reason = slot.connection.outcome().unwrap_or(&CloseReason::Complete);
         self.log(&slot, reason, now.instant);
+        self.audit_end(&slot, reason, now.instant);
         slot.bind.open.fetch_sub(1, Ordering::Relaxed);
         let process = self.stats.process().slot(self.index);
         process.active.subtract(1);

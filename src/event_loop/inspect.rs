@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::Loop;
 use super::slots::{Key, Slot};
 use crate::log::line::ClientAddress;
+use crate::proto::close::Kill;
 use crate::proto::connection::{Drive, Report};
 use crate::snapshot::Bind;
 use crate::tls::identity::TlsSession;
@@ -72,7 +73,7 @@ impl Loop {
         let before = self.slots.len();
         for key in keys {
             self.step(*key, now, |connection, _, _, wire| {
-                connection.kill(wire);
+                connection.kill(Kill::Command, wire);
                 Drive::Closed
             });
         }

@@ -5,6 +5,7 @@
 //! first, then handshakes for a time, then new connections for as long.
 
 mod accept;
+mod audit;
 mod finish;
 mod inspect;
 mod listener;
@@ -31,6 +32,7 @@ use self::slots::{Slot, Slots};
 use self::stream::Sockets;
 use crate::log::Queue;
 use crate::material::ListenerKey;
+use crate::proto::close::Kill;
 use crate::proto::connection::{Connection, Drive, Now, Scratch};
 use crate::proto::wire::{Ready, Side};
 use crate::snapshot::Snapshot;
@@ -481,7 +483,7 @@ impl Loop {
         let now = now();
         for key in self.slots.keys() {
             self.step(key, now, |connection, _, _, wire| {
-                connection.kill(wire);
+                connection.kill(Kill::Stop, wire);
                 Drive::Closed
             });
         }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::queue::Queue;
-use super::targets::Targets;
+use super::targets::{Content, Targets};
 use super::{escape, level, sink};
 use crate::conf::model::LogFraming;
 
@@ -124,8 +124,8 @@ fn for_stderr(severity: u8, named: bool, line: &str) -> String {
 
 /// A message that cannot be written is lost: there is nowhere to say so, and nothing to die for.
 fn write_directly(severity: u8, line: String) {
-    let text = escape::without_controls(line);
-    let frame = stderr().frame(0, severity, SystemTime::now(), &text);
+    let content = Content::Line { level: severity, text: escape::without_controls(line) };
+    let frame = stderr().frame(0, SystemTime::now(), &content);
     let _ = sink::write_fully(std::io::stderr().as_fd(), frame.as_bytes(), sink::PATIENCE);
 }
 

@@ -1,9 +1,10 @@
 //! Lines out. A loop hands a finished text to [`Queue`] and goes on; threads of their own frame it and write it, one
 //! per sink, so that a syslog server, pipe or terminal that has stopped reading costs its own lines and nothing else.
 //!
-//! Two kinds of text meet here: traffic lines ([`mod@line`]), which a frontend's `log` targets get, and the process's own
-//! messages (the `log` crate's macros, see [`logger`]), which go to the targets of `global`.
+//! Three kinds of text meet here: traffic lines ([`mod@line`]), which a frontend's `log` targets get, the process's own
+//! messages (the `log` crate's macros, see [`logger`]), which go to the targets of `global`, and audit records ([`audit`]).
 
+pub mod audit;
 pub mod escape;
 pub mod line;
 pub mod logger;

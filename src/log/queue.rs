@@ -7,14 +7,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use super::audit::Record;
 use super::escape::without_controls;
 use super::sink::{Outlet, Parcel, Sink};
-use super::targets::Targets;
+use super::targets::{Content, Targets};
 use crate::conf::model::LogSink;
 
 /// Lines that may wait to be routed.
@@ -42,8 +44,9 @@ pub struct Writer {
 struct Lost {
     /// By the full queue.
     queue: AtomicU64,
-    /// Of these, those since its last notice.
-    unreported: AtomicU64,
+    /// Of these, those since its last notice: who takes lines is told of lines, who takes records of records.
+    unreported_lines: AtomicU64,
+    unreported_records: AtomicU64,
     /// By each sink that was ever used.
     sinks: Mutex<HashMap<LogSink, Arc<AtomicU64>>>,
 }
@@ -72,19 +75,13 @@ fn name(sink: &LogSink) -> String {
 type Inherited = HashMap<LogSink, OwnedFd>;
 
 enum Entry {
-    Line {
+    Content {
         targets: Arc<Targets>,
-        level: u8,
         at: SystemTime,
-        text: String,
+        content: Content,
     },
     /// Only wakes the router up to see that it is to stop.
     Stop,
-}
-
-/// What stands in for dropped lines.
-pub(super) fn notice(lines: u64) -> String {
-    format!("{lines} log line{} dropped", if lines == 1 { "" } else { "s" })
 }
 
 impl Queue {
@@ -133,17 +130,28 @@ impl Queue {
     /// Hands over a line for those of `targets` that take this severity. Never blocks; without a taker or room it is
     /// gone, in the second case counted. Control characters in `text` are escaped on the way.
     pub fn send(&self, targets: &Arc<Targets>, level: u8, text: String) {
-        if !targets.wants(level) {
-            return;
-        }
-        let line = Entry::Line { targets: targets.clone(), level, at: SystemTime::now(), text };
-        if self.entries.try_send(line).is_err() {
-            self.lost.queue.fetch_add(1, Ordering::Relaxed);
-            self.lost.unreported.fetch_add(1, Ordering::Relaxed);
+        if targets.wants(level) {
+            self.enqueue(targets, Content::Line { level, text }, &self.lost.unreported_lines);
         }
     }
 
-    /// Lines dropped since the start: by the full queue, and at each sink.
+    /// Hands over an audit record for those of `targets` that take its event. Never blocks, as [`Self::send`]. The record is
+    /// written by the router, not by who hands it over.
+    pub fn record(&self, targets: &Arc<Targets>, record: Record) {
+        if record.event().is_some_and(|event| targets.wants_record(event)) {
+            self.enqueue(targets, Content::Record(Box::new(record)), &self.lost.unreported_records);
+        }
+    }
+
+    fn enqueue(&self, targets: &Arc<Targets>, content: Content, unreported: &AtomicU64) {
+        let entry = Entry::Content { targets: targets.clone(), at: SystemTime::now(), content };
+        if self.entries.try_send(entry).is_err() {
+            self.lost.queue.fetch_add(1, Ordering::Relaxed);
+            unreported.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines and records dropped since the start: by the full queue, and at each sink.
     pub fn dropped(&self) -> u64 {
         self.dropped_at_each().iter().map(|(_, lines)| lines).sum()
     }
@@ -190,23 +198,33 @@ impl Router {
                 },
                 Err(TryRecvError::Disconnected) => return,
             };
-            if let Entry::Line { targets, level, at, text } = entry {
-                self.route(&targets, level, at, &without_controls(text));
-                let missed = self.lost.unreported.swap(0, Ordering::Relaxed);
-                if missed > 0 {
-                    self.route(&targets, super::level::WARNING, SystemTime::now(), &notice(missed));
+            let Entry::Content { targets, at, content } = entry else { continue };
+            let (content, lost, unreported): (_, fn(u64) -> Content, _) = match content {
+                Content::Line { level, text } => {
+                    let content = Content::Line { level, text: without_controls(text) };
+                    (content, Content::lost_lines, &self.lost.unreported_lines)
                 }
+                record => (record, Content::lost_records, &self.lost.unreported_records),
+            };
+            let missed = unreported.swap(0, Ordering::Relaxed);
+            self.route(&targets, at, &content);
+            if missed > 0 {
+                self.route(&targets, SystemTime::now(), &lost(missed));
             }
         }
     }
 
-    fn route(&mut self, targets: &Arc<Targets>, level: u8, at: SystemTime, text: &str) {
+    fn route(&mut self, targets: &Arc<Targets>, at: SystemTime, content: &Content) {
         if self.reopened.swap(false, Ordering::AcqRel) {
             // What waits for the old file still goes there.
             self.sinks.retain(|sink, _| !matches!(sink, LogSink::File(_)));
         }
-        for (index, sink) in targets.taking(level) {
-            let frame = targets.frame(index, level, at, text);
+        for (index, sink) in targets.taking(content) {
+            // A record is made of what a stranger has sent. A bug there must not end the log.
+            let Ok(frame) = catch_unwind(AssertUnwindSafe(|| targets.frame(index, at, content))) else {
+                self.lost.at(sink).fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
             match self.sink(sink, targets) {
                 Ok(sink) => sink.send(Parcel { frame, targets: targets.clone(), index }),
                 // Tried again with the next line. Telling about it would need a log.

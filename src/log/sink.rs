@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,7 +46,8 @@ impl Sink {
     pub(super) fn start(outlet: Outlet, lost: Arc<AtomicU64>, alive: SyncSender<()>) -> io::Result<Self> {
         let (parcels, received) = sync_channel(BACKLOG);
         let missed = Arc::new(AtomicU64::new(0));
-        let writer = Writer { outlet, patience: PATIENCE, torn: false, missed: missed.clone(), lost: lost.clone() };
+        let writer =
+            Writer { outlet, patience: PATIENCE, rest: Vec::new(), missed: missed.clone(), lost: lost.clone() };
         std::thread::Builder::new().name("log-sink".into()).spawn(move || {
             writer.run(&received);
             drop(alive);
@@ -105,8 +106,8 @@ impl Outlet {
 struct Writer {
     outlet: Outlet,
     patience: Duration,
-    /// The last line on a descriptor lacks its end.
-    torn: bool,
+    /// What a descriptor has yet to take of the last line: half of a line is worse than none.
+    rest: Vec<u8>,
     missed: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
 }
@@ -121,12 +122,14 @@ impl Writer {
             }
             let missed = self.missed.swap(0, Ordering::Relaxed);
             if missed > 0 {
-                let notice = super::queue::notice(missed);
-                let frame = parcel.targets.frame(parcel.index, super::level::WARNING, SystemTime::now(), &notice);
-                if self.write(frame.as_bytes()).is_err() {
+                let notice = parcel.targets.notice(parcel.index, missed);
+                if self.write(notice.as_bytes()).is_err() {
                     self.missed.fetch_add(missed, Ordering::Relaxed);
                 }
             }
+        }
+        if !self.rest.is_empty() && self.write(&[]).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -136,14 +139,18 @@ impl Writer {
             Outlet::Udp(socket, address) => retried(|| socket.send_to(line, address)).map(drop),
             Outlet::Descriptor(descriptor) => {
                 let descriptor = descriptor.as_fd();
-                if self.torn {
-                    write_fully(descriptor, b"\n", self.patience).map_err(|(_, errno)| errno)?;
-                    self.torn = false;
+                if !self.rest.is_empty() {
+                    let taken = write_fully(descriptor, &self.rest, self.patience);
+                    self.rest.drain(..taken.map_or_else(|(written, _)| written, |()| self.rest.len()));
+                    taken.map_err(|(_, errno)| errno)?;
                 }
-                write_fully(descriptor, line, self.patience).map_err(|(written, errno)| {
-                    self.torn = written > 0;
-                    io::Error::from(errno)
-                })
+                match write_fully(descriptor, line, self.patience) {
+                    // It goes on when there is room again.
+                    Err((written @ 1.., _)) => self.rest = line[written..].to_vec(),
+                    Err((0, errno)) => return Err(errno.into()),
+                    Ok(()) => {}
+                }
+                Ok(())
             }
         }
     }
@@ -189,30 +196,31 @@ mod tests {
     use std::io::Read as _;
 
     #[test]
-    fn a_torn_line_is_ended_before_the_next_one() {
+    fn a_torn_line_goes_on_before_the_next_one() {
         let (reader, descriptor) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let mut reader = std::fs::File::from(reader);
         fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut writer = Writer {
             outlet: Outlet::Descriptor(descriptor),
             patience: Duration::from_millis(1),
-            torn: false,
+            rest: Vec::new(),
             missed: Arc::default(),
             lost: Arc::default(),
         };
         // More than a pipe holds: part of it goes out, the rest finds nobody.
-        let error = writer.write(&vec![b'x'; 1 << 20]).unwrap_err();
+        let long = format!("{}\n", "x".repeat(100_000));
+        writer.write(long.as_bytes()).unwrap();
+        assert!(!writer.rest.is_empty());
+        let error = writer.write(b"no room\n").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        assert!(writer.torn);
-        assert!(writer.write(b"no room\n").is_err());
 
-        let mut taken = vec![0; 16 * 1024];
+        let mut taken = vec![0; 64 * 1024];
         reader.read_exact(&mut taken).unwrap();
         writer.write(b"next\n").unwrap();
-        assert!(!writer.torn);
+        assert!(writer.rest.is_empty());
         drop(writer);
-        let mut rest = String::new();
-        reader.read_to_string(&mut rest).unwrap();
-        assert!(rest.ends_with("xx\nnext\n"), "{}", &rest[rest.len().saturating_sub(40)..]);
+        let mut text = String::from_utf8(taken).unwrap();
+        reader.read_to_string(&mut text).unwrap();
+        assert!(text == format!("{long}next\n"), "{} bytes", text.len());
     }
 }

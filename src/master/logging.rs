@@ -14,7 +14,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::conf::diagnostic::Diagnostic;
-use crate::conf::model::{LogSink, LogTarget, Model};
+use crate::conf::model::{AuditEvent, AuditTarget, Location, LogSink, Model};
+use crate::log::audit::{Record, ReloadFacts};
 use crate::log::{Queue, Targets, Writer, logger};
 use crate::material::LogKey;
 use crate::sys::privileges::Ids;
@@ -47,28 +48,30 @@ pub(super) fn find_descriptors(
     owner: Ids,
 ) -> Result<LogDescriptors, Vec<Diagnostic>> {
     let mut found = LogDescriptors::new();
-    for target in targets(model) {
-        let refuse = |message| vec![Diagnostic::error("E605", &target.at, message)];
-        let descriptor = match &target.sink {
+    for (sink, at) in targets(model) {
+        let refuse = |message| vec![Diagnostic::error("E605", at, message)];
+        let descriptor = match sink {
             LogSink::Descriptor(number @ 3..) => inherited
                 .duplicate(*number)
                 .map_err(|_| refuse(format!("this process was not started with an open descriptor {number}")))?,
             LogSink::File(path) => {
                 let path = directory.join(path);
-                open_file(&path, owner).map_err(|error| vec![refusal(target, &path, &reason(&error))])?
+                open_file(&path, owner).map_err(|error| vec![refusal(at, &path, &reason(&error))])?
             }
             LogSink::Descriptor(_) | LogSink::Unix(_) | LogSink::Udp(_) => continue,
         };
-        found.push((target.sink.clone(), Arc::new(descriptor)));
+        found.push((sink.clone(), Arc::new(descriptor)));
     }
     Ok(found)
 }
 
-/// The first `log` line of each target.
-fn targets(model: &Model) -> Vec<&LogTarget> {
-    let mut targets: Vec<&LogTarget> = Vec::new();
-    for target in model.process.logs.iter().chain(model.frontends.iter().flat_map(|frontend| &frontend.logs)) {
-        if !targets.iter().any(|known| known.sink == target.sink) {
+/// Every target, and the first `log` or `audit` line that names it.
+fn targets(model: &Model) -> Vec<(&LogSink, &Location)> {
+    let logs = model.process.logs.iter().chain(model.frontends.iter().flat_map(|frontend| &frontend.logs));
+    let logs = logs.map(|target| (&target.sink, &target.at));
+    let mut targets: Vec<(&LogSink, &Location)> = Vec::new();
+    for target in logs.chain(model.audits().map(|target| (&target.sink, &target.at))) {
+        if !targets.iter().any(|(known, _)| *known == target.0) {
             targets.push(target);
         }
     }
@@ -78,8 +81,8 @@ fn targets(model: &Model) -> Vec<&LogTarget> {
 /// What would keep log files from being opened, as far as that shows without making one.
 pub fn check_files(model: &Model, directory: &Path) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    for target in targets(model) {
-        let LogSink::File(path) = &target.sink else { continue };
+    for (sink, at) in targets(model) {
+        let LogSink::File(path) = sink else { continue };
         let path = directory.join(path);
         let wrong = match path.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => Some("it is a directory".to_owned()),
@@ -87,14 +90,14 @@ pub fn check_files(model: &Model, directory: &Path) -> Vec<Diagnostic> {
             Ok(_) => None,
             Err(_) => path.parent().and_then(|parent| parent.metadata().err()).map(|error| reason(&error)),
         };
-        found.extend(wrong.map(|wrong| refusal(target, &path, &wrong)));
+        found.extend(wrong.map(|wrong| refusal(at, &path, &wrong)));
     }
     found
 }
 
-fn refusal(target: &LogTarget, path: &Path, reason: &str) -> Diagnostic {
+fn refusal(at: &Location, path: &Path, reason: &str) -> Diagnostic {
     let message = format!("cannot open the log file '{}': {reason}", path.display());
-    Diagnostic::error("E605", &target.at, message)
+    Diagnostic::error("E605", at, message)
 }
 
 /// Opens a log file for lines at its end. A link in its place is not followed: whoever may write in the directory must not
@@ -132,6 +135,13 @@ pub(super) struct Logging {
     verbosity: LevelFilter,
     /// There once the first configuration is in force: threads must not be there before the fork.
     running: Option<(Queue, Writer)>,
+    /// The `audit` targets in force that hear of reloads.
+    audits: Vec<AuditTarget>,
+    /// Where a refused reload is recorded: there.
+    refusal: Arc<Targets>,
+    /// Where an adopted one is: at the targets of the configuration before it, too. The reload that takes a target away is the
+    /// last that it hears of.
+    adoption: Arc<Targets>,
     /// When to look after log files.
     check_at: Option<Instant>,
 }
@@ -139,7 +149,15 @@ pub(super) struct Logging {
 impl Logging {
     /// On standard error for now.
     pub(super) fn new() -> Self {
-        Self { verbosity: log::max_level(), running: None, check_at: None }
+        let nobody = Targets::audit([], "", None);
+        Self {
+            verbosity: log::max_level(),
+            running: None,
+            audits: Vec::new(),
+            adoption: nobody.clone(),
+            refusal: nobody,
+            check_at: None,
+        }
     }
 
     /// What the command line asked for.
@@ -161,9 +179,22 @@ impl Logging {
             let tag = model.process.log_tag.as_deref().unwrap_or("bowline");
             let host = model.process.log_host.as_ref().map(|wanted| wanted.name(host));
             logger::adopt(Targets::from_host(&model.process.logs, tag, host), queue.clone());
+            let audits = reload_audits(model);
+            let gone = self.audits.iter().filter(|before| audits.iter().all(|target| target.sink != before.sink));
+            self.adoption = Targets::audit(audits.iter().copied().chain(gone), tag, host);
+            self.refusal = Targets::audit(audits.iter().copied(), tag, host);
+            self.audits = audits.into_iter().cloned().collect();
             if self.verbosity != LevelFilter::Info {
                 log::set_max_level(self.verbosity);
             }
+        }
+    }
+
+    /// Records what became of a reload.
+    pub(super) fn record(&self, reload: ReloadFacts) {
+        if let Some((queue, _)) = &self.running {
+            let targets = if reload.outcome.is_ok() { &self.adoption } else { &self.refusal };
+            queue.record(targets, Record::Reload(reload));
         }
     }
 
@@ -211,6 +242,17 @@ impl Logging {
     }
 }
 
+/// The `audit` targets that hear of reloads, each once however many proxies name it.
+fn reload_audits(model: &Model) -> Vec<&AuditTarget> {
+    let mut targets: Vec<&AuditTarget> = Vec::new();
+    for target in model.audits().filter(|target| target.events.contains(&AuditEvent::Reload)) {
+        if !targets.iter().any(|known| known.sink == target.sink) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
 fn hand_over(queue: &Queue, key: &LogKey, descriptor: &OwnedFd) {
     match descriptor.try_clone() {
         Ok(descriptor) => queue.inherit(key.clone(), descriptor),
@@ -228,7 +270,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::conf::model::{Location, LogFraming};
+    use crate::conf::model::{LogFraming, LogTarget};
 
     const ALICE: Ids = Ids { uid: 1000, gid: 1000 };
 

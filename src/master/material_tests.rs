@@ -63,6 +63,7 @@ fn model(crt: &[&Path], ca_file: Option<&Path>, server: Option<&str>) -> Model {
         timeout_client: None,
         timeout_client_hs: None,
         timeout_client_fin: None,
+        audits: Vec::new(),
         logs: Vec::new(),
         tcplog: false,
         dontlognull: false,

@@ -2,6 +2,7 @@
 //!
 //! It waits in one place only, [`Service::wait`], and never for a worker alone.
 
+mod audit;
 mod refresh;
 mod reload;
 mod status;
@@ -84,6 +85,8 @@ pub(super) struct Service {
     logging: Logging,
     notify: Notify,
     standing: Standing,
+    /// SHA-256 of each certificate that is served; `None`: by a worker of the program before.
+    fingerprints: Option<Vec<[u8; 32]>>,
     history: History,
     outcome: Option<ExitCode>,
 }
@@ -123,6 +126,7 @@ impl Service {
             logging: Logging::new(),
             notify: Notify::from_environment(),
             standing: Standing::default(),
+            fingerprints: None,
             history: History::default(),
             outcome: None,
         }
@@ -140,6 +144,7 @@ impl Service {
         service.pidfile = pidfile.map(PidFile::of_before);
         // Children may have ended while nobody listened.
         service.handle_child();
+        service.waiting.note("upgrade");
         service.reload();
         service
     }
@@ -216,8 +221,14 @@ impl Service {
         match signal {
             Signal::Child => self.handle_child(),
             Signal::Reload | Signal::Upgrade if self.draining.is_some() => log::info!("no reload while stopping"),
-            Signal::Reload => self.reload_or_upgrade(),
-            Signal::Upgrade => self.upgrade(),
+            Signal::Reload => {
+                self.waiting.note("signal");
+                self.reload_or_upgrade();
+            }
+            Signal::Upgrade => {
+                self.waiting.note("signal");
+                self.upgrade();
+            }
             Signal::SoftStop if self.draining.is_some() => {}
             Signal::SoftStop => self.drain(),
             Signal::Stop if self.draining.is_some() => self.stop_sooner(),

@@ -13,6 +13,9 @@ const LINES_MAX: usize = 1000;
 pub(super) struct Waiting {
     next: Vec<u64>,
     running: Vec<u64>,
+    /// What else asks for the next reload, in a word, and what has asked for the one that runs.
+    next_cause: Option<&'static str>,
+    running_cause: Option<&'static str>,
 }
 
 impl Waiting {
@@ -25,9 +28,20 @@ impl Waiting {
         room
     }
 
+    /// Notes what asks for the next reload and does not wait for it.
+    pub(super) fn note(&mut self, cause: &'static str) {
+        self.next_cause = Some(cause);
+    }
+
     /// A reload begins: it is the one that was waited for.
     pub(super) fn begin(&mut self) {
         self.running.append(&mut self.next);
+        self.running_cause = self.next_cause.take();
+    }
+
+    /// Who has asked for the reload that runs, in a word; to be asked before it is over. `None`: nobody outside.
+    pub(super) fn cause(&self) -> Option<&'static str> {
+        if self.running.is_empty() { self.running_cause } else { Some("control socket") }
     }
 
     /// Who waits for the reload that runs.
@@ -76,6 +90,22 @@ mod tests {
         assert_eq!(waiting.finish(), [2, 3]);
         waiting.add(4);
         assert_eq!(waiting.give_up(), [4]);
+    }
+
+    #[test]
+    fn a_reload_is_known_by_who_has_asked_for_it() {
+        let mut waiting = Waiting::default();
+        waiting.note("signal");
+        assert_eq!(waiting.cause(), None, "it has not begun");
+        waiting.begin();
+        waiting.add(1);
+        assert_eq!(waiting.cause(), Some("signal"));
+        waiting.finish();
+        waiting.begin();
+        assert_eq!(waiting.cause(), Some("control socket"));
+        waiting.finish();
+        waiting.begin();
+        assert_eq!(waiting.cause(), None);
     }
 
     #[test]

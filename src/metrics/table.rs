@@ -122,7 +122,7 @@ metrics! {
         "Connections that ended because the server could not be reached.";
 
     LOG_DROPPED = Counter "bowline_log_dropped_total" ["sink"]
-        "Log lines that were dropped because their sink did not take them, or, as sink queue, before they were handed to one.";
+        "Log lines and audit records that were dropped because their sink did not take them, or, as sink queue, before they were handed to one.";
     TURN_DURATION = Histogram "bowline_loop_turn_duration_seconds" []
         "How long turns of the event loops took: a connection that becomes ready waits for the end of one.";
     LONGEST_TURN = Gauge "bowline_loop_longest_turn_seconds" ["loop"]

@@ -41,10 +41,19 @@ pub enum CloseReason {
     ServerTimeout,
     /// TLS 1.2 allows no more records under the same keys.
     KeysExhausted,
-    /// `hard-stop-after`, or a second signal to stop.
-    Killed,
+    /// It was ended from here.
+    Killed(Kill),
     /// An invariant of ours did not hold; the connection was given up.
     Panicked,
+}
+
+/// What ended a connection that might have gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// `shutdown session(s)`.
+    Command,
+    /// `hard-stop-after`, or a second signal to stop.
+    Stop,
 }
 
 /// Why a client was refused.
@@ -84,7 +93,7 @@ impl CloseReason {
             Self::NoServer | Self::ConnectFailed(_) | Self::ServerAborted => b'S',
             Self::HandshakeTimeout | Self::ClientTimeout => b'c',
             Self::ConnectTimeout | Self::ServerTimeout => b's',
-            Self::Killed => b'K',
+            Self::Killed(_) => b'K',
             Self::Panicked => b'I',
         };
         let phase = match stage {
@@ -98,6 +107,18 @@ impl CloseReason {
 }
 
 impl CloseReason {
+    /// The alert that the client was sent.
+    pub fn alert(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(failure) => match &**failure {
+                ConnectionFailure::Tls { failure, .. } => failure.alert,
+                _ => None,
+            },
+            Self::ClientProtocol(failure) => failure.alert,
+            _ => None,
+        }
+    }
+
     /// What a connection that ended before its handshake was complete is counted as; `None` if it was about something
     /// else. `heard` says whether the client ever sent a byte.
     pub fn handshake_failure(&self, heard: bool) -> Option<HandshakeFailure> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::endings::LINGER;
-use super::close::CloseReason;
+use super::close::{CloseReason, Kill};
 use super::proxy_in::Received;
 use super::pump::{Flow, Pool, Pump, READ_BYTES_MAX};
 use super::route::Route;
@@ -351,10 +351,10 @@ impl Connection {
             }
     }
 
-    /// Ends it at once: the process will not wait any longer.
-    pub fn kill<W: Wire>(&mut self, wire: &mut W) {
+    /// Ends it at once.
+    pub fn kill<W: Wire>(&mut self, why: Kill, wire: &mut W) {
         wire.abort(Side::Client);
-        self.close(CloseReason::Killed, wire);
+        self.close(CloseReason::Killed(why), wire);
     }
 
     /// Ends it at once: an invariant did not hold.

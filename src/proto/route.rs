@@ -1,5 +1,7 @@
 //! What a connection needs to know of the configuration: immutable, shared, and kept until its last connection ends.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,19 @@ pub struct Route {
     pub independent: Independent,
     /// Header for the server.
     pub proxy: Option<ProxyOut>,
+}
+
+impl Route {
+    /// Where the server is for a client that has connected to `destination`, which is asked for if it matters.
+    pub fn target_for(&self, destination: impl FnOnce() -> Option<SocketAddr>) -> Option<Cow<'_, Target>> {
+        let target = self.target.as_ref()?;
+        let (Target::Inet(address), Some(offset)) = (target, self.port_offset) else {
+            return Some(Cow::Borrowed(target));
+        };
+        let port = i32::from(destination()?.port()) + offset;
+        let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+        Some(Cow::Owned(Target::Inet(SocketAddr::new(address.ip(), port))))
+    }
 }
 
 /// Sides whose inactivity is judged by what comes from them alone.

@@ -1,10 +1,10 @@
 //! What the core asks of the two sockets of a connection. The event loop answers with system calls, the simulation with
 //! pipes in memory.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
-
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::proxy_out::Endpoints;
 use crate::tls::identity::Verdict;
@@ -27,6 +27,16 @@ pub enum Target {
     Unix(PathBuf),
     /// Abstract unix socket.
     Abstract(Vec<u8>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Abstract(name) => write!(f, "abns@{}", name.escape_ascii()),
+        }
+    }
 }
 
 /// The sockets of one connection. None of the calls blocks; `WouldBlock` says so.

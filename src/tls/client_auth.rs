@@ -181,23 +181,26 @@ pub struct Refusal {
     pub issuer: Option<String>,
     /// Serial number in hexadecimal.
     pub serial: Option<String>,
+    /// The certificate (DER), unless it is longer than any that is looked at.
+    pub certificate: Option<Box<[u8]>>,
 }
 
 impl Refusal {
     fn without_certificate() -> Self {
         let words = "no certificate was sent".to_owned();
-        Self { reason: Reason::NoCertificate, words, subject: None, issuer: None, serial: None }
+        Self { reason: Reason::NoCertificate, words, subject: None, issuer: None, serial: None, certificate: None }
     }
 
     fn of(leaf: &CertificateDer<'_>, reason: Reason, words: String) -> Self {
-        let leaf = Certificate::parse(leaf);
-        let leaf = leaf.as_ref();
+        let parsed = Certificate::parse(leaf);
+        let parsed = parsed.as_ref();
         Self {
             reason,
             words,
-            subject: leaf.map(Certificate::printed_subject),
-            issuer: leaf.map(Certificate::printed_issuer),
-            serial: leaf.map(Certificate::printed_serial),
+            subject: parsed.map(Certificate::printed_subject),
+            issuer: parsed.map(Certificate::printed_issuer),
+            serial: parsed.map(Certificate::printed_serial),
+            certificate: (leaf.len() <= LEAF_MAX).then(|| leaf.as_ref().into()),
         }
     }
 }

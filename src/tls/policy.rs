@@ -117,6 +117,11 @@ impl TlsPolicy {
         certificates.chain(staples).chain(verifiers.flat_map(|verifier| verifier.trust().expiries()))
     }
 
+    /// SHA-256 of every certificate that may be shown to a client.
+    pub fn fingerprints(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.names.credentials().iter().map(|credential| credential.facts().server.sha256)
+    }
+
     /// Lines for the log: certificates, CAs, CRLs.
     pub fn describe(&self) -> Vec<String> {
         let verifiers = self.entries.iter().filter_map(|entry| entry.client.verifier());

@@ -82,7 +82,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// First and last second of the validity.
-    pub(super) fn validity(&self) -> (UnixTime, UnixTime) {
+    pub fn validity(&self) -> (UnixTime, UnixTime) {
         let validity = self.x509.validity();
         (unix_time(validity.not_before), unix_time(validity.not_after))
     }
@@ -218,11 +218,11 @@ impl<'a> Certificate<'a> {
         self.der
     }
 
-    /// The alternative names for a message, in OpenSSL's words: `DNS:a.example, IP Address:192.0.2.1`; escaped.
-    pub(super) fn printed_alternatives(&self) -> String {
+    /// The alternative names in OpenSSL's words: `DNS:a.example`, `IP Address:192.0.2.1`; not escaped.
+    pub fn alternative_names(&self) -> Vec<String> {
         let names = self.extension("2.5.29.17").and_then(|value| SubjectAlternativeName::from_der(value).ok());
         let Some((_, names)) = names else {
-            return String::new();
+            return Vec::new();
         };
         let printed = names.general_names.iter().map(|name| match name {
             GeneralName::DNSName(name) => format!("DNS:{name}"),
@@ -235,7 +235,12 @@ impl<'a> Certificate<'a> {
             },
             _ => "othername:<unsupported>".to_owned(),
         });
-        escape(printed.collect::<Vec<_>>().join(", ").as_bytes(), PRINTED_ALTERNATIVES_MAX)
+        printed.collect()
+    }
+
+    /// The alternative names for a message, escaped: `DNS:a.example, IP Address:192.0.2.1`.
+    pub(super) fn printed_alternatives(&self) -> String {
+        escape(self.alternative_names().join(", ").as_bytes(), PRINTED_ALTERNATIVES_MAX)
     }
 
     pub(super) fn raw_subject(&self) -> &'a [u8] {
@@ -251,18 +256,18 @@ impl<'a> Certificate<'a> {
     }
 
     /// Subject for a message: escaped, NUL and all, and cut.
-    pub(super) fn printed_subject(&self) -> String {
+    pub fn printed_subject(&self) -> String {
         printed_name(self.x509.subject())
     }
 
     /// Issuer for a message.
-    pub(super) fn printed_issuer(&self) -> String {
+    pub fn printed_issuer(&self) -> String {
         printed_name(self.x509.issuer())
     }
 
     /// Serial for a message: hexadecimal, at most 20 bytes (RFC 5280, 4.1.2.2); `?` in front of one that [`Self::serial`] does
     /// not accept, whose bytes are shown as they stand.
-    pub(super) fn printed_serial(&self) -> String {
+    pub fn printed_serial(&self) -> String {
         let (mark, serial) = self.serial().map_or(("?", self.x509.raw_serial()), |serial| ("", serial));
         let cut = if serial.len() > 20 { "..." } else { "" };
         let digits: String = serial.iter().take(20).map(|byte| format!("{byte:02X}")).collect();
@@ -332,6 +337,11 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn one_line(name: &X509Name<'_>) -> Option<String> {

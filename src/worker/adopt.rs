@@ -50,9 +50,10 @@ impl Worker {
                 let (count, first_expiry) = snapshot.expiries();
                 let first_expiry = first_expiry.map(|time| time.as_secs());
                 let certificates = Certificates { count: count as u64, first_expiry };
+                let fingerprints = snapshot.fingerprints();
                 self.adopt(snapshot, sockets)?;
                 self.hard_stop_after = adopt.hard_stop_after;
-                ToMaster::Adopted { generation, report, certificates }
+                ToMaster::Adopted { generation, report, certificates, fingerprints }
             }
         };
         self.outbox.send(&answer)

@@ -1,4 +1,5 @@
 //! End-to-end tests: the real program, real clients, real backends. One behaviour each; the name says which.
+mod audit;
 mod beside_haproxy;
 mod broken;
 mod closing;

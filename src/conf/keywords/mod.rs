@@ -1,6 +1,7 @@
 //! The keyword table: one row per keyword. Parsing, the texts for what is refused, `--help-keywords` and the manual page all
 //! come from it.
 
+mod audit;
 mod bind;
 mod certificates;
 mod control;
@@ -25,6 +26,7 @@ use super::draft::{BindDraft, Global, Proxy, ServerOptions};
 use super::token::Word;
 use super::words::{self, Kind};
 
+pub(crate) use audit::audits_without_connections;
 pub(crate) use certificates::SCTL;
 pub(crate) use control::master_socket;
 pub(crate) use lists::{Dropped, tell_dropped};
@@ -295,6 +297,7 @@ impl Line<'_> {
 pub fn all() -> impl Iterator<Item = &'static Keyword> {
     [
         global::KEYWORDS,
+        audit::KEYWORDS,
         control::KEYWORDS,
         certificates::KEYWORDS,
         language::KEYWORDS,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::diagnostic::Diagnostics;
-use super::super::draft::{LogLine, Mode, Proxy};
+use super::super::draft::{Mode, Proxy, TargetLine};
 use super::super::model::At;
 use super::super::value::{self, Unit};
 use super::{
@@ -395,8 +395,8 @@ fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
         }
         (_, [word]) if word.is("global") => {
             // Saying it again, for instance after 'defaults', changes nothing.
-            if !logs.iter().any(|line| matches!(line, LogLine::Global)) {
-                logs.push(LogLine::Global);
+            if !logs.iter().any(|line| matches!(line, TargetLine::Global)) {
+                logs.push(TargetLine::Global);
             }
         }
         (_, [word, extra, ..]) if word.is("global") => {
@@ -409,7 +409,7 @@ fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
         _ if logs.len() == LOGS_MAX => {
             diagnostics.push(line.word.error("E103", format!("more than {LOGS_MAX} 'log' lines for one section")));
         }
-        _ => logs.extend(log::target(line, diagnostics).map(LogLine::Target)),
+        _ => logs.extend(log::target(line, diagnostics).map(TargetLine::Target)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the language as an operator meets it: text in, model and messages out.
 
+mod audit;
 mod certificates;
 mod control;
 mod environment;

@@ -17,6 +17,8 @@ const EXTENSIONS: &[&str] = &[
     "send-received-proxy",
     "resolve-interval",
     "metrics socket",
+    "audit",
+    "audit",
 ];
 
 #[test]

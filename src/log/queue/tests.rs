@@ -1,5 +1,6 @@
 use super::*;
-use crate::conf::model::{Location, LogFraming, LogTarget};
+use crate::conf::model::{AuditEvent, AuditTarget, Location, LogFraming, LogTarget};
+use crate::log::audit::ReloadFacts;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::fs::File;
@@ -147,6 +148,32 @@ fn a_full_queue_drops_counts_and_reports() {
     assert_eq!(seen, ["<6>one\n", "<4>3 log lines dropped\n", "<6>two\n"]);
 }
 
+/// Whoever counts on records has to hear of those that are missing, and not from the log.
+#[test]
+fn dropped_records_are_told_to_who_takes_records() {
+    let (lines, line_target) = udp();
+    let (records, LogTarget { sink, at, .. }) = udp();
+    let (entries, received) = sync_channel(2);
+    let lost = Arc::new(Lost::default());
+    let queue = Queue { entries, lost: lost.clone(), inherited: Arc::default(), reopened: Arc::default() };
+    let log = Targets::new(&[line_target], "t");
+    let audit = AuditTarget { sink, max_length: 8192, events: vec![AuditEvent::Reload], at };
+    let audit = Targets::audit([&audit], "t", None);
+    let reload = || Record::Reload(ReloadFacts { generation: 1, by: None, outcome: Err("no".into()) });
+    queue.record(&audit, reload());
+    queue.send(&log, 6, "line".into());
+    (0..3).for_each(|_| queue.record(&audit, reload()));
+    assert_eq!(queue.dropped(), 3);
+
+    let (alive, _finished) = sync_channel(0);
+    let router = Router { inherited: Arc::default(), reopened: Arc::default(), sinks: HashMap::new(), lost, alive };
+    router.run(&received, &AtomicBool::new(true));
+    assert_eq!(from_udp(&lines), "<6>line\n");
+    let seen = [from_udp(&records), from_udp(&records)];
+    assert!(seen[0].starts_with("<134>") && seen[0].contains("\"event\":\"reload\""), "{seen:?}");
+    assert!(seen[1].contains("\"event\":\"dropped\",\"dropped\":3,"), "{seen:?}");
+}
+
 #[test]
 fn a_severity_that_nobody_takes_is_not_queued_and_not_lost() {
     let (udp, udp_target) = udp();
@@ -233,7 +260,7 @@ fn sinks_of_forgotten_targets_are_closed() {
         alive,
     };
     let old = Targets::new(&[first_target], "t");
-    router.route(&old, 6, SystemTime::now(), "one");
+    router.route(&old, SystemTime::now(), &Content::Line { level: 6, text: "one".into() });
     assert_eq!(from_udp(&first), "<6>one\n");
     // What waits in a sink may hold its targets a moment longer than this.
     let deadline = std::time::Instant::now() + LONG;
@@ -243,7 +270,7 @@ fn sinks_of_forgotten_targets_are_closed() {
     }
     drop(old);
     let new = Targets::new(&[second_target], "t");
-    router.route(&new, 6, SystemTime::now(), "two");
+    router.route(&new, SystemTime::now(), &Content::Line { level: 6, text: "two".into() });
     assert_eq!(from_udp(&second), "<6>two\n");
     assert_eq!(router.sinks.len(), 1);
     drop(router);

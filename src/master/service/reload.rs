@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Service;
 use super::supervise::Seat;
+use super::{Service, audit, status};
 use crate::ipc::{Outcome, ToWorker};
 use crate::master::child::Offered;
 use crate::master::listeners::{self, Wanted};
@@ -240,11 +240,21 @@ impl Service {
         self.candidate.as_ref().is_some_and(|candidate| candidate.configuration.material.generation == generation)
     }
 
-    pub(super) fn handle_adopted(&mut self, seat: Seat, generation: u64, mut answer: Vec<ReportLine>) {
+    pub(super) fn handle_adopted(
+        &mut self,
+        seat: Seat,
+        generation: u64,
+        mut answer: Vec<ReportLine>,
+        fingerprints: Vec<[u8; 32]>,
+    ) {
+        let change = audit::change(self.fingerprints.as_deref(), &fingerprints);
+        self.fingerprints = Some(fingerprints);
+        let mut reload = None;
         let adopted = if self.is_candidate(generation) { self.candidate.take() } else { None };
         if let Some(Candidate { mut configuration, opened, is_reload }) = adopted {
             if self.is_up && is_reload {
                 self.note_reload(None);
+                reload = Some(self.waiting.cause());
             }
             let mut report = std::mem::take(&mut configuration.report);
             report::merge(&mut report, std::mem::take(&mut answer));
@@ -286,6 +296,9 @@ impl Service {
         }
         if let Some(Configuration { model, material, log_descriptors, .. }) = &self.in_force {
             self.logging.adopt(model, &material.host, log_descriptors);
+        }
+        if let Some(by) = reload {
+            self.audit_reload(by, Ok(change));
         }
         if self.outcome.is_none() {
             self.is_up = true;
@@ -334,6 +347,7 @@ impl Service {
         (self.candidate, self.successor) = (None, None);
         if is_reload {
             self.note_reload(Some(report));
+            self.audit_reload(self.waiting.cause(), Err(status::brief(report)));
             self.history.reloads_refused += 1;
             self.history.last_adopted = false;
             self.tell_history();

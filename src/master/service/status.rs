@@ -28,6 +28,12 @@ struct LastReload {
     refused: Option<String>,
 }
 
+/// Why a reload was refused, in a sentence.
+pub(super) fn brief(report: &[ReportLine]) -> String {
+    let error = report.iter().find(|line| line.level == ReportLevel::Error);
+    error.map_or_else(|| Summary::of(report).to_string(), |line| line.brief().to_owned())
+}
+
 impl Service {
     /// The worker's report: all of its loops move. Only that feeds the watchdog of the manager, so that a loop that hangs, a
     /// worker that is stopped and a master that is stuck all are the end of the service.
@@ -64,11 +70,7 @@ impl Service {
 
     /// The reload is over; the manager hears it together with that the service is ready again.
     pub(super) fn note_reload(&mut self, refusal: Option<&[ReportLine]>) {
-        let refused = refusal.map(|report| {
-            let error = report.iter().find(|line| line.level == ReportLevel::Error);
-            error.map_or_else(|| Summary::of(report).to_string(), |line| line.brief().to_owned())
-        });
-        self.standing.last_reload = Some(LastReload { at: SystemTime::now(), refused });
+        self.standing.last_reload = Some(LastReload { at: SystemTime::now(), refused: refusal.map(brief) });
     }
 
     pub(super) fn note_certificates(&mut self, certificates: Certificates) {

@@ -184,11 +184,11 @@ impl Service {
             {
                 log::warn!("the worker answered about generation {generation}, unasked");
             }
-            ToMaster::Adopted { generation, report, certificates } => {
+            ToMaster::Adopted { generation, report, certificates, fingerprints } => {
                 worker.offered = None;
                 worker.serving = true;
                 self.note_certificates(certificates);
-                self.handle_adopted(seat, generation, report);
+                self.handle_adopted(seat, generation, report, fingerprints);
             }
             ToMaster::Refused { generation, report } => {
                 worker.offered = None;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,16 +86,13 @@ impl Connection {
 
     /// Where the server is for this connection.
     fn target<'a, W: Wire>(&self, route: &'a Route, wire: &W) -> Option<Cow<'a, Target>> {
-        let target = route.target.as_ref()?;
-        let (Target::Inet(address), Some(offset)) = (target, route.port_offset) else {
-            return Some(Cow::Borrowed(target));
-        };
-        let announced = self.received.as_deref().and_then(|received| received.destination);
-        let Endpoint::Inet(destination) = announced.unwrap_or_else(|| wire.endpoints().destination) else {
-            return None;
-        };
-        let port = u16::try_from(i32::from(destination.port()) + offset).ok().filter(|port| *port > 0)?;
-        Some(Cow::Owned(Target::Inet(SocketAddr::new(address.ip(), port))))
+        route.target_for(|| {
+            let announced = self.received.as_deref().and_then(|received| received.destination);
+            match announced.unwrap_or_else(|| wire.endpoints().destination) {
+                Endpoint::Inet(destination) => Some(destination),
+                _ => None,
+            }
+        })
     }
 
     pub(super) fn finish_dialling<W: Wire>(&mut self, now: Now, scratch: &mut Scratch, wire: &mut W) -> usize {

@@ -1,6 +1,7 @@
 //! Connecting to the server: waiting, trying again, giving up.
 
 use super::*;
+use crate::proto::close::Kill;
 
 #[test]
 fn a_full_queue_is_dialled_again_and_other_errors_are_not() {
@@ -54,7 +55,7 @@ fn ends_before_the_server_has_accepted_are_told_apart() {
     assert_eq!(world.termination(), "sC");
     let mut world = World::new(timeouts());
     world.drive();
-    world.connection.kill(&mut world.script);
+    world.connection.kill(Kill::Stop, &mut world.script);
     assert_eq!(world.termination(), "KC");
     assert_eq!(world.script.aborted, [Side::Client, Side::Backend]);
 }
