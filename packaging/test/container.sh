@@ -8,7 +8,7 @@ work=$top/target/nspawn/work
 release=bookworm
 mirror=http://deb.debian.org/debian
 packages=systemd,systemd-sysv,dbus,init-system-helpers,ca-certificates,openssl,curl,procps,iproute2,libcap2-bin,libgcc-s1
-packages+=,bash-completion,logrotate,man-db,python3,socat,ssl-cert,ufw
+packages+=,bash-completion,jq,logrotate,man-db,python3,socat,ssl-cert,ufw
 
 # The base is made once, and again when the list of packages changes.
 make_root() {

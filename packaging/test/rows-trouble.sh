@@ -8,9 +8,9 @@ rows_trouble() {
     service_row 30 "a master that hangs is restarted by the watchdog" master_hangs
     service_row 58 "a worker that hangs is replaced" worker_hangs
     service_row 38 "priorities in the journal are right" priorities
-    service_row 39 "a line for each connection: good, no certificate, wrong, expired, too slow" lines
+    service_row 39 "a line and an audit record for each connection: good, no certificate, wrong, expired, too slow" lines
     service_row 40 "each line of a burst is in the journal, or counted as dropped" burst
-    service_row 41 "logrotate: a file of 'log file@' is opened again, and no line is lost" log_rotation
+    service_row 41 "logrotate: files of 'log' and 'audit' are opened again, and no line is lost" log_rotation
     service_row 42 "metrics are valid" metrics
     service_row 60 "certbot's hook hands over a renewed certificate" certbot_hook
     service_row 59 "bowline ctl and socat talk to the control sockets" control
@@ -146,6 +146,7 @@ lines() {
     cp "$work/right.crt" "$root/etc/bowline/ca/clients.pem"
     sed -i "s|ssl crt site.pem|ssl crt site.pem ca-file /etc/bowline/ca/clients.pem verify required|; s|client-hs 10s|client-hs 2s|" \
         "$root/etc/bowline/bowline.cfg"
+    audit_to records.log
     inside systemctl reload bowline
     local since
     since=$(inside date '+%F %T')
@@ -161,8 +162,40 @@ lines() {
     grep -q 'CN=stranger' "$work/journal"
     grep -q 'expired.*CN=expired' "$work/journal"
     grep -q 'Timeout during SSL handshake' "$work/journal"
+    audited records
+    rm "$root/var/log/bowline/records.log"
     write_configuration
     inside systemctl reload bowline
+}
+
+# audit_to NAME: every frontend, into a file of its own.
+audit_to() {
+    sed -i "s|^    log global|&\n    audit file@/var/log/bowline/$1|" "$root/etc/bowline/bowline.cfg"
+}
+
+# fits FILTER: exactly one of the records does, and says of it all that each must.
+fits() {
+    local count
+    count=$(inside jq -s "map(select(.event != \"reload\" and ($1))) | map(select(
+        .time and .conn_id and .client_ip and .client_port and .local_port and .frontend and .listener and
+        .duration_s and .termination and .pid and .generation)) | length" /var/log/bowline/records.log)
+    ((count == 1)) || { echo "$count records with $1"; return 1; }
+}
+
+audited() {
+    inside cat /var/log/bowline/records.log
+    local certificate='.client_cert | .subject and .issuer and .serial and .not_before and .not_after'
+    fits ".event == \"close\" and .client_cert.verify == \"ok\" and .client_cert.sha256 == \"$(fingerprint good)\" and .sni and
+        .tls_version and .cipher and .server_cert.sha256 and .backend and .server_addr and .bytes_in > 0 and ($certificate)"
+    fits '.event == "handshake_failed" and .client_cert.verify == "none" and .tls_alert == "certificate_required"'
+    fits ".client_cert.reason == \"unknown_ca\" and .client_cert.sha256 == \"$(fingerprint stranger)\" and ($certificate)"
+    fits ".client_cert.reason == \"expired\" and .client_cert.sha256 == \"$(fingerprint expired)\" and ($certificate)"
+    fits '.event == "handshake_failed" and .termination == "cR" and .error and .duration_s >= 2'
+}
+
+# fingerprint NAME: of a certificate that 'issue' has made.
+fingerprint() {
+    openssl x509 -in "$work/$1.crt" -outform DER | sha256sum | cut -d ' ' -f 1
 }
 
 # end_long_ago AUTHORITY NAME: issues it again, over since years. 'openssl ca' is the one command of Debian 12's OpenSSL
@@ -226,9 +259,18 @@ wrote() {
     (($(log_lines "$@") == count))
 }
 
+# recorded COUNT: so many connections are in the audit files before and after the rotation, each of which has some.
+recorded() {
+    inside jq -s -e 'map(select(.event == "close")) | length > 0' /var/log/bowline/audit.log >/dev/null
+    inside jq -s -e 'map(select(.event == "close")) | length > 0' /var/log/bowline/audit.log.1 >/dev/null
+    inside sh -c 'cat /var/log/bowline/audit.log.1 /var/log/bowline/audit.log' |
+        inside jq -s -e "map(select(.event == \"close\") | .conn_id) | unique | length == $1" >/dev/null
+}
+
 log_rotation() {
     local log=/var/log/bowline/bowline.log before result count
     sed -i "s|^    log stderr .*|&\n    log file@$log daemon|" "$root/etc/bowline/bowline.cfg"
+    audit_to audit.log
     inside systemctl reload bowline
     [[ $(inside stat -c '%U:%G %a' /var/log/bowline) == "bowline:bowline 750" ]]
     client load load "$port" --clients 4
@@ -242,6 +284,8 @@ log_rotation() {
     unharmed "$result"
     count=$(sed 's/.*"ok": \([0-9]*\).*/\1/' <<<"$result")
     within 10 wrote "$count" bowline.log bowline.log.1
+    within 10 recorded "$count"
+    [[ $(inside stat -c '%U:%G %a' /var/log/bowline/audit.log.1) == "bowline:bowline 600" ]]
     echo "note: $count connections, $(log_lines bowline.log.1) lines in the old file, $(log_lines bowline.log) in the new one"
     write_configuration
     inside systemctl reload bowline
