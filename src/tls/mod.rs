@@ -59,3 +59,14 @@ mod ticket_file;
 pub mod tickets;
 mod trust;
 pub mod x509;
+
+use std::io;
+
+/// Seeds the random number generator of the process. Where that measures jitter of the processor it takes some 20 ms, which the
+/// first client would wait for, and everybody on its loop.
+///
+/// # Errors
+/// There is no randomness: nothing that is done with keys would be safe.
+pub fn seed() -> io::Result<()> {
+    aws_lc_rs::rand::fill(&mut [0]).map_err(|_| io::Error::other("there are no random numbers"))
+}

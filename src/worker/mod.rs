@@ -31,7 +31,7 @@ use crate::stats::Stats;
 use crate::sys::privileges::{self, Ids};
 use crate::sys::usage::Usage;
 use crate::sys::{drop_bounding_capabilities, limits, seccomp};
-use crate::tls::tickets::TicketKeys;
+use crate::tls::{self, tickets::TicketKeys};
 
 /// How long the last log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -108,6 +108,7 @@ impl Worker {
         time::init();
         let usage = Arc::new(Usage::open());
         let sandbox = confine(Ids { uid, gid }, chroot.as_ref())?;
+        tls::seed()?;
         let worker = Self {
             outbox: Outbox::of(&channel)?,
             channel,
