@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{FLOOR, Line, OWN, Verdict, number};
+use crate::report::{FLOORS, Line, OWN, Verdict, number};
 
 /// One page.
 #[derive(Debug, Default)]
@@ -144,7 +144,7 @@ fn svg(row: &Row) -> String {
             Ok([median, lowest, highest]) => {
                 let class = match product.as_str() {
                     OWN => "own",
-                    FLOOR => "floor",
+                    name if FLOORS.contains(&name) => "floor",
                     _ => "peer",
                 };
                 let width = x(*median) - NAMES;

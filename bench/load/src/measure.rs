@@ -93,7 +93,7 @@ impl Stage<'_> {
         let mut backend = Load::start(&["backend".to_owned(), template.proxy.to_owned()], self.load_cpu)?;
         let port = u16::try_from(backend.answer()?.number("port")?).map_err(|error| error.to_string())?;
         let cpus = if workload.two_cpus { &self.product_cpus[..] } else { &self.product_cpus[..1] };
-        let product = Product::start(template, program, self.certificates, port, workload.loops, cpus, self.load_cpu)?;
+        let product = Product::start(template, program, self.certificates, port, workload, cpus, self.load_cpu)?;
         let mut bench = Bench { product, backend };
         let library = if template.lacks(Feature::Tls) { Library::None } else { self.library };
         let offer = Offer { library, ..workload.offer };

@@ -29,7 +29,7 @@ impl Named for Version {
 }
 
 /// AEAD of the cipher suite, with the hash that TLS 1.3 pairs it with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
     Aes128Gcm,
     Aes256Gcm,

@@ -17,6 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::certificates::{Certificates, file};
 use crate::pause::pause;
 use crate::process::Tree;
+use crate::workload::Workload;
 
 /// A product listens within this time after its start; 10,000 certificates take some of them a while.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -199,13 +200,13 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    /// Starts `program` on `cpus`, with this number of loops, in front of `backend_port`, and waits until it listens.
+    /// Starts `program` on `cpus`, for this workload, in front of `backend_port`, and waits until it listens.
     pub(crate) fn start(
         template: &Template,
         program: &Path,
         certificates: &Certificates,
         backend_port: u16,
-        loops: usize,
+        workload: &Workload,
         cpus: &[usize],
         own_cpu: usize,
     ) -> Result<Self, String> {
@@ -229,7 +230,8 @@ impl Product {
             ("CA_PEM", path(file::CA)),
             ("CRL_PEM", path(file::CRL)),
             ("DIRECTORY", certificates.directory().display().to_string()),
-            ("LOOPS", loops.to_string()),
+            ("LOOPS", workload.loops.to_string()),
+            ("SUITE", workload.offer.suite.tls13().to_owned()),
             ("MAXCONN", MAXCONN.min(descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).to_string()),
             ("USER", user),
             ("GROUP", group),
@@ -378,6 +380,7 @@ mod tests {
             "CRL_PEM",
             "DIRECTORY",
             "LOOPS",
+            "SUITE",
             "MAXCONN",
             "USER",
             "GROUP",

@@ -1,6 +1,7 @@
 //! `bowline-load relay`: the floor under every proxy that passes bytes through user space. No TLS, no configuration, no timers,
-//! no counters: one thread, one epoll, one buffer; it sends a PROXY v2 header and copies. What a product costs above this and
-//! above [`crate::aead`] is its own.
+//! no counters: one thread, one epoll, one buffer; it sends a PROXY v2 header and copies. With `--seal` it is the floor under those
+//! that encrypt: it seals all that it passes on besides, for nobody to read, since its clients know no TLS. What a product costs
+//! above this is its own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -10,6 +11,7 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use crate::aead::Sealer;
 use crate::proxy_v2::SIGNATURE;
 
 /// Read at once, in bytes. Over loopback, 64 KiB cost a third more system time for the same bytes, and would be no floor.
@@ -21,12 +23,18 @@ const TURN_BYTES: usize = 1024 * 1024;
 /// Tokens of the listeners are above this, those of connections below: twice the place, and one more for the backend.
 const LISTENERS: usize = usize::MAX / 2;
 
-/// Relays from each of the listening ports to the backend, for ever. Arguments: the backend's port, then the ports to listen on.
+/// Relays from each of the listening ports to the backend, for ever. Arguments: a cipher suite to seal with, if any, the backend's
+/// port, then the ports to listen on.
 pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
+    let mut words = words.peekable();
+    let sealer = match words.next_if(|word| word == "--seal") {
+        Some(_) => Some(Sealer::new(&words.next().unwrap_or_default())?),
+        None => None,
+    };
     let port = |word: String| word.parse::<u16>().map_err(|_| format!("'{word}' is no port"));
     let ports = words.map(port).collect::<Result<Vec<u16>, _>>()?;
     let Some((&backend, listening)) = ports.split_first().filter(|(_, rest)| !rest.is_empty()) else {
-        return Err("usage: bowline-load relay BACKEND_PORT PORT…".to_owned());
+        return Err("usage: bowline-load relay [--seal SUITE] BACKEND_PORT PORT…".to_owned());
     };
     let mut listeners = listening
         .iter()
@@ -34,16 +42,21 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
             TcpListener::bind((Ipv4Addr::LOCALHOST, port).into()).map_err(|error| format!("port {port}: {error}"))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    serve(&mut listeners, (Ipv4Addr::LOCALHOST, backend).into()).map_err(|error| error.to_string())
+    serve(&mut listeners, (Ipv4Addr::LOCALHOST, backend).into(), sealer).map_err(|error| error.to_string())
 }
 
-fn serve(listeners: &mut [TcpListener], backend: SocketAddr) -> io::Result<()> {
+fn serve(listeners: &mut [TcpListener], backend: SocketAddr, sealer: Option<Sealer>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     for (index, listener) in listeners.iter_mut().enumerate() {
         poll.registry().register(listener, Token(LISTENERS + index), Interest::READABLE)?;
     }
-    let mut relay =
-        Relay { backend, buffer: vec![0; BUFFER].into_boxed_slice(), connections: Vec::new(), free: Vec::new() };
+    let mut relay = Relay {
+        backend,
+        sealer,
+        buffer: vec![0; BUFFER].into_boxed_slice(),
+        connections: Vec::new(),
+        free: Vec::new(),
+    };
     let mut events = Events::with_capacity(512);
     let mut unfinished: Vec<usize> = Vec::new();
     loop {
@@ -72,6 +85,8 @@ fn serve(listeners: &mut [TcpListener], backend: SocketAddr) -> io::Result<()> {
 
 struct Relay {
     backend: SocketAddr,
+    /// One for all connections and both directions.
+    sealer: Option<Sealer>,
     buffer: Box<[u8]>,
     connections: Vec<Option<Pair>>,
     free: Vec<usize>,
@@ -168,8 +183,8 @@ impl Relay {
     fn drive(&mut self, place: usize) -> bool {
         let Some(pair) = &mut self.connections[place] else { return false };
         let [client, backend] = &mut pair.ends;
-        let forth = copy(client, backend, &mut self.buffer);
-        let back = copy(backend, client, &mut self.buffer);
+        let forth = copy(client, backend, &mut self.buffer, self.sealer.as_mut());
+        let back = copy(backend, client, &mut self.buffer, self.sealer.as_mut());
         match (forth, back) {
             (Ok(Turn::Ended), Ok(Turn::Ended)) | (Err(_), _) | (_, Err(_)) => {
                 // An error is a reset by one side; the other sees the end of its connection.
@@ -192,8 +207,8 @@ enum Turn {
     Ended,
 }
 
-/// Copies until one of the two sockets blocks, the source ends, or the turn is over.
-fn copy(from: &mut End, to: &mut End, buffer: &mut [u8]) -> io::Result<Turn> {
+/// Copies until one of the two sockets blocks, the source ends, or the turn is over. Seals what it copies, if it is to.
+fn copy(from: &mut End, to: &mut End, buffer: &mut [u8], mut sealer: Option<&mut Sealer>) -> io::Result<Turn> {
     if !to.pending.is_empty() && to.writable {
         to.flush()?;
     }
@@ -211,6 +226,9 @@ fn copy(from: &mut End, to: &mut End, buffer: &mut [u8]) -> io::Result<Turn> {
                 to.socket.shutdown(Shutdown::Write)?;
             }
             Ok(count) => {
+                if let Some(sealer) = &mut sealer {
+                    sealer.seal(&buffer[..count]).map_err(io::Error::other)?;
+                }
                 to.write(&buffer[..count])?;
                 moved += count;
                 // A short read has emptied the socket (epoll(7)), unless FIN has come too.
@@ -241,17 +259,19 @@ fn header(source: SocketAddr, destination: SocketAddr) -> io::Result<Vec<u8>> {
 mod tests {
     use std::net;
 
+    use aws_lc_rs::aead::{AES_256_GCM, CHACHA20_POLY1305};
+
     use super::*;
     use crate::pattern::{PIECE, Pattern};
     use crate::proxy_v2;
 
     /// A relay in a thread of its own, which ends with the process, and the listener behind it.
-    fn start() -> (SocketAddr, net::TcpListener) {
+    fn start(sealer: Option<Sealer>) -> (SocketAddr, net::TcpListener) {
         let backend = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = backend.local_addr().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let front = listener.local_addr().unwrap();
-        std::thread::spawn(move || serve(&mut [listener], address));
+        std::thread::spawn(move || serve(&mut [listener], address, sealer));
         (front, backend)
     }
 
@@ -268,8 +288,14 @@ mod tests {
 
     #[test]
     fn more_bytes_than_the_sockets_hold_pass_both_ways_and_so_do_the_ends() {
+        for sealer in [None, Some(Sealer::new("TLS_AES_128_GCM_SHA256").unwrap())] {
+            passes_both_ways(sealer);
+        }
+    }
+
+    fn passes_both_ways(sealer: Option<Sealer>) {
         const TOTAL: usize = 16 << 20;
-        let (front, backend) = start();
+        let (front, backend) = start(sealer);
         let (client, server) = connect(front, &backend);
         let pattern = Pattern::new();
         let send = |mut socket: net::TcpStream| {
@@ -296,7 +322,7 @@ mod tests {
 
     #[test]
     fn bytes_and_end_in_one_go_are_not_lost_and_the_other_way_stays_open() {
-        let (front, backend) = start();
+        let (front, backend) = start(None);
         let (mut client, mut server) = connect(front, &backend);
         client.write_all(b"question").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -311,9 +337,41 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_ports() {
+    fn what_is_copied_is_sealed_and_goes_on_as_it_came() {
+        let (mut sender, from) = loopback();
+        let (mut receiver, to) = loopback();
+        let end = |socket| End { readable: true, writable: true, ..End::new(socket, Vec::new()).unwrap() };
+        let mut ends = [from, to].map(|socket| end(TcpStream::from_std(socket)));
+        let [from, to] = &mut ends;
+        let mut sealer = Sealer::new("TLS_CHACHA20_POLY1305_SHA256").unwrap();
+        // In one piece: a read takes all that has come.
+        let pattern = Pattern::new();
+        let sent = pattern.slice(0, 20_000);
+        sender.write_all(sent).unwrap();
+        while from.socket.peek(&mut [0; 20_000]).unwrap_or(0) < sent.len() {}
+        assert_eq!(copy(from, to, &mut [0; 64 * 1024], Some(&mut sealer)).unwrap(), Turn::Blocked);
+        assert_eq!(sealer.opened(&CHACHA20_POLY1305, sent.len()).unwrap(), sent);
+        assert!(sealer.opened(&AES_256_GCM, sent.len()).is_err());
+        let mut received = vec![0; sent.len()];
+        receiver.read_exact(&mut received).unwrap();
+        assert_eq!(received, sent);
+    }
+
+    /// Two ends of a connection; the second does not block.
+    fn loopback() -> (net::TcpStream, net::TcpStream) {
+        let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let ours = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let theirs = listener.accept().unwrap().0;
+        theirs.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    #[test]
+    fn arguments_are_a_suite_and_ports() {
         let run = |words: &[&str]| run(words.iter().map(|&word| word.to_owned()));
         assert!(run(&["1"]).unwrap_err().contains("usage"));
         assert!(run(&["1", "http"]).unwrap_err().contains("'http'"));
+        assert!(run(&["--seal", "TLS_AES_128_CCM_SHA256", "1", "2"]).unwrap_err().contains("CCM"));
+        assert!(run(&["--seal", "TLS_AES_128_GCM_SHA256", "1"]).unwrap_err().contains("usage"));
     }
 }

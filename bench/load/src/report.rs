@@ -2,26 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use crate::aead::Cost;
 use crate::measure::{Effort, Finding};
-use crate::offer::Suite;
-use crate::workload::{Action, Metric, Row, Workload};
+use crate::workload::{Metric, Row, Workload};
 
 /// The product that bars are for.
 pub(crate) const OWN: &str = "bowline";
 
-/// The relay without TLS: no peer, but the floor under all of them.
+/// The relay without TLS: the floor under all of them.
 pub(crate) const FLOOR: &str = "floor";
+
+/// The relay that also seals what it passes on: the floor under those that encrypt.
+pub(crate) const FLOOR_AEAD: &str = "floor-aead";
+
+/// Products that are no peers.
+pub(crate) const FLOORS: [&str; 2] = [FLOOR, FLOOR_AEAD];
 
 /// What Bowline must reach in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bar {
     /// At most this share of the best peer's value.
     OfBestPeer(f64),
-    /// At most this share of the value of the peer of this name.
+    /// At most this share of the value of the product of this name.
     Of(&'static str, f64),
-    /// At most this share of what a plain relay and the AEAD cost together.
-    OfFloor(f64),
     /// At most this share of Bowline's own value in the workload of this name.
     OfWorkload(&'static str, f64),
     /// At most this, in the row's unit.
@@ -134,12 +136,11 @@ pub(crate) struct Report<'a> {
     cells: BTreeMap<(usize, usize, usize), Cell>,
     /// By the place of the workload.
     efforts: BTreeMap<usize, Vec<Effort>>,
-    aead: BTreeMap<Suite, Cost>,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(workloads: &'a [Workload], products: Vec<(String, String)>) -> Self {
-        Self { workloads, products, cells: BTreeMap::new(), efforts: BTreeMap::new(), aead: BTreeMap::new() }
+        Self { workloads, products, cells: BTreeMap::new(), efforts: BTreeMap::new() }
     }
 
     /// Adds one round of the product at this place.
@@ -158,11 +159,6 @@ impl<'a> Report<'a> {
                 Err(reason) => _ = cell.void.get_or_insert_with(|| reason.clone()),
             }
         }
-    }
-
-    /// Tells what the AEAD of a suite costs by itself for one GiB; without it, bars of the floor stay open.
-    pub(crate) fn set_aead(&mut self, suite: Suite, cost: Cost) {
-        self.aead.insert(suite, cost);
     }
 
     /// The rows, in the order of the workloads.
@@ -203,19 +199,9 @@ impl<'a> Report<'a> {
         self.products
             .iter()
             .map(|(name, _)| name.as_str())
-            .filter(|&name| name != OWN && name != FLOOR)
+            .filter(|&name| name != OWN && !FLOORS.contains(&name))
             .filter_map(|name| Some((self.median(workload, row, name)?, name)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
-    }
-
-    /// What plain relay and AEAD cost together, in the row's unit.
-    fn floor(&self, workload: usize, row: usize) -> Option<f64> {
-        let Workload { action, offer, rows, .. } = &self.workloads[workload];
-        let Action::Transfer { up, .. } = action else { return None };
-        let aead = self.aead.get(&offer.suite)?;
-        // What goes up comes to the product as ciphertext.
-        let seconds = if *up { aead.open } else { aead.seal }.as_secs_f64();
-        Some(self.median(workload, row, FLOOR)? + seconds * rows[row].unit.factor)
     }
 
     /// Bowline's own value in a row of the same metric of the workload of this name.
@@ -238,7 +224,6 @@ impl<'a> Report<'a> {
                     None => (None, "the best peer".to_owned(), share),
                 },
                 Bar::Of(name, share) => (self.median(workload, place, name), name.to_owned(), share),
-                Bar::OfFloor(share) => (self.floor(workload, place), "the floor".to_owned(), share),
                 Bar::OfWorkload(name, share) => (self.own_elsewhere(name, row.metric), name.to_owned(), share),
                 Bar::AtMost(limit) => (Some(1.0), String::new(), limit),
             };

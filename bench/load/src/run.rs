@@ -14,7 +14,7 @@ use crate::measure::{Finding, Stage};
 use crate::offer::{Library, Named, Suite};
 use crate::process::{allowed_cpus, pin};
 use crate::product::Template;
-use crate::report::{FLOOR, OWN, Report, number};
+use crate::report::{FLOOR, FLOORS, OWN, Report, number};
 use crate::system_calls::STRACE;
 use crate::workload::{self, Action, Scale, Workload};
 
@@ -130,7 +130,8 @@ impl Options {
                 templates.push(Template::read(&path)?);
             }
         }
-        templates.sort_by_key(|template| (template.name != OWN, template.name == FLOOR, template.name.clone()));
+        let floor = |template: &Template| FLOORS.contains(&template.name.as_str());
+        templates.sort_by_key(|template| (template.name != OWN, floor(template), template.name.clone()));
         if let Some((name, _)) =
             self.products.iter().find(|(name, _)| templates.iter().all(|template| template.name != *name))
         {
@@ -222,7 +223,6 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
                 "the AEAD alone, {}: {seal} ms per GiB to the client, {open} ms to the backend",
                 suite.title()
             ));
-            report.set_aead(suite, cost);
         }
         if workloads.iter().any(|workload| workload.only == Some(FLOOR)) {
             let costs = ["full-mtls", "full", "resumed-mtls", "resumed"]
@@ -241,7 +241,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<bool, String> {
                 if workload.is_for(template) {
                     let outcome = stage.measure(workload, template, program);
                     let progress = progress(workload, &outcome);
-                    eprintln!("round {} {:<24} {:<8} {progress}", round + 1, workload.name, template.name);
+                    eprintln!("round {} {:<24} {:<10} {progress}", round + 1, workload.name, template.name);
                     report.add(index, place, &outcome);
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::offer::{Group, Listener, Named, Offer, Sessions, Suite, Version};
 use crate::product::{Feature, Template};
-use crate::report::{Bar, FLOOR, OWN};
+use crate::report::{Bar, FLOOR, FLOOR_AEAD, OWN};
 
 /// What is done to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,11 +125,14 @@ impl Workload {
     /// Whether this product can do it, and it says something about it.
     pub(crate) fn is_for(&self, template: &Template) -> bool {
         let lacks = matches!(self.action, Action::Hosts { .. }) && template.lacks(Feature::Sni);
-        let relays = matches!(self.action, Action::Transfer { .. } | Action::SystemCalls { .. } | Action::Echo { .. });
-        let floor = template.lacks(Feature::Tls) && !relays;
+        let relays = match self.action {
+            Action::Transfer { .. } => true,
+            Action::SystemCalls { .. } | Action::Echo { .. } => template.name != FLOOR_AEAD,
+            _ => false,
+        };
         match self.only {
             Some(product) => template.name == product,
-            None => !lacks && !floor,
+            None => !lacks && (relays || !template.lacks(Feature::Tls)),
         }
     }
 
@@ -235,7 +238,7 @@ fn bulk() -> Vec<Workload> {
                     Offer { suite, ..Offer::to(Listener::Mtls) },
                     vec![
                         Row::new(title, Metric::Cpu, Unit::MILLISECONDS)
-                            .bars([Bar::OfBestPeer(1.0), Bar::OfFloor(1.12)]),
+                            .bars([Bar::OfBestPeer(1.0), Bar::Of(FLOOR_AEAD, 1.12)]),
                     ],
                 ));
             }
@@ -405,6 +408,8 @@ fn plural(connections: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn chosen(word: &str) -> Vec<String> {
@@ -438,6 +443,22 @@ mod tests {
         assert_eq!((chosen("bulk").len(), chosen("to-backend").len(), chosen("round-trips").len()), (14, 6, 6));
         assert_eq!(chosen("reload"), ["reload"]);
         assert!(chosen("ful").is_empty() && chosen("").is_empty());
+    }
+
+    /// The names of what a shipped product is measured in.
+    fn measured(peer: &str) -> Vec<String> {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let template = Template::read(&peers.join(format!("{peer}.in"))).unwrap();
+        all(&Scale::FULL).into_iter().filter(|workload| workload.is_for(&template)).map(|one| one.name).collect()
+    }
+
+    #[test]
+    fn each_floor_is_measured_where_it_is_one() {
+        let transfers = [chosen("to-backend"), chosen("to-client")].concat();
+        assert_eq!(measured("floor-aead"), transfers);
+        let floor = measured("floor");
+        assert!(transfers.iter().all(|name| floor.contains(name)) && floor[0] == "connection");
+        assert!(floor.contains(&"round-trip-64b-1".to_owned()) && !floor.contains(&"full-mtls".to_owned()));
     }
 
     #[test]
