@@ -100,9 +100,9 @@ pub(crate) struct Workload {
     pub(crate) group: &'static str,
     pub(crate) action: Action,
     pub(crate) offer: Offer,
-    /// Worker threads or processes of the product. More than one is measured of Bowline alone.
+    /// Worker threads or processes of the product.
     pub(crate) loops: usize,
-    /// Whether the product has two CPUs instead of one.
+    /// Whether the product has two CPUs instead of one, and the number of its loops is what differs.
     pub(crate) two_cpus: bool,
     /// The one product that it is measured of, if it is one.
     pub(crate) only: Option<&'static str>,
@@ -119,12 +119,13 @@ impl Workload {
     }
 
     fn loops(self, loops: usize) -> Self {
-        Self { two_cpus: true, loops, ..self }.only(OWN)
+        Self { two_cpus: true, loops, ..self }
     }
 
     /// Whether this product can do it, and it says something about it.
     pub(crate) fn is_for(&self, template: &Template) -> bool {
-        let lacks = matches!(self.action, Action::Hosts { .. }) && template.lacks(Feature::Sni);
+        let hosts = matches!(self.action, Action::Hosts { .. });
+        let lacks = hosts && template.lacks(Feature::Sni) || self.two_cpus && template.lacks(Feature::Loops);
         let relays = match self.action {
             Action::Transfer { .. } => true,
             Action::SystemCalls { .. } | Action::Echo { .. } => template.name != FLOOR_AEAD,
@@ -459,6 +460,25 @@ mod tests {
         let floor = measured("floor");
         assert!(transfers.iter().all(|name| floor.contains(name)) && floor[0] == "connection");
         assert!(floor.contains(&"round-trip-64b-1".to_owned()) && !floor.contains(&"full-mtls".to_owned()));
+    }
+
+    #[test]
+    fn growth_over_loops_is_for_all_who_take_a_number_of_them() {
+        let loops = ["growth-full", "growth-round-trip"].map(chosen).concat();
+        assert_eq!(loops.len(), 6);
+        for (peer, takes) in [
+            ("bowline.cfg", true),
+            ("envoy.yaml", true),
+            ("haproxy.cfg", true),
+            ("hitch.conf", true),
+            ("nginx.conf", true),
+            ("stunnel.conf", false),
+            ("floor", false),
+        ] {
+            let measured = measured(peer);
+            assert!(loops.iter().all(|name| measured.contains(name) == takes), "{peer}");
+            assert!(measured.contains(&"growth-connections-100".to_owned()), "{peer}");
+        }
     }
 
     #[test]
