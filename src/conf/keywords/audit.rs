@@ -2,7 +2,7 @@
 
 use super::super::address;
 use super::super::diagnostic::{Diagnostic, Diagnostics};
-use super::super::draft::{Proxy, TargetLine};
+use super::super::draft::Proxy;
 use super::super::model::{AuditEvent, AuditTarget, Frontend};
 use super::super::token::Word;
 use super::super::value;
@@ -12,8 +12,6 @@ use super::{Action, Class, DEFAULTS_FRONTEND, Keyword, Line, Places, Prefix, log
 const LENGTH_DEFAULT: usize = 8192;
 /// What is never left out fits into less.
 const LENGTH_MIN: u32 = 1024;
-/// Most `audit` lines of a section, those of `defaults` counted.
-const LINES_MAX: usize = 64;
 
 const USAGE: &str = "<target> [len <bytes>] [format json] [events <event>[,<event>…]]";
 
@@ -55,30 +53,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 ];
 
 fn audit_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    let audits = &mut proxy.settings.audits;
-    match (line.prefix, line.arguments) {
-        (Prefix::No, []) => audits.clear(),
-        (Prefix::No, [extra, ..]) => {
-            diagnostics.push(extra.error("E102", "'no audit' takes no argument; it forgets all 'audit' lines"));
-        }
-        (_, []) => {
-            let error = line.word.error("E102", "'audit' needs a target, or 'global'");
-            diagnostics.push(error.help(usage(line.keyword)));
-        }
-        (_, [word]) if word.is("global") => {
-            // Saying it again, for instance after 'defaults', changes nothing.
-            if !audits.iter().any(|line| matches!(line, TargetLine::Global)) {
-                audits.push(TargetLine::Global);
-            }
-        }
-        (_, [word, extra, ..]) if word.is("global") => {
-            diagnostics.push(extra.error("E102", "nothing can follow 'audit global'"));
-        }
-        _ if audits.len() == LINES_MAX => {
-            diagnostics.push(line.word.error("E103", format!("more than {LINES_MAX} 'audit' lines for one section")));
-        }
-        _ => audits.extend(target(line, diagnostics).map(TargetLine::Target)),
-    }
+    let needs = "'audit' needs a target, or 'global'";
+    log::target_line(&mut proxy.settings.audits, line, (1, needs), target, diagnostics);
 }
 
 /// Reads an `audit` line with a target; what is wrong with it goes to `diagnostics`.

@@ -2,10 +2,11 @@
 
 use super::super::address;
 use super::super::diagnostic::Diagnostics;
+use super::super::draft::TargetLine;
 use super::super::model::{LogFraming, LogSink, LogTarget};
 use super::super::token::Word;
 use super::super::value;
-use super::{Line, nearest, not_yet, refusal, usage};
+use super::{Line, Prefix, nearest, not_yet, refusal, usage};
 
 /// Longest line unless `len` says otherwise.
 const LENGTH_DEFAULT: usize = 1024;
@@ -29,6 +30,45 @@ const FORMATS: &[(&str, LogFraming)] = &[
     ("timed", LogFraming::Timed),
     ("iso", LogFraming::Iso),
 ];
+
+/// Most `log` lines of a section, and most `audit` lines, those of `defaults` counted.
+const LINES_MAX: usize = 64;
+
+/// Reads a `log` or `audit` line of a proxy: `global`, a target, which `target` reads, or `no`, which forgets the `lines` before it.
+/// A target has so many words at least; `needs` says what is missing.
+pub(super) fn target_line<T>(
+    lines: &mut Vec<TargetLine<T>>,
+    line: &Line<'_>,
+    (words, needs): (usize, &str),
+    target: impl FnOnce(&Line<'_>, &mut Diagnostics) -> Option<T>,
+    diagnostics: &mut Diagnostics,
+) {
+    let name = line.keyword.name;
+    match (line.prefix, line.arguments) {
+        (Prefix::No, []) => lines.clear(),
+        (Prefix::No, [extra, ..]) => {
+            let message = format!("'no {name}' takes no argument; it forgets all '{name}' lines");
+            diagnostics.push(extra.error("E102", message));
+        }
+        (_, [word]) if word.is("global") => {
+            // Saying it again, for instance after 'defaults', changes nothing.
+            if !lines.iter().any(|line| matches!(line, TargetLine::Global)) {
+                lines.push(TargetLine::Global);
+            }
+        }
+        (_, [word, extra, ..]) if word.is("global") => {
+            diagnostics.push(extra.error("E102", format!("nothing can follow '{name} global'")));
+        }
+        (_, arguments) if arguments.len() < words => {
+            diagnostics.push(line.word.error("E102", needs).help(usage(line.keyword)));
+        }
+        _ if lines.len() == LINES_MAX => {
+            let message = format!("more than {LINES_MAX} '{name}' lines for one section");
+            diagnostics.push(line.word.error("E103", message));
+        }
+        _ => lines.extend(target(line, diagnostics).map(TargetLine::Target)),
+    }
+}
 
 /// Reads a `log` line; what is wrong with it goes to `diagnostics`.
 pub(super) fn target(line: &Line<'_>, diagnostics: &mut Diagnostics) -> Option<LogTarget> {

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use super::super::diagnostic::Diagnostics;
-use super::super::draft::{Mode, Proxy, TargetLine};
+use super::super::draft::{Mode, Proxy};
 use super::super::model::At;
 use super::super::value::{self, Unit};
 use super::{
-    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, Prefix, bind, log, not_yet,
-    refusal, server, should,
+    Action, Class, DEFAULTS_BACKEND, DEFAULTS_FRONTEND, Keyword, Line, PROXIES, Places, bind, log, not_yet, refusal,
+    server, should,
 };
-
-/// `log` lines of one section.
-const LOGS_MAX: usize = 64;
 
 /// A keyword of which one is enough; what stands on each row alike.
 pub(super) const fn keyword(
@@ -387,30 +384,8 @@ fn default_backend(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnos
 }
 
 fn log_line(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
-    let logs = &mut proxy.settings.logs;
-    match (line.prefix, line.arguments) {
-        (Prefix::No, []) => logs.clear(),
-        (Prefix::No, [extra, ..]) => {
-            diagnostics.push(extra.error("E102", "'no log' takes no argument; it forgets all 'log' lines"));
-        }
-        (_, [word]) if word.is("global") => {
-            // Saying it again, for instance after 'defaults', changes nothing.
-            if !logs.iter().any(|line| matches!(line, TargetLine::Global)) {
-                logs.push(TargetLine::Global);
-            }
-        }
-        (_, [word, extra, ..]) if word.is("global") => {
-            diagnostics.push(extra.error("E102", "nothing can follow 'log global'"));
-        }
-        (_, [] | [_]) => {
-            let error = line.word.error("E102", "'log' needs a target and a facility, or 'global'");
-            diagnostics.push(error.help(super::usage(line.keyword)));
-        }
-        _ if logs.len() == LOGS_MAX => {
-            diagnostics.push(line.word.error("E103", format!("more than {LOGS_MAX} 'log' lines for one section")));
-        }
-        _ => logs.extend(log::target(line, diagnostics).map(TargetLine::Target)),
-    }
+    let needs = "'log' needs a target and a facility, or 'global'";
+    log::target_line(&mut proxy.settings.logs, line, (2, needs), log::target, diagnostics);
 }
 
 fn tcplog(proxy: &mut Proxy, line: &Line<'_>, diagnostics: &mut Diagnostics) {
