@@ -338,6 +338,26 @@ fn a_key_update_may_come_in_pieces_but_not_for_ever() {
 }
 
 #[test]
+fn data_between_key_updates_allows_no_thousands_of_them_at_once() {
+    let world = World::new();
+    let updates = |count| {
+        let (mut pair, _) = connect(&world.client(VERSIONS[1], None), &world.policy(Verify::None), world.at(0));
+        pair.client.set_buffer_limit(None);
+        for _ in 0..count {
+            pair.client.refresh_traffic_keys().unwrap();
+            std::io::Write::write_all(&mut pair.client.writer(), b"x").unwrap();
+        }
+        pair.run().err()
+    };
+    assert_eq!(updates(900).map(|failure| failure.reason), None);
+    let failure = updates(1_100).expect("a limit");
+    assert_eq!(
+        (failure.reason.as_str(), failure.alert),
+        ("too many KeyUpdate messages in a row", Some("unexpected_message"))
+    );
+}
+
+#[test]
 fn a_record_outside_of_encryption_is_refused() {
     let world = World::new();
     for version in VERSIONS {
